@@ -1,0 +1,23 @@
+# Compiler settings that every target of the project shares.
+add_library(trireme_options INTERFACE)
+target_include_directories(trireme_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(trireme_options INTERFACE -Wall -Wextra -Wshadow -Wconversion
+    -Wno-sign-conversion -fno-math-errno -fno-trapping-math)
+target_link_libraries(trireme_options INTERFACE OpenMP::OpenMP_CXX Threads::Threads)
+
+if(TRIREME_NATIVE)
+    target_compile_options(trireme_options INTERFACE -march=native -mprefer-vector-width=512)
+endif()
+
+if(TRIREME_SANITIZE)
+    target_compile_options(trireme_options INTERFACE -fsanitize=${TRIREME_SANITIZE}
+        -fno-omit-frame-pointer -g)
+    target_link_options(trireme_options INTERFACE -fsanitize=${TRIREME_SANITIZE})
+endif()
+
+# A folder's library: all its sources, and the layers below it.
+function(trireme_layer name)
+    cmake_parse_arguments(LAYER "" "" "SOURCES;USES" ${ARGN})
+    add_library(trireme_${name} STATIC ${LAYER_SOURCES})
+    target_link_libraries(trireme_${name} PUBLIC trireme_options ${LAYER_USES})
+endfunction()

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+
+#include "core/device.h"
+#include "core/tensor.h"
+
+namespace trireme {
+
+// Labelled memory, taken from the device once and handed out piece by piece. Two ways to make one:
+//   measuring: hands out tensors without memory and counts the bytes, so that the code that will
+//              allocate also plans;
+//   real:      takes `capacity` bytes and hands out views of them.
+// Views live until the arena dies or is rewound past them. Not thread-safe.
+class Arena {
+public:
+    static Arena measuring(std::string label);
+    Arena(Device& device, std::string label, size_t capacity_bytes);
+    ~Arena();
+    Arena(Arena&& other) noexcept;
+    Arena& operator=(Arena&&) = delete;
+    Arena(const Arena&) = delete;
+
+    // 64-byte aligned. Throws InternalError when the arena is full: planning and use disagree.
+    Tensor take(DType dtype, Shape shape);
+
+    size_t used_bytes() const { return used_; }
+    size_t peak_bytes() const { return peak_; }
+    const std::string& label() const { return label_; }
+    bool is_measuring() const { return device_ == nullptr; }
+
+    // Gives back everything taken after `mark` (a former used_bytes()).
+    void rewind(size_t mark);
+
+private:
+    explicit Arena(std::string label) : label_(std::move(label)) {}
+
+    Device* device_ = nullptr;
+    std::string label_;
+    char* memory_ = nullptr;
+    size_t capacity_ = 0;
+    size_t used_ = 0;
+    size_t peak_ = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <memory>
+
+#include "core/ops.h"
+
+namespace trireme {
+
+class CpuMatmul;
+class CpuAttention;
+
+// The operations on the CPU: oneDNN for matmul, own kernels with OpenMP for the rest. Each group of
+// operations has a source file of its own. Work runs inline on the calling thread and `threads` - 1
+// helpers. Not for use by several threads at once; ranks that are threads have one each.
+class CpuOps final : public Ops {
+public:
+    explicit CpuOps(int threads);
+    ~CpuOps() override;
+
+    int threads() const { return threads_; }
+
+    void linear_forward(Stream&, const Tensor& x, const Tensor& w, const Tensor& bias,
+                        const Tensor& y) override;
+    void linear_backward_input(Stream&, const Tensor& dy, const Tensor& w,
+                               const Tensor& dx) override;
+    void linear_backward_weight(Stream&, const Tensor& dy, const Tensor& x,
+                                const Tensor& dw) override;
+    void bias_backward(Stream&, const Tensor& dy, const Tensor& db) override;
+    void attention_forward(Stream&, const AttentionShape&, const Tensor& qkv, const Tensor& out,
+                           const Tensor& lse) override;
+    void attention_backward(Stream&, const AttentionShape&, const Tensor& dout, const Tensor& qkv,
+                            const Tensor& out, const Tensor& lse, const Tensor& dqkv) override;
+    void rope_forward(Stream&, const Tensor& qkv, const Tensor& cos_sin, int heads, int kv_heads,
+                      int head_dim) override;
+    void rope_backward(Stream&, const Tensor& dqkv, const Tensor& cos_sin, int heads, int kv_heads,
+                       int head_dim) override;
+    void layer_norm_forward(Stream&, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                            float eps, const Tensor& y, const Tensor& mean,
+                            const Tensor& rstd) override;
+    void layer_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                             const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                             const Tensor& dweight, const Tensor& dbias) override;
+    void rms_norm_forward(Stream&, const Tensor& x, const Tensor& weight, float eps,
+                          const Tensor& y, const Tensor& rstd) override;
+    void rms_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                           const Tensor& rstd, const Tensor& dx, const Tensor& dweight) override;
+    void gelu_forward(Stream&, const Tensor& x, const Tensor& y) override;
+    void gelu_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& dx) override;
+    void swiglu_forward(Stream&, const Tensor& gate_up, const Tensor& y) override;
+    void swiglu_backward(Stream&, const Tensor& dy, const Tensor& gate_up,
+                         const Tensor& dgate_up) override;
+    void residual_add_forward(Stream&, const Tensor& residual, const Tensor& y, const Tensor& bias,
+                              const Dropout&, const Tensor& out) override;
+    void dropout_apply(Stream&, const Tensor& dout, const Dropout&, const Tensor& dy) override;
+    void embedding_forward(Stream&, const Tensor& ids, const Tensor& table, int64_t first_row,
+                           const Tensor& y) override;
+    void embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, int64_t first_row,
+                            const Tensor& dtable) override;
+    void position_forward(Stream&, const Tensor& table, int64_t first_token, int64_t sequence,
+                          const Tensor& y) override;
+    void position_backward(Stream&, const Tensor& dy, int64_t first_token, int64_t sequence,
+                           const Tensor& dtable) override;
+    void cross_entropy_max(Stream&, const Tensor& logits, int64_t valid_cols,
+                           const Tensor& row_max) override;
+    void cross_entropy_exp(Stream&, const Tensor& logits, int64_t valid_cols, const Tensor& row_max,
+                           const Tensor& labels, int64_t first_row, const Tensor& sums) override;
+    void cross_entropy_finish(Stream&, const Tensor& exp_logits, int64_t valid_cols,
+                              const Tensor& labels, int64_t first_row, const Tensor& sums,
+                              float scale, const Tensor& losses, const Tensor& dlogits) override;
+    void fill_zero(Stream&, const Tensor& x) override;
+    void copy(Stream&, const Tensor& from, const Tensor& to) override;
+    void add(Stream&, const Tensor& x, const Tensor& y) override;
+    void add_sum(Stream&, const Tensor& x, const Tensor& total) override;
+    void add_squared_norm(Stream&, const Tensor& x, const Tensor& total) override;
+    void clip_scale(Stream&, const Tensor& squared_norm, float max_norm,
+                    const Tensor& scale) override;
+    void adamw(Stream&, const AdamWStep&, const Tensor& grad, const Tensor& grad_scale,
+               const Tensor& master, const Tensor& m, const Tensor& v,
+               const Tensor& param) override;
+
+private:
+    int threads_;
+    std::unique_ptr<CpuMatmul> matmul_;        // cached oneDNN primitives
+    std::unique_ptr<CpuAttention> attention_;  // scratch memory of the attention kernels
+};
+
+}  // namespace trireme

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+namespace trireme {
+
+// Something that completes numbered pieces of work in order (a stream, a communication queue).
+class EventSource {
+public:
+    virtual ~EventSource() = default;
+    // Blocks the calling thread until the work with this ticket, and all before it, is done.
+    // Rethrows the error of a failed operation.
+    virtual void host_wait(uint64_t ticket) = 0;
+    virtual bool done(uint64_t ticket) = 0;
+    // The back end's own event (a cudaEvent_t), or null where there is none (CPU).
+    virtual void* native_event(uint64_t) { return nullptr; }
+};
+
+// A point in a source's order. A value: cheap to copy, owns nothing, and must not outlive its
+// source. The default event is complete.
+struct Event {
+    EventSource* source = nullptr;
+    uint64_t ticket = 0;
+};
+
+// An in-order queue of compute on one device. On the CPU work runs inline, so an operation is
+// done when its call returns; on a GPU the call only enqueues.
+class Stream {
+public:
+    virtual ~Stream() = default;
+    // Marks the end of the work enqueued so far.
+    virtual Event record() = 0;
+    // Work enqueued after this call starts only when the event is complete. On the CPU the calling
+    // thread blocks; on a GPU it does not.
+    virtual void wait(const Event& event) = 0;
+    // Blocks the calling thread until all enqueued work is done.
+    virtual void synchronize() = 0;
+};
+
+}  // namespace trireme

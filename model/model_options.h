@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace trireme {
+
+enum class Family { gpt2, llama };
+
+struct ModelOptions {
+    Family family = Family::llama;
+    int layers = 0;
+    int hidden = 0;
+    int heads = 0;
+    int kv_heads = 0;      // 0: heads
+    int head_dim = 0;      // 0: hidden / heads
+    int ffn_hidden = 0;    // 0: 4 * hidden for gpt2; 8/3 * hidden rounded up to 16 for llama
+    int vocab_size = 0;
+    int max_sequence_length = 0;
+    bool tie_embeddings = false;  // default by family: gpt2 true, llama false
+    float rope_theta = 10000.0f;
+    float norm_eps = 1.0e-5f;
+    float dropout = 0.0f;
+    float init_std = 0.02f;
+
+    int group_size() const { return heads / kv_heads; }
+    int64_t query_size() const { return int64_t{heads} * head_dim; }
+    int64_t kv_size() const { return int64_t{kv_heads} * head_dim; }
+};
+
+struct TensorParallelOptions {
+    bool sequence_parallel = false;
+};
+
+struct PrecisionOptions {
+    DType compute = DType::f32;  // f32 or bf16
+};
+
+}  // namespace trireme

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace trireme {
+
+enum class ReduceOp { sum, max };
+
+// A group of ranks that communicate. All calls return at once; the returned event completes when
+// the operation has. `after`: the operation starts once the compute enqueued so far on this
+// stream is done. Buffers must stay untouched (outputs unread) until the event is complete.
+//
+// Order. Three in-order queues: collectives, sends, receives. Every member of the group issues the
+// same sequence of collectives; sends and receives between two members match in order. Queues
+// do not wait for one another. Operations on groups of size one cost nothing.
+//
+// Reductions: sum for f32, bf16 (added in f32), f64; max for f32, f64. Every member receives the
+// same bits.
+//
+// Errors of the carrier surface as Error from waiting on an event or from the next call.
+// `label` must be a string with static lifetime: it names the operation in traces and errors.
+class Communicator {
+public:
+    virtual ~Communicator() = default;
+
+    virtual int rank() const = 0;
+    virtual int size() const = 0;
+    virtual const std::string& name() const = 0;  // the mesh axis
+
+    virtual Event all_reduce(Stream& after, const Tensor& buffer, ReduceOp op,
+                             const char* label) = 0;
+    // whole = shards of all members in rank order. shard may be its own part of whole.
+    virtual Event all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
+                             const char* label) = 0;
+    // shard = this rank's part of the sum of all members' whole. shard may be its own part of
+    // whole; the other parts of whole are then left undefined.
+    virtual Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
+                                 const char* label) = 0;
+    virtual Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) = 0;
+    virtual Event send(Stream& after, const Tensor& buffer, int peer, const char* label) = 0;
+    virtual Event recv(Stream& after, const Tensor& buffer, int peer, const char* label) = 0;
+
+    // Blocks until every member has arrived.
+    virtual void barrier() = 0;
+};
+
+// All ranks of the run and the way to make groups of them.
+class World {
+public:
+    virtual ~World() = default;
+
+    virtual int rank() const = 0;
+    virtual int size() const = 0;
+    virtual int local_rank() const = 0;   // among the ranks on this host
+    virtual int local_size() const = 0;
+
+    // Ranks with the same color form a group, ordered by key, then by rank. Collective over the
+    // world and blocking: every rank makes the same sequence of splits. A negative color: this
+    // rank is in no group and gets null.
+    virtual std::unique_ptr<Communicator> split(int color, int key, const std::string& name) = 0;
+
+    // Ends every rank of the run with this code. Does not return.
+    [[noreturn]] virtual void abort(int exit_code) = 0;
+};
+
+// This process as one rank of the job a launcher started (mpirun, srun), or the only rank of a
+// world of one when there is no launcher. One object a process.
+std::unique_ptr<World> make_process_world();
+
+// Runs `body` once a rank, ranks as threads of this process; for tests, and for ThreadSanitizer.
+// Waits for all and rethrows the first rank's exception; the others' waits then fail as well, so
+// that none hangs.
+void run_thread_ranks(int n_ranks, const std::function<void(World&)>& body);
+
+}  // namespace trireme

@@ -1,0 +1,68 @@
+#include "parallel/mesh.h"
+
+#include "core/error.h"
+
+namespace trireme {
+
+std::string MeshShape::to_string() const {
+    std::string text = "tensor " + std::to_string(tensor);
+    if (context > 1) text += " x context " + std::to_string(context);
+    return text + " x data " + std::to_string(data) + " x pipeline " + std::to_string(pipeline);
+}
+
+MeshCoordinates coordinates_of(const MeshShape& shape, int rank) {
+    MeshCoordinates at;
+    at.tensor = rank % shape.tensor;
+    rank /= shape.tensor;
+    at.context = rank % shape.context;
+    rank /= shape.context;
+    at.data = rank % shape.data;
+    at.pipeline = rank / shape.data;
+    return at;
+}
+
+int rank_of(const MeshShape& shape, const MeshCoordinates& at) {
+    return ((at.pipeline * shape.data + at.data) * shape.context + at.context) * shape.tensor +
+           at.tensor;
+}
+
+namespace {
+
+// Same number for ranks that differ only in their place along the erased axes.
+int color_without(const MeshShape& shape, MeshCoordinates at, bool tensor, bool data,
+                  bool pipeline) {
+    if (tensor) at.tensor = 0;
+    if (data) at.data = 0;
+    if (pipeline) at.pipeline = 0;
+    return rank_of(shape, at);
+}
+
+}  // namespace
+
+Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups) : world_(world), shape_(shape) {
+    if (shape.ranks() != world.size()) {
+        throw Error(ExitCode::config, "mesh: " + shape.to_string() + " needs " +
+                                          std::to_string(shape.ranks()) + " processes, found " +
+                                          std::to_string(world.size()) +
+                                          "; start that many (mpirun -n " +
+                                          std::to_string(shape.ranks()) + ") or change mesh");
+    }
+    TRIREME_CHECK(kv_groups >= 1 && shape.tensor % kv_groups == 0,
+                  "key/value groups to divide the tensor axis");
+    const int rank = world.rank();
+    at_ = coordinates_of(shape, rank);
+    const int tensor_group = color_without(shape, at_, true, false, false);
+    const int ranks_per_kv_group = shape.tensor / kv_groups;
+
+    all_ = world.split(0, rank, "all");
+    tensor_ = world.split(tensor_group, rank, "tensor");
+    tensor_kv_ = world.split(tensor_group + at_.tensor / ranks_per_kv_group, rank, "tensor_kv");
+    data_ = world.split(color_without(shape, at_, false, true, false), rank, "data");
+    const int pipeline_group = color_without(shape, at_, false, false, true);
+    pipeline_activations_ = world.split(pipeline_group, rank, "pipeline_activations");
+    pipeline_gradients_ = world.split(pipeline_group, rank, "pipeline_gradients");
+    const bool at_end = is_first_stage() || is_last_stage();
+    embedding_ = world.split(at_end ? pipeline_group : -1, rank, "embedding");
+}
+
+}  // namespace trireme

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "parallel/communicator.h"
+
+namespace trireme {
+
+// Sizes of the device mesh. Rank order from fastest to slowest: tensor, context, data, pipeline,
+// so that tensor neighbours share a node.
+struct MeshShape {
+    int tensor = 1;
+    int context = 1;   // only 1 is built today
+    int data = 1;      // 0 in a configuration: what is left over
+    int pipeline = 1;
+
+    int ranks() const { return tensor * context * data * pipeline; }
+    std::string to_string() const;  // "tensor 2 x data 2 x pipeline 2"
+    bool operator==(const MeshShape&) const = default;
+};
+
+struct MeshCoordinates {
+    int tensor = 0;
+    int context = 0;
+    int data = 0;
+    int pipeline = 0;
+};
+
+MeshCoordinates coordinates_of(const MeshShape& shape, int rank);
+int rank_of(const MeshShape& shape, const MeshCoordinates& at);
+
+// This rank's place among the others and its communicators, one a named axis, made once and in
+// one global order. Owns the communicators; the world must outlive it.
+class Mesh {
+public:
+    // kv_groups: into how many groups of neighbours the tensor axis is split for key/value heads
+    // that several tensor ranks share (= kv_heads when kv_heads < tensor, else tensor).
+    // Throws Error (config) when the shape does not multiply to the world's size.
+    Mesh(World& world, const MeshShape& shape, int kv_groups);
+
+    const MeshShape& shape() const { return shape_; }
+    const MeshCoordinates& at() const { return at_; }
+    bool is_first_stage() const { return at_.pipeline == 0; }
+    bool is_last_stage() const { return at_.pipeline == shape_.pipeline - 1; }
+
+    World& world() { return world_; }
+    Communicator& all() { return *all_; }
+    Communicator& tensor() { return *tensor_; }
+    Communicator& tensor_kv() { return *tensor_kv_; }  // tensor ranks with the same kv heads
+    Communicator& data() { return *data_; }
+    // Along the pipeline, a communicator for each direction so that neither waits for the other:
+    // activations travel to the next stage, gradients to the one before.
+    Communicator& pipeline_activations() { return *pipeline_activations_; }
+    Communicator& pipeline_gradients() { return *pipeline_gradients_; }
+    // First and last stage, for tied embeddings: rank 0 is the first stage. Null on stages
+    // between; size one when there is one stage.
+    Communicator* embedding() { return embedding_.get(); }
+
+private:
+    World& world_;
+    MeshShape shape_;
+    MeshCoordinates at_;
+    std::unique_ptr<Communicator> all_, tensor_, tensor_kv_, data_, pipeline_activations_,
+        pipeline_gradients_, embedding_;
+};
+
+}  // namespace trireme

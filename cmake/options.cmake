@@ -2,7 +2,7 @@
 add_library(trireme_options INTERFACE)
 target_include_directories(trireme_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(trireme_options INTERFACE -Wall -Wextra -Wshadow -Wconversion
-    -Wno-sign-conversion -fno-math-errno -fno-trapping-math)
+    -Wno-sign-conversion -Wno-restrict -fno-math-errno -fno-trapping-math)
 target_link_libraries(trireme_options INTERFACE OpenMP::OpenMP_CXX Threads::Threads)
 
 if(TRIREME_NATIVE)

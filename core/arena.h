@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <map>
 #include <string>
 
 #include "core/device.h"
@@ -44,5 +43,15 @@ private:
     size_t used_ = 0;
     size_t peak_ = 0;
 };
+
+// Measures what `take(arena)` takes, then takes it for real: an arena of exactly that size.
+template <typename Take>
+Arena make_arena(Device& device, const std::string& label, const Take& take) {
+    Arena plan = Arena::measuring(label);
+    take(plan);
+    Arena arena(device, label, plan.used_bytes());
+    take(arena);
+    return arena;
+}
 
 }  // namespace trireme

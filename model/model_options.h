@@ -24,7 +24,6 @@ struct ModelOptions {
     float dropout = 0.0f;
     float init_std = 0.02f;
 
-    int group_size() const { return heads / kv_heads; }
     int64_t query_size() const { return int64_t{heads} * head_dim; }
     int64_t kv_size() const { return int64_t{kv_heads} * head_dim; }
 };

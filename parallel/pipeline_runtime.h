@@ -2,7 +2,6 @@
 
 #include <memory>
 
-#include "core/arena.h"
 #include "core/device.h"
 #include "parallel/communicator.h"
 #include "parallel/schedule.h"
@@ -11,20 +10,21 @@ namespace trireme {
 
 // What the pipeline asks of a model stage. Implemented by the model; calls enqueue on the
 // device's compute stream. Slots: each live micro-batch of a chunk has a slot number in
-// [0, slots of the rank); a slot is reused once its backward is complete.
+// [0, slots of the chunk); a slot is reused once its backward is complete.
 class StageExecutor {
 public:
     virtual ~StageExecutor() = default;
 
     // input: the activation from the stage before (absent on the first virtual stage); it stays
     // untouched until the slot's backward is done. output: to fill for the next stage (absent on
-    // the last virtual stage).
+    // the last virtual stage); not to be used once forward has returned.
     virtual void forward(int chunk, int micro_batch, int slot, const Tensor& input,
                          const Tensor& output) = 0;
     // input_gradient is to be filled (absent on the first virtual stage); output_gradient comes
-    // from the next stage (absent on the last) and may be overwritten. with_weights: also add the
-    // weight gradients; otherwise backward_weight follows later and what it needs is to be kept in
-    // the slot. last: no later action of this chunk adds gradients of parameters.
+    // from the next stage (absent on the last) and may be overwritten; neither is to be used once
+    // backward has returned. with_weights: also add the weight gradients; otherwise backward_weight
+    // follows later and what it needs is to be kept in the slot. last: no later action of this
+    // chunk in this step adds gradients of parameters.
     virtual void backward(int chunk, int micro_batch, int slot, const Tensor& input,
                           const Tensor& output_gradient, const Tensor& input_gradient,
                           bool with_weights, bool last) = 0;
@@ -32,19 +32,29 @@ public:
                                  bool last) = 0;
 };
 
-// Walks one rank's program. Receives are posted as early as their buffer is free, sends never
-// block compute, activations and gradients travel on their own queues. Buffers are taken once.
+// Walks one rank's program. Each receive is posted one action of its kind ahead, sends never block
+// compute (a result buffer is used again two sends later), activations and gradients travel on
+// their own queues. Buffers are taken once; nothing is allocated after construction.
+//
+// A run left by an exception leaves transfers in flight that may still write into the buffers: end
+// the ranks (World::abort) before the object is destroyed. Its destructor waits for no neighbour
+// then, so that an error cannot turn into a hang.
 class PipelineRuntime {
 public:
-    // boundary: shape and type of what travels between stages (the same everywhere). The program
-    // must have passed find_schedule_error.
+    // boundary: shape and type of what travels between stages (the same everywhere). Rank r of
+    // either communicator is stage r. The program must have passed find_schedule_error. Device and
+    // communicators must outlive this.
     PipelineRuntime(Device& device, Communicator& activations, Communicator& gradients,
-                    ScheduleProgram program, DType boundary_type, Shape boundary);
+                    const ScheduleProgram& program, DType boundary_type, Shape boundary);
     ~PipelineRuntime();
+    PipelineRuntime(const PipelineRuntime&) = delete;
+    PipelineRuntime& operator=(const PipelineRuntime&) = delete;
 
-    int slots() const;                   // this rank's peak of live activations
-    size_t buffer_bytes() const;
-    // One step: all micro-batches. Blocks on communication only where compute needs it.
+    int slots(int chunk) const;   // the most micro-batches that the chunk holds at once
+    int slots() const;            // the largest of these
+    size_t buffer_bytes() const;  // of the memory between stages
+    // One step: all micro-batches. Returns when all is enqueued on the compute stream; blocks on
+    // communication only where compute needs it.
     void run(StageExecutor& executor);
     // Forward only, micro-batch by micro-batch (evaluation, generation), all in slot 0.
     void run_forward(StageExecutor& executor, int micro_batches);

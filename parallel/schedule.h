@@ -7,6 +7,15 @@ namespace trireme {
 
 enum class ActionKind { forward, backward, backward_input, backward_weight };
 
+// The action after which nothing of the micro-batch is needed on this chunk any more.
+constexpr bool ends_slot(ActionKind kind) {
+    return kind == ActionKind::backward || kind == ActionKind::backward_weight;
+}
+// The action that turns the output's gradient into the input's.
+constexpr bool passes_gradient(ActionKind kind) {
+    return kind == ActionKind::backward || kind == ActionKind::backward_input;
+}
+
 // One unit of work of one rank. `backward` is backward_input and backward_weight in one.
 struct Action {
     ActionKind kind = ActionKind::forward;
@@ -38,17 +47,28 @@ struct ScheduleProgram {
         const bool mirrored = placement == Placement::vee && chunk % 2 == 1;
         return mirrored ? stages - 1 - at : at;
     }
+
+    // The virtual stage whose result the action needs, and the one that gets the action's result;
+    // -1 where the model ends, and for weight halves.
+    int source_of(int rank, const Action& action) const;
+    int target_of(int rank, const Action& action) const;
 };
 
 // The program of a named schedule: "gpipe" (all forwards, then all backwards; Huang et al. 2019)
-// or "1f1b" (Narayanan et al. 2021: warm-up, one forward one backward, cool-down).
-// Throws Error (config) on an unknown name.
+// or "1f1b" (Narayanan et al. 2021: warm-up, one forward one backward, cool-down). Both run one
+// chunk a rank. Throws Error (config) on an unknown name and on sizes the schedule cannot serve.
 ScheduleProgram make_schedule(const std::string& name, int stages, int chunks, int micro_batches);
 
 // The first rule the program breaks, as a sentence, or empty when it breaks none: complete (each
 // micro-batch forward and backward once on each virtual stage, weight halves once), ordered, the
-// same order on both ends of each transfer, and free of deadlock even when sends wait for their
-// receiver (rendezvous).
+// same order on both ends of each transfer, and free of deadlock.
+//
+// Deadlock is judged under conditions harsher than the runtime's, so that passing here suffices:
+// a rank performs its actions one by one; an action first asks for what it needs from another
+// rank, and never earlier, and waits until it is there; a send is taken only once its receiver has
+// asked for it (rendezvous); an action that sends waits before it starts until this rank's
+// previous send of the same kind (activation or gradient) has been taken, as with a single output
+// buffer. The send itself does not hold up the sender. What stays on the rank needs no transfer.
 std::string find_schedule_error(const ScheduleProgram& program);
 
 // For each rank: the most micro-batch activations it holds at once (a slot is held from forward to

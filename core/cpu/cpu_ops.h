@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/ops.h"
 
@@ -82,6 +83,7 @@ private:
     int threads_;
     std::unique_ptr<CpuMatmul> matmul_;        // cached oneDNN primitives
     std::unique_ptr<CpuAttention> attention_;  // scratch memory of the attention kernels
+    std::vector<float> scratch_;               // column sums of the norms' backward; grows only
 };
 
 }  // namespace trireme

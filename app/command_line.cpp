@@ -1,0 +1,216 @@
+#include "app/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "app/build_info.h"
+#include "app/commands.h"
+#include "app/config_problems.h"
+#include "core/error.h"
+
+namespace trireme {
+
+namespace {
+
+using Command = std::function<int()>;
+
+// `--set a=1 b=2 FILE`: what follows and looks like key=value belongs to --set, the rest does not.
+// Returned in reverse, as the parser takes it.
+std::vector<std::string> reversed_arguments(int argc, const char* const* argv) {
+    std::vector<std::string> arguments;
+    bool after_set = false;
+    for (int i = 1; i < argc; ++i) {
+        std::string argument = argv[i];
+        const bool is_pair = argument.find('=') != std::string::npos && argument[0] != '-';
+        if (argument == "--set" && i + 1 < argc) {
+            argument = std::string("--set=") + argv[++i];
+            after_set = true;
+        } else if (after_set && is_pair) {
+            argument = "--set=" + argument;
+        } else {
+            after_set = false;
+        }
+        arguments.push_back(std::move(argument));
+    }
+    return {arguments.rbegin(), arguments.rend()};
+}
+
+void add_sets(CLI::App* app, std::vector<std::string>& sets) {
+    app->add_option("--set", sets, "Override keys of the configuration; the last one counts")
+        ->type_name("key=value")
+        ->allow_extra_args(false);
+}
+
+// A number from `least` to `most`. CLI11's own range check lets NaN through.
+std::function<std::string(const std::string&)> within(double least, double most) {
+    return [=](const std::string& text) -> std::string {
+        double value = 0.0;
+        const bool is_number = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
+        if (is_number && value >= least && value <= most) return "";
+        char message[160];
+        std::snprintf(message, sizeof(message), "found %.40s, expected a number from %g to %g",
+                      text.c_str(), least, most);
+        return message;
+    };
+}
+
+void add_train(CLI::App& app, TrainArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("train", "Train a model; several processes under mpirun -n N or srun");
+    command->add_option("CONFIG", arguments.config, "Configuration file (YAML)")->required();
+    add_sets(command, arguments.sets);
+    command->callback([&] { chosen = [&] { return train_command(arguments); }; });
+}
+
+void add_config(CLI::App& app, ConfigArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("config", "Check a configuration and print it with every key");
+    CLI::Option* file =
+        command->add_option("CONFIG", arguments.config, "Configuration file (YAML)");
+    add_sets(command, arguments.sets);
+    command
+        ->add_option("--world", arguments.world,
+                     "Check the mesh and the batch against this number of processes")
+        ->check(within(1, 1e6));
+    command->add_flag("--reference", arguments.reference,
+                      "Print the page that describes every key (docs/configuration.md)");
+    command->callback([&, file] {
+        if (file->count() == 0 && !arguments.reference) throw CLI::RequiredError("CONFIG");
+        chosen = [&] { return config_command(arguments); };
+    });
+}
+
+void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("eval", "Mean loss per token and perplexity of a checkpoint");
+    command->add_option("--checkpoint", arguments.checkpoint, "Run folder or step-* folder")
+        ->required()
+        ->type_name("DIR");
+    command->add_option("--data", arguments.data, "Dataset: PREFIX.bin and PREFIX.idx")
+        ->required()
+        ->type_name("PREFIX");
+    command->add_flag("--json", arguments.json, "Print the result as JSON");
+    add_sets(command, arguments.sets);
+    command->callback([&] { chosen = [&] { return eval_command(arguments); }; });
+}
+
+void add_generate(CLI::App& app, GenerateArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("generate", "Let a checkpoint's model go on with a text");
+    command->add_option("--checkpoint", arguments.checkpoint, "Run folder or step-* folder")
+        ->required()
+        ->type_name("DIR");
+    command->add_option("--prompt", arguments.prompt, "Text to go on with")
+        ->required()
+        ->type_name("TEXT");
+    command->add_option("--tokens", arguments.tokens, "Tokens to generate")
+        ->check(within(1, 1e9))
+        ->type_name("N")
+        ->capture_default_str();
+    command
+        ->add_option("--temperature", arguments.temperature,
+                     "0 takes the likeliest token, 1 samples as trained")
+        ->check(within(0, 1000))
+        ->type_name("T")
+        ->capture_default_str();
+    command->add_option("--top-k", arguments.top_k, "Sample from the K likeliest; 0: all")
+        ->check(within(0, 1e9))
+        ->type_name("K")
+        ->capture_default_str();
+    command->add_option("--seed", arguments.seed, "Seed of the sampling")
+        ->type_name("S")
+        ->capture_default_str();
+    add_sets(command, arguments.sets);
+    command->callback([&] { chosen = [&] { return generate_command(arguments); }; });
+}
+
+void add_prepare(CLI::App& app, PrepareArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("prepare", "Turn text files or JSONL into a dataset to train on");
+    command
+        ->add_option("--input", arguments.inputs,
+                     "Text files, or *.jsonl with a document a line; also *.gz and *.dz")
+        ->required()
+        ->type_name("FILE");
+    command
+        ->add_option("--output", arguments.output,
+                     "Writes PREFIX.bin and PREFIX.idx, or PREFIX-train.* and -valid.*")
+        ->required()
+        ->type_name("PREFIX");
+    command->add_option("--tokenizer", arguments.tokenizer, "byte, or a tokenizer.json")
+        ->type_name("byte|FILE")
+        ->capture_default_str();
+    command->add_option("--text-key", arguments.text_key, "Key of the text in JSONL")
+        ->type_name("KEY")
+        ->capture_default_str();
+    command
+        ->add_option("--valid-fraction", arguments.valid_fraction,
+                     "Share of the text, from its end, kept for validation")
+        ->check(within(0, 1))
+        ->type_name("F")
+        ->capture_default_str();
+    command->add_option("--workers", arguments.workers, "Threads; 0: one a core")
+        ->check(within(0, 4096))
+        ->type_name("N")
+        ->capture_default_str();
+    command->callback([&] { chosen = [&] { return prepare_command(arguments); }; });
+}
+
+void add_inspect(CLI::App& app, InspectArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("inspect", "Tell what a checkpoint, dataset or safetensors file holds");
+    command->add_option("PATH", arguments.path, "Folder, dataset prefix or file")->required();
+    command->add_flag("--verify", arguments.verify, "Read everything and check it");
+    command->add_flag("--json", arguments.json, "Print as JSON");
+    command->callback([&] { chosen = [&] { return inspect_command(arguments); }; });
+}
+
+}  // namespace
+
+int run_command_line(int argc, const char* const* argv) {
+    CLI::App app("Trains GPT models on a mesh of tensor x data x pipeline parallel processes",
+                 "trireme");
+    app.set_version_flag("--version", version_line());
+    app.require_subcommand(1);
+
+    TrainArguments train;
+    ConfigArguments config;
+    EvalArguments eval;
+    GenerateArguments generate;
+    PrepareArguments prepare;
+    InspectArguments inspect;
+    Command chosen;
+    add_train(app, train, chosen);
+    add_config(app, config, chosen);
+    add_eval(app, eval, chosen);
+    add_generate(app, generate, chosen);
+    add_prepare(app, prepare, chosen);
+    add_inspect(app, inspect, chosen);
+
+    // CLI11 would only say that a subcommand is required.
+    const std::string name = argc > 1 ? argv[1] : "";
+    if (!name.empty() && name[0] != '-' && app.get_subcommand_no_throw(name) == nullptr) {
+        std::vector<std::string> names;
+        for (const CLI::App* command : app.get_subcommands({}))
+            names.push_back(command->get_name());
+        const std::string near = nearest_word(name, names);
+        std::fprintf(stderr, "%s is no command%s\nRun with --help for more information.\n",
+                     shown(name).c_str(),
+                     near.empty() ? "" : ("; did you mean '" + near + "'?").c_str());
+        return static_cast<int>(ExitCode::config);
+    }
+    try {
+        std::vector<std::string> arguments = reversed_arguments(argc, argv);
+        app.parse(arguments);
+    } catch (const CLI::ParseError& error) {
+        // Help and version come this way too and are no errors.
+        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::config);
+    }
+    return chosen();
+}
+
+}  // namespace trireme

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+// The commands, one function each. They return the exit code, or throw Error.
+
+namespace trireme {
+
+struct TrainArguments {
+    std::string config;             // path of the YAML file
+    std::vector<std::string> sets;  // key=value texts
+};
+int train_command(const TrainArguments& arguments);
+
+struct ConfigArguments {
+    std::string config;  // may be empty with `reference`
+    std::vector<std::string> sets;
+    std::optional<int> world;  // number of processes to check the mesh against
+    bool reference = false;    // print docs/configuration.md instead
+};
+int config_command(const ConfigArguments& arguments);
+
+struct EvalArguments {
+    std::string checkpoint;  // run folder or step folder
+    std::string data;        // prefix of PREFIX.bin + PREFIX.idx
+    bool json = false;
+    std::vector<std::string> sets;
+};
+int eval_command(const EvalArguments& arguments);
+
+struct GenerateArguments {
+    std::string checkpoint;
+    std::string prompt;
+    int tokens = 200;
+    double temperature = 0.8;  // 0: always the likeliest token
+    int top_k = 0;             // 0: all tokens
+    uint64_t seed = 1234;
+    std::vector<std::string> sets;
+};
+int generate_command(const GenerateArguments& arguments);
+
+struct PrepareArguments {
+    std::vector<std::string> inputs;
+    std::string output;  // prefix of the datasets
+    std::string tokenizer = "byte";
+    std::string text_key = "text";
+    double valid_fraction = 0.0;
+    int workers = 0;  // 0: one a core
+};
+int prepare_command(const PrepareArguments& arguments);
+
+struct InspectArguments {
+    std::string path;
+    bool verify = false;
+    bool json = false;
+};
+int inspect_command(const InspectArguments& arguments);
+
+}  // namespace trireme

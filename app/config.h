@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/device.h"
+#include "data/data_options.h"
+#include "model/model_options.h"
+#include "model/optimizer_options.h"
+#include "parallel/mesh.h"
+#include "parallel/parallel_options.h"
+
+namespace trireme {
+
+struct RunOptions {
+    std::string name = "run";
+    std::string output;  // empty: runs/<name>
+    uint64_t seed = 1234;
+    int64_t steps = 0;
+};
+
+struct BatchOptions {
+    int global = 0;  // sequences a step, over the whole mesh
+    int micro = 1;   // sequences a micro-batch
+};
+
+struct CheckpointOptions {
+    int64_t interval = 0;  // steps; 0: only at the end
+    int keep = 3;
+    bool async = true;
+    std::string resume = "auto";  // auto | never | a run folder or step folder
+};
+
+struct EvaluationOptions {
+    int64_t interval = 0;  // steps; 0: never
+    int batches = 10;      // global batches each time
+};
+
+struct LoggingOptions {
+    int64_t interval = 10;  // steps
+    bool tensorboard = true;
+    bool trace = false;
+};
+
+// Where a value was given: "FILE:LINE" or "--set key=value".
+struct ConfigPlace {
+    std::string text;
+    int line = 0;  // 0: not from a file
+};
+
+// Everything that a run is told. The layers' own options, and those of the application.
+struct Config {
+    RunOptions run;
+    DeviceOptions device;
+    std::string preset = "none";
+    ModelOptions model;
+    DataOptions data;
+    BatchOptions batch;
+    MeshShape mesh{.tensor = 1, .context = 1, .data = 0, .pipeline = 1};
+    TensorParallelOptions tensor_parallel;
+    PipelineOptions pipeline;
+    DataParallelOptions data_parallel;
+    PrecisionOptions precision;
+    std::string recompute = "none";
+    OptimizerOptions optimizer;
+    LrScheduleOptions schedule;
+    CheckpointOptions checkpoint;
+    EvaluationOptions evaluation;
+    LoggingOptions logging;
+
+    std::string source;                         // name of the file; empty when built by hand
+    std::map<std::string, ConfigPlace> places;  // of the keys that were given
+
+    bool is_given(const std::string& key) const { return places.count(key) != 0; }
+    // Micro-batches that each data-parallel shard runs in a step; needs mesh.data filled in.
+    int micro_batches() const { return batch.global / (batch.micro * mesh.data); }
+};
+
+// Reads, resolves and checks a configuration file of at most 1 MiB; `sets` are `key=value` texts
+// that override it, the last one of a key winning. With `world`, the number of processes, the mesh
+// and the batch are checked against it as well and mesh.data is filled in.
+// Nothing is written. Throws one Error (config) that lists all problems, each with its place, or
+// Error (config) when the file cannot be read.
+Config load_config(const std::string& path, const std::vector<std::string>& sets = {},
+                   std::optional<int> world = std::nullopt);
+
+// The same for a text, for example of a checkpoint. `source` names it in messages.
+Config parse_config(const std::string& text, const std::string& source,
+                    const std::vector<std::string>& sets = {},
+                    std::optional<int> world = std::nullopt);
+
+// Fills in defaults that depend on other values and checks what needs no process count.
+// Throws one Error (config) that lists all problems. load_config has done it already.
+void resolve(Config& config);
+
+// Checks a resolved configuration against the number of processes and fills in mesh.data.
+// Throws one Error (config) that lists all problems.
+void check_world(Config& config, int world);
+
+// YAML text with every key; parses back to the same configuration, floats bit for bit.
+std::string dump_config(const Config& config);
+
+// docs/configuration.md, made from the schema.
+std::string configuration_reference();
+
+}  // namespace trireme

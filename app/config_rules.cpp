@@ -1,0 +1,224 @@
+#include "app/config_rules.h"
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "app/build_info.h"
+#include "app/schema_values.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr int kByteTokens = 257;  // 256 bytes and the end of text
+
+std::string text_of(int64_t value) {
+    return std::to_string(value);
+}
+
+// Whether `part` goes into `whole` without a rest. Nonsense from a hand-built configuration
+// counts as a misfit, never as a division by zero.
+bool divides(int64_t part, int64_t whole) {
+    return part > 0 && whole % part == 0;
+}
+
+// The multiples of `unit` around `value`: "24 or 32".
+std::string nearest_multiples(int64_t value, int64_t unit) {
+    const int64_t below = value / unit * unit;
+    return (below > 0 ? text_of(below) + " or " : "") + text_of(below + unit);
+}
+
+class Rules {
+public:
+    Rules(const Config& config, ConfigProblems& problems) : c(config), problems_(problems) {}
+
+    void check_run() {
+        const std::string& name = c.run.name;
+        check({"run.name"}, name != "." && name != ".." && name.find('/') == std::string::npos,
+              "found " + shown(name) + ", expected a file name without '/'");
+        const std::vector<std::string> built = built_backends();
+        check({"device.backend"},
+              c.device.backend != Backend::cuda ||
+                  std::find(built.begin(), built.end(), "cuda") != built.end(),
+              "found cuda, which is not built in, expected auto or cpu");
+    }
+
+    void check_model() {
+        const ModelOptions& m = c.model;
+        check({"model.heads", "model.hidden", "model.head_dim"}, m.head_dim > 0,
+              "found " + text_of(m.heads) + ", expected a divisor of model.hidden " +
+                  text_of(m.hidden) + " (or give model.head_dim)");
+        check({"model.kv_heads", "model.heads"}, divides(m.kv_heads, m.heads),
+              "found " + text_of(m.kv_heads) + ", expected a divisor of model.heads " +
+                  text_of(m.heads));
+        check(
+            {"model.head_dim", "model.family", "model.hidden", "model.heads"},
+            m.family != Family::llama || m.head_dim % 2 == 0,
+            "found " + text_of(m.head_dim) + ", expected an even width, because RoPE turns pairs");
+        check({"model.dropout"}, m.dropout >= 0.0f && m.dropout < 1.0f,
+              "found " + number_text(m.dropout) + ", expected at least 0 and below 1");
+    }
+
+    void check_data() {
+        check({"data.sequence_length", "model.max_sequence_length"},
+              c.data.sequence_length <= c.model.max_sequence_length,
+              "found " + text_of(c.data.sequence_length) +
+                  ", expected at most model.max_sequence_length " +
+                  text_of(c.model.max_sequence_length));
+        check({"model.vocab_size", "data.tokenizer"},
+              c.data.tokenizer != "byte" || c.model.vocab_size >= kByteTokens,
+              "found " + text_of(c.model.vocab_size) +
+                  ", expected at least 257 for data.tokenizer byte (256 bytes and end of text)");
+        check({"data.train"}, !c.data.train.empty(),
+              "found an empty list, expected at least one dataset");
+        check({"data.valid", "evaluation.interval"},
+              c.evaluation.interval == 0 || !c.data.valid.empty(),
+              "found no dataset, expected at least one because evaluation.interval is " +
+                  text_of(c.evaluation.interval));
+    }
+
+    void check_mesh() {
+        const ModelOptions& m = c.model;
+        const int tensor = c.mesh.tensor;
+        const std::string over = " mesh.tensor " + text_of(tensor);
+        check({"model.heads", "mesh.tensor"}, divides(tensor, m.heads),
+              "found " + text_of(m.heads) + ", expected a multiple of" + over);
+        check({"model.kv_heads", "mesh.tensor", "model.heads"},
+              divides(tensor, m.kv_heads) || divides(m.kv_heads, tensor),
+              "found " + text_of(m.kv_heads) + ", expected a multiple or a divisor of" + over);
+        check({"model.ffn_hidden", "mesh.tensor", "model.hidden"}, divides(tensor, m.ffn_hidden),
+              "found " + text_of(m.ffn_hidden) + ", expected a multiple of" + over +
+                  near(m.ffn_hidden, tensor));
+        check({"mesh.pipeline", "model.layers"}, c.mesh.pipeline <= m.layers,
+              "found " + text_of(c.mesh.pipeline) + ", expected at most model.layers " +
+                  text_of(m.layers) + ", one block a stage");
+        check({"mesh.context"}, c.mesh.context == 1,
+              "found " + text_of(c.mesh.context) + ", which is not built in yet, expected 1");
+        const int64_t tokens = int64_t{c.batch.micro} * c.data.sequence_length;
+        check({"tensor_parallel.sequence_parallel", "batch.micro", "data.sequence_length",
+               "model.max_sequence_length", "mesh.tensor"},
+              !c.tensor_parallel.sequence_parallel || divides(tensor, tokens),
+              "found true, expected batch.micro " + text_of(c.batch.micro) +
+                  " * data.sequence_length " + text_of(c.data.sequence_length) + " = " +
+                  text_of(tokens) + " tokens to be a multiple of" + over);
+    }
+
+    void check_parallel() {
+        check({"pipeline.virtual_stages", "pipeline.schedule"}, c.pipeline.virtual_stages == 1,
+              "found " + text_of(c.pipeline.virtual_stages) + ", expected 1 for schedule " +
+                  c.pipeline.schedule);
+        check({"data_parallel.zero"}, c.data_parallel.zero <= 1,
+              "found " + text_of(c.data_parallel.zero) +
+                  ", which is not built in yet, expected 0 or 1");
+        check_batch();
+    }
+
+    void check_training() {
+        check({"schedule.min_lr", "optimizer.lr"}, c.schedule.min_lr <= c.optimizer.lr,
+              "found " + number_text(c.schedule.min_lr) + ", expected at most optimizer.lr " +
+                  number_text(c.optimizer.lr));
+        check({"schedule.warmup_steps", "run.steps"}, c.schedule.warmup_steps <= c.run.steps,
+              "found " + text_of(c.schedule.warmup_steps) + ", expected at most run.steps " +
+                  text_of(c.run.steps));
+        const int64_t shaped = c.schedule.warmup_steps + c.schedule.decay_steps;
+        check({"schedule.decay_steps", "schedule.warmup_steps", "run.steps", "schedule.name"},
+              c.schedule.shape != LrShape::wsd || c.schedule.warmup_steps > c.run.steps ||
+                  shaped <= c.run.steps,
+              "found " + text_of(c.schedule.decay_steps) + ", expected at most run.steps " +
+                  text_of(c.run.steps) + " - schedule.warmup_steps " +
+                  text_of(c.schedule.warmup_steps));
+    }
+
+    void check_batch() {
+        if (c.mesh.data < 1) return;  // not known before the number of processes is
+        const int64_t unit = int64_t{c.batch.micro} * c.mesh.data;
+        check({"batch.global", "batch.micro", "mesh.data"}, divides(unit, c.batch.global),
+              "found " + text_of(c.batch.global) + ", expected a multiple of batch.micro " +
+                  text_of(c.batch.micro) + " * mesh.data " + text_of(c.mesh.data) + " = " +
+                  text_of(unit) + near(c.batch.global, unit));
+    }
+
+    // Adds a problem to the first of the keys unless it holds or one of the keys is bad already.
+    void check(std::initializer_list<const char*> keys, bool holds, const std::string& text) {
+        if (holds) return;
+        for (const char* key : keys) {
+            if (problems_.has(key)) return;
+        }
+        // The default of a key that was not given follows from the others; the first one given
+        // is where a user will look.
+        ConfigPlace place{c.source, 0};
+        for (const char* key : keys) {
+            if (!c.is_given(key)) continue;
+            place = c.places.at(key);
+            break;
+        }
+        problems_.add(place, *keys.begin(), text);
+    }
+
+private:
+    static std::string near(int64_t value, int64_t unit) {
+        return unit > 0 && value > 0 ? "; the nearest are " + nearest_multiples(value, unit) : "";
+    }
+
+    const Config& c;  // short, because every rule reads it
+    ConfigProblems& problems_;
+};
+
+}  // namespace
+
+void fill_defaults(Config& config) {
+    ModelOptions& model = config.model;
+    if (config.run.output.empty()) config.run.output = "runs/" + config.run.name;
+    if (model.kv_heads == 0) model.kv_heads = model.heads;
+    if (model.head_dim == 0 && divides(model.heads, model.hidden)) {
+        model.head_dim = model.hidden / model.heads;
+    }
+    if (model.ffn_hidden == 0) {
+        const int llama_width = static_cast<int>((int64_t{8} * model.hidden + 47) / 48 * 16);
+        model.ffn_hidden = model.family == Family::gpt2 ? 4 * model.hidden : llama_width;
+    }
+    if (config.data.sequence_length == 0) {
+        config.data.sequence_length = model.max_sequence_length;
+    }
+}
+
+void check_rules(const Config& config, ConfigProblems& problems) {
+    Rules rules(config, problems);
+    rules.check_run();
+    rules.check_model();
+    rules.check_data();
+    rules.check_mesh();
+    rules.check_parallel();
+    rules.check_training();
+}
+
+void check_world_rules(Config& config, int world, ConfigProblems& problems) {
+    MeshShape& mesh = config.mesh;
+    const int64_t fixed = int64_t{mesh.tensor} * mesh.context * mesh.pipeline;
+    const std::string sizes = "tensor " + std::to_string(mesh.tensor) + " * pipeline " +
+                              std::to_string(mesh.pipeline) + " * context " +
+                              std::to_string(mesh.context);
+    Rules rules(config, problems);
+    const std::string run = std::to_string(world) + (world == 1 ? " process" : " processes");
+    if (mesh.data == 0) {
+        rules.check({"mesh", "mesh.tensor", "mesh.pipeline", "mesh.context", "mesh.data"},
+                    divides(fixed, world),
+                    "found " + sizes + " = " + std::to_string(fixed) + " and " + run +
+                        ", expected a number of processes that is a multiple of " +
+                        std::to_string(fixed) + "; start it with mpirun -n " +
+                        std::to_string(fixed) + " or change the mesh");
+        if (!divides(fixed, world)) return;
+        mesh.data = static_cast<int>(world / fixed);
+        rules.check_batch();
+        return;
+    }
+    const int64_t product = fixed * mesh.data;
+    rules.check({"mesh", "mesh.tensor", "mesh.pipeline", "mesh.context", "mesh.data"},
+                product == world,
+                "found " + sizes + " * data " + std::to_string(mesh.data) + " = " +
+                    std::to_string(product) + " and " + run + ", expected the same number; " +
+                    "start it with mpirun -n " + std::to_string(product) + " or change the mesh");
+    rules.check_batch();
+}
+
+}  // namespace trireme

@@ -1,0 +1,64 @@
+#include <algorithm>
+#include <cstdio>
+
+#include "app/commands.h"
+#include "app/model_checkpoint.h"
+#include "app/rank_errors.h"
+#include "app/sampling.h"
+#include "app/session.h"
+#include "data/tokenizer.h"
+
+namespace trireme {
+
+namespace {
+
+void generate(World& world, const GenerateArguments& arguments) {
+    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint));
+    const Config config = config_of_checkpoint(reader.state(), reader.folder(), arguments.sets,
+                                               world.size());
+    const auto tokenizer = make_tokenizer(config.data.tokenizer);
+    std::vector<int32_t> tokens;
+    tokenizer->encode(arguments.prompt, tokens);
+    // An empty prompt begins a new document.
+    if (tokens.empty()) tokens.push_back(tokenizer->end_of_text());
+
+    const int64_t window =
+        std::min<int64_t>(config.model.max_sequence_length,
+                          static_cast<int64_t>(tokens.size()) + arguments.tokens);
+    Session session(world, config, Session::Use::forward, 1, window);
+    load_model(session.engine(), reader);
+
+    const bool prints = world.rank() == 0;
+    if (prints) {
+        std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
+        std::fflush(stdout);
+    }
+    const SamplingOptions sampling{.temperature = arguments.temperature,
+                                   .top_k = arguments.top_k,
+                                   .seed = arguments.seed};
+    std::vector<int32_t> input(static_cast<size_t>(window));
+    for (int64_t i = 0; i < arguments.tokens; ++i) {
+        // The newest tokens that fit; what stands behind them does not matter to a causal model.
+        const int64_t visible = std::min(window, static_cast<int64_t>(tokens.size()));
+        std::fill(input.begin(), input.end(), 0);
+        std::copy(tokens.end() - visible, tokens.end(), input.begin());
+        const std::vector<float> logits = session.engine().next_token_logits(input, visible - 1);
+        const int32_t token =
+            sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
+        if (token == tokenizer->end_of_text()) break;
+        tokens.push_back(token);
+        if (!prints) continue;
+        const std::string text = tokenizer->decode({&tokens.back(), 1});
+        std::fwrite(text.data(), 1, text.size(), stdout);
+        std::fflush(stdout);
+    }
+    if (prints) std::printf("\n");
+}
+
+}  // namespace
+
+int generate_command(const GenerateArguments& arguments) {
+    return run_as_rank([&](World& world) { generate(world, arguments); });
+}
+
+}  // namespace trireme

@@ -1,0 +1,289 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "app/commands.h"
+#include "core/error.h"
+#include "core/safetensors.h"
+#include "data/describe.h"
+#include "parallel/checkpoint.h"
+
+namespace trireme {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+// What was found, for people and for programs, and what is wrong with it.
+struct Report {
+    std::vector<std::pair<std::string, std::string>> lines;  // label, value
+    std::vector<std::vector<std::string>> table;             // first row: column names
+    Json json;
+    std::vector<std::string> faults;
+};
+
+std::string with_commas(uint64_t value) {
+    std::string text = std::to_string(value);
+    for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, 1, ',');
+    return text;
+}
+
+std::string readable_bytes(uint64_t bytes) {
+    if (bytes < 1024) return std::to_string(bytes) + " bytes";
+    const char* const units[] = {"KiB", "MiB", "GiB", "TiB"};
+    double value = static_cast<double>(bytes) / 1024;
+    size_t unit = 0;
+    for (; value >= 1024 && unit < 3; ++unit) value /= 1024;
+    char text[64];
+    std::snprintf(text, sizeof text, "%.1f %s", value, units[unit]);
+    return text;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string text;
+    for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
+    return "[" + text + "]";
+}
+
+// Shares and time left on the terminal, while a long check runs.
+class ProgressLine {
+public:
+    ~ProgressLine() {
+        if (shown_) std::fputs("\r\033[K", stderr);
+    }
+
+    void operator()(uint64_t done, uint64_t total) {
+        const auto now = Clock::now();
+        if (!is_terminal_ || done == 0 || now - last_ < std::chrono::milliseconds(200)) return;
+        last_ = now;
+        shown_ = true;
+        const double seconds = std::chrono::duration<double>(now - start_).count();
+        const double share = static_cast<double>(done) / static_cast<double>(total);
+        const int left = static_cast<int>(seconds / share - seconds);
+        std::fprintf(stderr, "\r\033[Kverifying %3.0f%% | eta %d:%02d:%02d", 100 * share,
+                     left / 3600, left / 60 % 60, left % 60);
+        std::fflush(stderr);
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    const bool is_terminal_ = isatty(STDERR_FILENO) != 0;
+    const Clock::time_point start_ = Clock::now();
+    Clock::time_point last_ = start_;
+    bool shown_ = false;
+};
+
+Report inspect_checkpoint(const std::string& path, bool verify) {
+    Report report;
+    std::vector<std::string> skipped;
+    CheckpointReader reader(resolve_checkpoint(path, &skipped));
+    const CheckpointState& state = reader.state();
+    const Manifest& manifest = reader.manifest();
+
+    uint64_t file_bytes = 0;
+    Json files = Json::array();
+    for (const ManifestFile& file : manifest.files) {
+        file_bytes += file.bytes;
+        files.push_back({{"name", file.name}, {"bytes", file.bytes}});
+    }
+    Json tensors = Json::array();
+    uint64_t elements = 0;
+    report.table.push_back({"tensor", "type", "shape", "pieces"});
+    for (const auto& [name, tensor] : manifest.tensors) {
+        elements += tensor.elements();
+        const std::string type(name_of(tensor.dtype));
+        Json shape = {tensor.global[0], tensor.global[1]};
+        if (tensor.is_vector) shape = Json::array({tensor.global[1]});
+        tensors.push_back({{"name", name},
+                           {"dtype", type},
+                           {"shape", shape},
+                           {"pieces", tensor.pieces.size()}});
+        report.table.push_back(
+            {name, type, tensor.shape_text(), std::to_string(tensor.pieces.size())});
+    }
+
+    report.lines = {{"checkpoint", reader.folder()},
+                    {"step", with_commas(static_cast<uint64_t>(state.step))},
+                    {"tokens", with_commas(static_cast<uint64_t>(state.tokens))},
+                    {"samples", with_commas(static_cast<uint64_t>(state.samples))},
+                    {"written by", state.mesh.to_string()},
+                    {"files", with_commas(manifest.files.size()) + ", " +
+                                  readable_bytes(file_bytes)},
+                    {"tensors", with_commas(manifest.tensors.size()) + ", " +
+                                    with_commas(elements) + " elements"}};
+    for (const std::string& reason : skipped) report.lines.emplace_back("skipped", reason);
+    report.json = {{"kind", "checkpoint"},
+                   {"path", reader.folder()},
+                   {"step", state.step},
+                   {"tokens", state.tokens},
+                   {"samples", state.samples},
+                   {"mesh",
+                    {{"tensor", state.mesh.tensor},
+                     {"context", state.mesh.context},
+                     {"data", state.mesh.data},
+                     {"pipeline", state.mesh.pipeline}}},
+                   {"bytes", file_bytes},
+                   {"elements", elements},
+                   {"files", files},
+                   {"tensors", tensors},
+                   {"config", state.config},
+                   {"extra", state.extra},
+                   {"skipped", skipped}};
+    if (verify) {
+        ProgressLine progress;
+        report.faults = reader.verify(std::ref(progress));
+        report.faults.insert(report.faults.end(), skipped.begin(), skipped.end());
+        if (report.faults.empty()) {
+            report.lines.emplace_back("verified", "all checksums match");
+        }
+    }
+    return report;
+}
+
+Report inspect_safetensors(const std::string& path, bool verify) {
+    Report report;
+    const File file = File::open(path);
+    const SafetensorsHeader header = read_safetensors_header(file);
+    Json tensors = Json::array();
+    uint64_t elements = 0;
+    report.table.push_back({"tensor", "type", "shape"});
+    for (const SafetensorsEntry& entry : header.entries) {
+        const std::string type(name_of(entry.dtype));
+        elements += entry.bytes() / size_of(entry.dtype);
+        tensors.push_back({{"name", entry.name}, {"dtype", type}, {"shape", entry.shape}});
+        report.table.push_back({entry.name, type, shape_text(entry.shape)});
+    }
+    const uint64_t bytes = header.data_offset + header.data_bytes;
+    report.lines = {{"safetensors", path},
+                    {"size", readable_bytes(bytes)},
+                    {"tensors", with_commas(header.entries.size()) + ", " +
+                                    with_commas(elements) + " elements"}};
+    for (const auto& [key, value] : header.metadata) report.lines.emplace_back(key, value);
+    report.json = {{"kind", "safetensors"}, {"path", path},       {"bytes", bytes},
+                   {"elements", elements},  {"tensors", tensors}, {"metadata", header.metadata}};
+    if (verify) {
+        ProgressLine progress;
+        std::vector<char> chunk(size_t{1} << 20);
+        for (uint64_t at = 0; at < bytes; at += chunk.size()) {
+            file.read_all(chunk.data(), std::min<uint64_t>(chunk.size(), bytes - at), at);
+            progress(at, bytes);
+        }
+        report.lines.emplace_back("verified", "every byte is readable (the file has no checksums)");
+    }
+    return report;
+}
+
+Report inspect_dataset(const std::string& prefix, bool verify) {
+    Report report;
+    const DatasetSummary summary = describe_dataset(prefix);
+    const auto count = [](int64_t value) { return with_commas(static_cast<uint64_t>(value)); };
+    report.lines = {{"dataset", summary.prefix},
+                    {"tokens", count(summary.tokens) + " of type " + summary.token_type},
+                    {"documents", count(summary.documents)},
+                    {"sequences", count(summary.sequences) + ", " +
+                                      count(summary.shortest_sequence) + " to " +
+                                      count(summary.longest_sequence) + " tokens long"},
+                    {"size", readable_bytes(static_cast<uint64_t>(summary.bytes))}};
+    report.json = {{"kind", "dataset"},
+                   {"path", summary.prefix},
+                   {"token_type", summary.token_type},
+                   {"tokens", summary.tokens},
+                   {"documents", summary.documents},
+                   {"sequences", summary.sequences},
+                   {"shortest_sequence", summary.shortest_sequence},
+                   {"longest_sequence", summary.longest_sequence},
+                   {"bytes", summary.bytes}};
+    if (verify) {
+        ProgressLine progress;
+        const int64_t largest = verify_dataset(prefix, 0, [&](int64_t done, int64_t total) {
+            progress(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
+        });
+        report.lines.emplace_back("verified", "largest token id " + count(largest));
+        report.json["largest_token"] = largest;
+    }
+    return report;
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+    return text.size() > end.size() && text.ends_with(end);
+}
+
+Report inspect(const std::string& path, bool verify) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) return inspect_checkpoint(path, verify);
+    if (std::filesystem::exists(path + ".idx", ignored) ||
+        std::filesystem::exists(path + ".bin", ignored)) {
+        return inspect_dataset(path, verify);
+    }
+    if (std::filesystem::exists(path, ignored)) {
+        const bool is_dataset = ends_with(path, ".idx") || ends_with(path, ".bin");
+        if (is_dataset) return inspect_dataset(path.substr(0, path.size() - 4), verify);
+        return inspect_safetensors(path, verify);
+    }
+    throw Error(ExitCode::bad_data,
+                "nothing found at " + path + ": expected a run folder, a step folder, a dataset "
+                "prefix (PREFIX.bin and PREFIX.idx) or a safetensors file");
+}
+
+// Names come from files that nobody vouches for and must not steer the terminal.
+std::string printable(std::string text) {
+    for (char& c : text) {
+        if ((c >= 0 && c < ' ') || c == '\x7f') c = '?';
+    }
+    return text;
+}
+
+std::string text_of(const Report& report) {
+    size_t label_width = 0;
+    for (const auto& [label, value] : report.lines) {
+        label_width = std::max(label_width, label.size());
+    }
+    std::string text;
+    for (const auto& [label, value] : report.lines) {
+        text += printable(label) + std::string(label_width + 2 - label.size(), ' ') +
+                printable(value) + "\n";
+    }
+    std::vector<size_t> widths;
+    for (const auto& row : report.table) {
+        widths.resize(row.size());
+        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    if (report.table.size() < 2) return text;
+    text += "\n";
+    for (const auto& row : report.table) {
+        std::string line;
+        for (size_t i = 0; i < row.size(); ++i) {
+            line += printable(row[i]) + std::string(widths[i] + 2 - row[i].size(), ' ');
+        }
+        text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+    }
+    return text;
+}
+
+}  // namespace
+
+int inspect_command(const InspectArguments& arguments) {
+    Report report = inspect(arguments.path, arguments.verify);
+    std::string text;
+    if (arguments.json) {
+        if (arguments.verify) report.json["faults"] = report.faults;
+        text = report.json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    } else {
+        text = text_of(report);
+    }
+    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+    if (!written || std::fflush(stdout) != 0) {
+        throw Error(ExitCode::io, "the standard output takes no more; the report is incomplete");
+    }
+    if (report.faults.empty()) return static_cast<int>(ExitCode::ok);
+    std::string message = std::to_string(report.faults.size()) + " faults found";
+    for (const std::string& fault : report.faults) message += "\n  " + fault;
+    throw Error(ExitCode::bad_data, message);
+}
+
+}  // namespace trireme

@@ -1,0 +1,118 @@
+#include "app/metrics.h"
+
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace trireme {
+
+namespace {
+
+std::string format(const char* pattern, double value) {
+    char text[64];
+    std::snprintf(text, sizeof(text), pattern, value);
+    return text;
+}
+
+// "24,810"
+std::string with_thousands(double value) {
+    std::string digits = format("%.0f", value);
+    for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) {
+        digits.insert(static_cast<size_t>(at), ",");
+    }
+    return digits;
+}
+
+std::string clock_text(double seconds) {
+    const int64_t total = static_cast<int64_t>(std::llround(seconds));
+    char text[64];
+    std::snprintf(text, sizeof(text), "%lld:%02d:%02d", static_cast<long long>(total / 3600),
+                  static_cast<int>(total / 60 % 60), static_cast<int>(total % 60));
+    return text;
+}
+
+// Lines of an existing file whose step is at most `last_step`.
+std::string records_until(const std::string& path, int64_t last_step) {
+    std::ifstream in(path);
+    std::string kept;
+    for (std::string line; std::getline(in, line);) {
+        const auto record = nlohmann::json::parse(line, nullptr, false);
+        if (!record.is_object() || record.value("step", int64_t{-1}) < 0) continue;
+        if (record["step"].get<int64_t>() <= last_step) kept += line + "\n";
+    }
+    return kept;
+}
+
+}  // namespace
+
+std::string console_line(const StepMetrics& m, int64_t steps, double seconds_left) {
+    return "step " + std::to_string(m.step) + "/" + std::to_string(steps) + " | loss " +
+           format("%.4f", m.loss) + " | grad " + format("%.3f", m.grad_norm) + " | lr " +
+           format("%.1e", m.lr) + " | " + format("%.2f s", m.step_seconds) + " | " +
+           with_thousands(m.tokens_per_second) + " tok/s | " +
+           format(m.tflops_per_rank < 1 ? "%.4f TFLOP/s/rank" : "%.1f TFLOP/s/rank",
+                  m.tflops_per_rank) +
+           format(" (MFU %.1f%%)", 100 * m.mfu) + " | mem " +
+           format("%.1f GiB", static_cast<double>(m.memory_peak_bytes) / (1 << 30)) + " | eta " +
+           clock_text(seconds_left);
+}
+
+MetricsFile::MetricsFile(const std::string& path, int64_t last_step) : path_(path) {
+    const std::string kept = records_until(path, last_step);
+    file_ = std::fopen(path.c_str(), "w");
+    if (!file_) {
+        throw Error(ExitCode::output_busy,
+                    path + ": cannot be written: " + std::strerror(errno) +
+                        "; choose another run.output");
+    }
+    append(kept);
+}
+
+MetricsFile::~MetricsFile() {
+    if (file_) std::fclose(file_);
+}
+
+void MetricsFile::append(const std::string& line) {
+    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() ||
+        std::fflush(file_) != 0) {
+        throw Error(ExitCode::io, path_ + ": writing failed: " + std::strerror(errno));
+    }
+}
+
+void MetricsFile::write(const StepMetrics& m) {
+    nlohmann::ordered_json record = {
+        {"step", m.step},
+        {"loss", m.loss},
+        {"grad_norm", m.grad_norm},
+        {"lr", m.lr},
+        {"tokens", m.tokens},
+        {"step_seconds", m.step_seconds},
+        {"tokens_per_second", m.tokens_per_second},
+        {"tokens_per_second_per_rank", m.tokens_per_second_per_rank},
+        {"tflops_per_rank", m.tflops_per_rank},
+        {"mfu", m.mfu},
+        {"memory_peak_bytes", m.memory_peak_bytes},
+        {"comm_exposed_seconds", m.comm_exposed_seconds},
+        {"pipeline_idle_seconds", m.pipeline_idle_seconds},
+    };
+    append(record.dump() + "\n");
+}
+
+void MetricsFile::write_validation(int64_t step, double loss) {
+    const nlohmann::ordered_json record = {{"step", step}, {"valid_loss", loss}};
+    append(record.dump() + "\n");
+}
+
+uint64_t peak_memory_bytes() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace trireme

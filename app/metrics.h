@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace trireme {
+
+// One logged training step, as written to metrics.jsonl.
+struct StepMetrics {
+    int64_t step = 0;
+    double loss = 0;
+    double grad_norm = 0;
+    double lr = 0;
+    int64_t tokens = 0;         // consumed since the start of training
+    double step_seconds = 0;    // mean over the steps since the last record
+    double tokens_per_second = 0;
+    double tokens_per_second_per_rank = 0;
+    double tflops_per_rank = 0;  // model FLOPs, see docs/numerics.md
+    double mfu = 0;              // share of the rank's peak rate, from 0 to 1
+    uint64_t memory_peak_bytes = 0;
+    double comm_exposed_seconds = 0;
+    double pipeline_idle_seconds = 0;
+};
+
+// "step 120/200 | loss 2.4817 | ... | eta 0:01:46"
+std::string console_line(const StepMetrics& metrics, int64_t steps, double seconds_left);
+
+// Appends records to metrics.jsonl, one line each, flushed as they are written.
+class MetricsFile {
+public:
+    // Records of steps after `last_step` (written by a run that was resumed from before them) are
+    // dropped. Throws Error (io).
+    MetricsFile(const std::string& path, int64_t last_step);
+    ~MetricsFile();
+    MetricsFile(const MetricsFile&) = delete;
+    MetricsFile& operator=(const MetricsFile&) = delete;
+
+    void write(const StepMetrics& metrics);
+    void write_validation(int64_t step, double loss);
+
+private:
+    void append(const std::string& line);
+
+    std::string path_;
+    std::FILE* file_ = nullptr;
+};
+
+// Largest resident size of this process so far.
+uint64_t peak_memory_bytes();
+
+}  // namespace trireme

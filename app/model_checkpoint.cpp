@@ -1,0 +1,100 @@
+#include "app/model_checkpoint.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "model/flops.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr const char* kParameterPrefix = "parameter/";
+
+void check_same_model(const ModelContext& context, const CheckpointReader& reader) {
+    int64_t elements = 0;
+    for (const auto& [name, tensor] : reader.manifest().tensors) {
+        if (name.starts_with(kParameterPrefix)) elements += tensor.global[0] * tensor.global[1];
+    }
+    const int64_t expected = count_parameters(context.model).total;
+    if (elements == expected) return;
+    throw Error(ExitCode::bad_data,
+                reader.folder() + ": checkpoint of another model: it holds " +
+                    std::to_string(elements) + " parameters, the configured model has " +
+                    std::to_string(expected) + "; set model as in its config.yaml");
+}
+
+void read_to_device(Device& device, CheckpointReader& reader, const std::string& name,
+                    const Box& box, const Tensor& to, std::vector<float>& values) {
+    values.resize(static_cast<size_t>(box.elements()));
+    reader.read(name, box, DType::f32, values.data());
+    if (to.dtype == DType::bf16) {
+        std::vector<bf16> rounded(values.size());
+        std::transform(values.begin(), values.end(), rounded.begin(),
+                       [](float value) { return bf16(value); });
+        device.copy_to_device(to.data, rounded.data(), to.bytes());
+    } else {
+        device.copy_to_device(to.data, values.data(), to.bytes());
+    }
+    device.compute().synchronize();
+}
+
+void load_parameters(Engine& engine, CheckpointReader& reader) {
+    std::vector<float> values;
+    for (auto& chunk : engine.model().chunks()) {
+        const ParameterStore& store = chunk->store();
+        for (size_t i = 0; i < store.specs().size(); ++i) {
+            const ParameterSpec& spec = store.specs()[i];
+            if (spec.box.elements() == 0) continue;
+            const std::string name = kParameterPrefix + spec.name;
+            reader.expect_shape(name, spec.global);
+            read_to_device(engine.device(), reader, name, spec.box,
+                           store.parameters().flat_range(store.layout().offsets[i],
+                                                         spec.box.elements()),
+                           values);
+        }
+    }
+}
+
+}  // namespace
+
+void save_model(Engine& engine, const std::string& folder, const CheckpointState& state) {
+    std::vector<CheckpointPiece> pieces;
+    std::vector<std::vector<float>> staged;  // copies, where device memory is not host memory
+    const bool on_host = engine.device().backend() == Backend::cpu;
+    for (auto& optimizer : engine.optimizers()) {
+        optimizer->wait_parameters();
+        optimizer->for_each_owned_piece([&](const Optimizer::Piece& piece) {
+            const void* data = piece.values.data;
+            if (!on_host) {
+                staged.emplace_back(static_cast<size_t>(piece.values.elements()));
+                engine.device().copy_to_host(staged.back().data(), data, piece.values.bytes());
+                data = staged.back().data();
+            }
+            pieces.push_back({.tensor = piece.name,
+                              .global = piece.spec->global,
+                              .is_vector = piece.spec->is_vector,
+                              .box = piece.box,
+                              .dtype = DType::f32,
+                              .data = data});
+        });
+    }
+    engine.device().compute().synchronize();
+    save_checkpoint(engine.model().context().mesh.all(), engine.device().compute(), folder, state,
+                    pieces);
+}
+
+void load_model(Engine& engine, CheckpointReader& reader) {
+    check_same_model(engine.model().context(), reader);
+    load_parameters(engine, reader);
+    std::vector<float> values;
+    for (auto& optimizer : engine.optimizers()) {
+        optimizer->for_each_kept_piece([&](const Optimizer::Piece& piece) {
+            reader.expect_shape(piece.name, piece.spec->global);
+            read_to_device(engine.device(), reader, piece.name, piece.box, piece.values, values);
+        });
+    }
+    for (auto& optimizer : engine.optimizers()) optimizer->publish_master();
+}
+
+}  // namespace trireme

@@ -1,0 +1,56 @@
+#include "app/rank_errors.h"
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "core/error.h"
+#include "core/log.h"
+
+namespace trireme {
+
+namespace {
+
+struct Failure {
+    ExitCode code = ExitCode::internal;
+    std::string message;
+};
+
+Failure describe(const std::exception_ptr& exception) {
+    try {
+        std::rethrow_exception(exception);
+    } catch (const Error& error) {
+        return {error.code(), error.what()};
+    } catch (const std::bad_alloc&) {
+        return {ExitCode::out_of_memory,
+                "out of memory; use more ranks, a smaller batch.micro or a smaller model"};
+    } catch (const std::exception& error) {
+        return {ExitCode::internal, std::string(error.what()) + "; please report this"};
+    }
+}
+
+}  // namespace
+
+int run_as_rank(const std::function<void(World&)>& body) {
+    const std::unique_ptr<World> world = make_process_world();
+    std::exception_ptr exception;
+    try {
+        body(*world);
+        return static_cast<int>(ExitCode::ok);
+    } catch (...) {
+        exception = std::current_exception();
+    }
+    const Failure failure = describe(exception);
+    if (world->rank() != 0) {
+        // Most failures meet all ranks alike: rank 0 reports them and ends the job meanwhile.
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    }
+    Log(world->rank(), world->size()).error(failure.message);
+    if (world->size() > 1) world->abort(static_cast<int>(failure.code));
+    return static_cast<int>(failure.code);
+}
+
+}  // namespace trireme

@@ -1,0 +1,409 @@
+#include "app/schema.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "app/config_problems.h"
+#include "app/presets.h"
+#include "app/schema_rows.h"
+
+namespace trireme {
+
+namespace {
+
+// Wide enough for any model, small enough that products of a few sizes stay far from overflow.
+constexpr int64_t kMostSize = 10'000'000;
+constexpr int64_t kMostRanks = 65536;
+constexpr int64_t kMostSteps = 1'000'000'000'000;
+
+SchemaRow data_ranks() {
+    SchemaRow row{.key = "mesh.data",
+                  .type = "whole number or auto",
+                  .allowed = "auto, 1 to 65536",
+                  .description = "Data-parallel size; auto takes the processes that are left."};
+    row.read = [](const YamlNode& node, Config& config) -> std::string {
+        if (node.kind == YamlNode::Kind::scalar && node.text == "auto") {
+            config.mesh.data = 0;
+            return "";
+        }
+        int64_t value = 0;
+        const std::string problem = read_whole(node, {1, kMostRanks}, value);
+        if (!problem.empty()) return problem + ", or auto";
+        config.mesh.data = static_cast<int>(value);
+        return "";
+    };
+    row.write = [](const Config& config) {
+        return config.mesh.data == 0 ? "auto" : std::to_string(config.mesh.data);
+    };
+    return row;
+}
+
+SchemaRow betas() {
+    const NumberRange range{.least = 0.0, .most = 1.0, .below_most = true};
+    SchemaRow row{.key = "optimizer.betas",
+                  .type = "list of two numbers",
+                  .allowed = range.to_string(),
+                  .description = "Decay of AdamW's running mean and of its running square."};
+    row.read = [=](const YamlNode& node, Config& config) -> std::string {
+        if (node.kind != YamlNode::Kind::list || node.items.size() != 2) {
+            const bool is_list = node.kind == YamlNode::Kind::list;
+            return (is_list ? "found a list of " + std::to_string(node.items.size())
+                            : found(node)) +
+                   ", expected a list of two numbers like [0.9, 0.95]";
+        }
+        float beta1 = 0.0f, beta2 = 0.0f;
+        std::string problem = read_number(node.items[0], range, beta1);
+        if (problem.empty()) problem = read_number(node.items[1], range, beta2);
+        if (!problem.empty()) return problem;
+        config.optimizer.beta1 = beta1;
+        config.optimizer.beta2 = beta2;
+        return "";
+    };
+    row.write = [](const Config& config) {
+        return "[" + number_text(config.optimizer.beta1) + ", " +
+               number_text(config.optimizer.beta2) + "]";
+    };
+    return row;
+}
+
+// Only one optimizer exists, so nothing remembers the choice.
+SchemaRow optimizer_name() {
+    const WordList list{.words = {"adamw"}, .unbuilt = {}};
+    SchemaRow row{.key = "optimizer.name",
+                  .type = "one word",
+                  .allowed = list.to_string(),
+                  .description = "Adam with decoupled weight decay (Loshchilov and Hutter 2019)."};
+    row.read = [=](const YamlNode& node, Config&) {
+        size_t index = 0;
+        return read_word(node, list, index);
+    };
+    row.write = [](const Config&) { return "adamw"; };
+    return row;
+}
+
+using Rows = std::vector<SchemaRow>;
+
+Rows run_rows() {
+    return {
+        text(
+            "run.name", "a file name", "What the run is called.",
+            [](auto& c) -> auto& { return c.run.name; }),
+        defaults_to("runs/NAME", text(
+                                     "run.output", "", "Folder that everything is written into.",
+                                     [](auto& c) -> auto& { return c.run.output; })),
+        whole(
+            "run.seed", {}, "Seed of initial weights, dropout and sample order.",
+            [](auto& c) -> auto& { return c.run.seed; }),
+        required(whole(
+            "run.steps", {1, kMostSteps},
+            "Optimizer steps of the whole run, those before a resume included.",
+            [](auto& c) -> auto& { return c.run.steps; })),
+    };
+}
+
+Rows device_rows() {
+    return {
+        word(
+            "device.backend", {.words = {"auto", "cpu", "cuda"}, .unbuilt = {}},
+            std::vector{Backend::automatic, Backend::cpu, Backend::cuda},
+            "Which processor computes; auto takes the GPU where there is one, else the CPU.",
+            [](auto& c) -> auto& { return c.device.backend; }),
+        whole(
+            "device.threads", {0, 4096},
+            "CPU compute threads of each process; 0 shares the machine's cores evenly.",
+            [](auto& c) -> auto& { return c.device.threads; }),
+    };
+}
+
+Rows model_rows() {
+    std::vector<std::string> names = preset_names();
+    return {
+        word(
+            "model.preset", {.words = std::move(names), .unbuilt = {}},
+            "A known shape that stands for the keys below; keys given beside it override it.",
+            [](auto& c) -> auto& { return c.preset; }),
+        word(
+            "model.family", {.words = {"gpt2", "llama"}, .unbuilt = {}},
+            std::vector{Family::gpt2, Family::llama},
+            "gpt2: LayerNorm, learned positions, GELU, biases; llama: RMSNorm, RoPE, SwiGLU.",
+            [](auto& c) -> auto& { return c.model.family; }),
+        required(whole(
+            "model.layers", {1, kMostSize}, "Transformer blocks.",
+            [](auto& c) -> auto& { return c.model.layers; })),
+        required(whole(
+            "model.hidden", {1, kMostSize}, "Width of the residual stream.",
+            [](auto& c) -> auto& { return c.model.hidden; })),
+        required(whole(
+            "model.heads", {1, kMostSize}, "Attention heads; a multiple of mesh.tensor.",
+            [](auto& c) -> auto& { return c.model.heads; })),
+        defaults_to(
+            "heads",
+            whole(
+                "model.kv_heads", {1, kMostSize},
+                "Key and value heads; divides heads, and divides mesh.tensor or is its multiple.",
+                [](auto& c) -> auto& { return c.model.kv_heads; })),
+        defaults_to("hidden / heads",
+                    whole(
+                        "model.head_dim", {1, kMostSize}, "Width of one head; even for llama.",
+                        [](auto& c) -> auto& { return c.model.head_dim; })),
+        defaults_to("gpt2: 4 * hidden; llama: 8/3 * hidden, up to a multiple of 16",
+                    whole(
+                        "model.ffn_hidden", {1, kMostSize},
+                        "Inner width of the feed-forward layer; a multiple of mesh.tensor.",
+                        [](auto& c) -> auto& { return c.model.ffn_hidden; })),
+        required(whole(
+            "model.vocab_size", {1, kMostSize}, "Token ids; at least 257 for the byte tokenizer.",
+            [](auto& c) -> auto& { return c.model.vocab_size; })),
+        required(whole(
+            "model.max_sequence_length", {1, kMostSize},
+            "Longest sequence in tokens; gpt2 has as many learned positions.",
+            [](auto& c) -> auto& { return c.model.max_sequence_length; })),
+        defaults_to("gpt2: true; llama: false",
+                    boolean(
+                        "model.tie_embeddings", "Whether the output layer is the token embedding.",
+                        [](auto& c) -> auto& { return c.model.tie_embeddings; })),
+        number(
+            "model.rope_theta", {.least = 0.0, .above_least = true},
+            "Base of the rotary position frequencies; llama only.",
+            [](auto& c) -> auto& { return c.model.rope_theta; }),
+        number(
+            "model.norm_eps", {.least = 0.0, .above_least = true},
+            "Added to the variance in norms.", [](auto& c) -> auto& { return c.model.norm_eps; }),
+        number(
+            "model.dropout", {.least = 0.0, .most = 1.0, .below_most = true},
+            "Share of activations set to zero in training.",
+            [](auto& c) -> auto& { return c.model.dropout; }),
+        number(
+            "model.init_std", {.least = 0.0, .above_least = true},
+            "Standard deviation of initial weights; output projections get less with depth.",
+            [](auto& c) -> auto& { return c.model.init_std; }),
+    };
+}
+
+Rows data_rows() {
+    return {
+        required(sources(
+            "data.train",
+            "Datasets to train on, mixed by weight; path is the prefix of PREFIX.bin and "
+            "PREFIX.idx.",
+            [](auto& c) -> auto& { return c.data.train; })),
+        sources(
+            "data.valid", "Datasets to validate on.",
+            [](auto& c) -> auto& { return c.data.valid; }),
+        defaults_to("model.max_sequence_length",
+                    whole(
+                        "data.sequence_length", {1, kMostSize}, "Tokens in a training sequence.",
+                        [](auto& c) -> auto& { return c.data.sequence_length; })),
+        text(
+            "data.tokenizer", "byte or the path of a tokenizer.json",
+            "What turns text into tokens when the model generates.",
+            [](auto& c) -> auto& { return c.data.tokenizer; }),
+    };
+}
+
+Rows batch_rows() {
+    return {
+        required(whole(
+            "batch.global", {1, kMostSize},
+            "Sequences in a step over all processes; a multiple of micro * mesh.data.",
+            [](auto& c) -> auto& { return c.batch.global; })),
+        whole(
+            "batch.micro", {1, kMostSize}, "Sequences that pass through the model together.",
+            [](auto& c) -> auto& { return c.batch.micro; }),
+    };
+}
+
+Rows mesh_rows() {
+    return {
+        whole(
+            "mesh.tensor", {1, kMostRanks}, "Processes that share each layer's matrices.",
+            [](auto& c) -> auto& { return c.mesh.tensor; }),
+        whole(
+            "mesh.pipeline", {1, kMostRanks}, "Stages that the layers are spread over.",
+            [](auto& c) -> auto& { return c.mesh.pipeline; }),
+        data_ranks(),
+        whole(
+            "mesh.context", {1, kMostRanks},
+            "Processes that share each sequence; only 1 is built in yet.",
+            [](auto& c) -> auto& { return c.mesh.context; }),
+    };
+}
+
+Rows parallel_rows() {
+    return {
+        boolean(
+            "tensor_parallel.sequence_parallel",
+            "Splits norms, dropout and residuals over the tensor processes by token.",
+            [](auto& c) -> auto& { return c.tensor_parallel.sequence_parallel; }),
+        word(
+            "pipeline.schedule",
+            {.words = {"gpipe", "1f1b"}, .unbuilt = {"interleaved", "zb-h1", "zb-v", "file"}},
+            "Order of micro-batches: all forwards first, or one forward and one backward in turn.",
+            [](auto& c) -> auto& { return c.pipeline.schedule; }),
+        whole(
+            "pipeline.virtual_stages", {1, 1024},
+            "Model pieces on each stage; 1 for gpipe and 1f1b.",
+            [](auto& c) -> auto& { return c.pipeline.virtual_stages; }),
+        whole(
+            "data_parallel.zero", {0, 3},
+            "0 keeps all state on each process, 1 shards the optimizer state; 2 and 3 are not "
+            "built in yet.",
+            [](auto& c) -> auto& { return c.data_parallel.zero; }),
+        boolean(
+            "data_parallel.overlap",
+            "Sums gradients over the data-parallel processes while the backward pass goes on.",
+            [](auto& c) -> auto& { return c.data_parallel.overlap; }),
+        number(
+            "data_parallel.bucket_mb", {.least = 0.0, .most = 1048576.0, .above_least = true},
+            "Gradients summed in one go, in MiB.",
+            [](auto& c) -> auto& { return c.data_parallel.bucket_mb; }),
+    };
+}
+
+Rows training_rows() {
+    return {
+        word(
+            "precision.compute", {.words = {"fp32", "bf16"}, .unbuilt = {"fp8"}},
+            std::vector{DType::f32, DType::bf16},
+            "Number format of matrix products and activations; master weights stay fp32.",
+            [](auto& c) -> auto& { return c.precision.compute; }),
+        word(
+            "recompute", {.words = {"none"}, .unbuilt = {"selective", "full"}},
+            "Which activations are computed again in the backward pass instead of kept.",
+            [](auto& c) -> auto& { return c.recompute; }),
+        optimizer_name(),
+        number(
+            "optimizer.lr", {.least = 0.0, .above_least = true}, "Learning rate after the warm-up.",
+            [](auto& c) -> auto& { return c.optimizer.lr; }),
+        betas(),
+        number(
+            "optimizer.eps", {.least = 0.0, .above_least = true},
+            "Added to the root of the running square.",
+            [](auto& c) -> auto& { return c.optimizer.eps; }),
+        number(
+            "optimizer.weight_decay", {},
+            "Decay of matrices; vectors (norms, biases) are never decayed.",
+            [](auto& c) -> auto& { return c.optimizer.weight_decay; }),
+        number(
+            "optimizer.clip_norm", {}, "Largest global gradient norm; 0 does not clip.",
+            [](auto& c) -> auto& { return c.optimizer.clip_norm; }),
+        word(
+            "schedule.name", {.words = {"constant", "linear", "cosine", "wsd"}, .unbuilt = {}},
+            std::vector{LrShape::constant, LrShape::linear, LrShape::cosine, LrShape::wsd},
+            "Course of the learning rate after the warm-up.",
+            [](auto& c) -> auto& { return c.schedule.shape; }),
+        whole(
+            "schedule.warmup_steps", {0, kMostSteps},
+            "Steps over which the learning rate rises from zero.",
+            [](auto& c) -> auto& { return c.schedule.warmup_steps; }),
+        number(
+            "schedule.min_lr", {}, "Learning rate at the last step; not used by constant.",
+            [](auto& c) -> auto& { return c.schedule.min_lr; }),
+        whole(
+            "schedule.decay_steps", {0, kMostSteps},
+            "Length of the final decay of wsd; 0 takes a tenth of all steps.",
+            [](auto& c) -> auto& { return c.schedule.decay_steps; }),
+    };
+}
+
+Rows record_rows() {
+    return {
+        whole(
+            "checkpoint.interval", {0, kMostSteps},
+            "Steps between checkpoints; 0 saves only at the end.",
+            [](auto& c) -> auto& { return c.checkpoint.interval; }),
+        whole(
+            "checkpoint.keep", {1, 1000000}, "How many of the newest checkpoints stay.",
+            [](auto& c) -> auto& { return c.checkpoint.keep; }),
+        boolean(
+            "checkpoint.async", "Writes checkpoints while training goes on.",
+            [](auto& c) -> auto& { return c.checkpoint.async; }),
+        text(
+            "checkpoint.resume", "auto, never or a folder",
+            "auto goes on from the newest checkpoint in run.output, a folder from the one there.",
+            [](auto& c) -> auto& { return c.checkpoint.resume; }),
+        whole(
+            "evaluation.interval", {0, kMostSteps}, "Steps between validations; 0 never validates.",
+            [](auto& c) -> auto& { return c.evaluation.interval; }),
+        whole(
+            "evaluation.batches", {1, kMostSize}, "Global batches in a validation.",
+            [](auto& c) -> auto& { return c.evaluation.batches; }),
+        whole(
+            "logging.interval", {1, kMostSteps},
+            "Steps between lines on the console and in metrics.jsonl.",
+            [](auto& c) -> auto& { return c.logging.interval; }),
+        boolean(
+            "logging.tensorboard", "Writes event files for TensorBoard.",
+            [](auto& c) -> auto& { return c.logging.tensorboard; }),
+        boolean(
+            "logging.trace", "Writes a trace of every rank for Chrome or Perfetto.",
+            [](auto& c) -> auto& { return c.logging.trace; }),
+    };
+}
+
+}  // namespace
+
+std::string SchemaRow::section() const {
+    const size_t dot = key.find('.');
+    return dot == std::string::npos ? "" : key.substr(0, dot);
+}
+
+std::string SchemaRow::name() const {
+    const size_t dot = key.find('.');
+    return dot == std::string::npos ? key : key.substr(dot + 1);
+}
+
+std::vector<SchemaRow> make_schema() {
+    std::vector<SchemaRow> schema;
+    for (Rows rows : {run_rows(), device_rows(), model_rows(), data_rows(), batch_rows(),
+                      mesh_rows(), parallel_rows(), training_rows(), record_rows()}) {
+        for (SchemaRow& row : rows) schema.push_back(std::move(row));
+    }
+    const Config defaults;
+    for (SchemaRow& row : schema) {
+        if (row.default_text.empty()) row.default_text = row.write(defaults);
+    }
+    return schema;
+}
+
+std::vector<std::string> sections_of(const std::vector<SchemaRow>& schema) {
+    std::vector<std::string> sections;
+    for (const SchemaRow& row : schema) {
+        const std::string section = row.section();
+        if (section.empty()) continue;
+        if (sections.empty() || sections.back() != section) sections.push_back(section);
+    }
+    return sections;
+}
+
+const SchemaRow* find_row(const std::vector<SchemaRow>& schema, const std::string& key) {
+    for (const SchemaRow& row : schema) {
+        if (row.key == key) return &row;
+    }
+    return nullptr;
+}
+
+std::string suggest_key(const std::vector<SchemaRow>& schema, const std::string& section,
+                        const std::string& name) {
+    std::vector<std::string> near, all, elsewhere;
+    for (const SchemaRow& row : schema) {
+        all.push_back(row.key);
+        if (row.section() == section) near.push_back(row.name());
+        if (row.name() == name) elsewhere.push_back(row.key);
+    }
+    if (section.empty()) {
+        for (std::string& top : sections_of(schema)) near.push_back(std::move(top));
+    }
+    const std::string prefix = section.empty() ? "" : section + ".";
+    std::string nearest = nearest_word(name, near);
+    if (!nearest.empty()) {
+        nearest = prefix + nearest;
+    } else if (!elsewhere.empty()) {
+        nearest = elsewhere.front();
+    } else {
+        nearest = nearest_word(prefix + name, all);
+    }
+    return nearest.empty() ? "" : "; did you mean '" + nearest + "'?";
+}
+
+}  // namespace trireme

@@ -1,0 +1,235 @@
+#include "app/schema_values.h"
+
+#include <charconv>
+#include <cmath>
+#include <optional>
+
+#include "app/config_problems.h"
+
+namespace trireme {
+
+namespace {
+
+std::string join_or(const std::vector<std::string>& words) {
+    std::string out;
+    for (size_t i = 0; i < words.size(); ++i) {
+        if (i > 0) out += i + 1 == words.size() ? " or " : ", ";
+        out += words[i];
+    }
+    return out;
+}
+
+// The characters of a plain scalar without a leading plus; empty when it is no plain scalar.
+std::string_view plain_digits(const YamlNode& node) {
+    if (node.kind != YamlNode::Kind::scalar || node.quoted) return {};
+    std::string_view text = node.text;
+    if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
+    return text;
+}
+
+template <typename T>
+std::optional<T> parse_floating(const YamlNode& node) {
+    const std::string_view text = plain_digits(node);
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+
+bool is_out_of_range(const YamlNode& node) {
+    const std::string_view text = plain_digits(node);
+    double value = 0.0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc::result_out_of_range && end == text.data() + text.size();
+}
+
+bool is_within(const NumberRange& range, double value) {
+    if (!std::isfinite(value)) return false;
+    if (value < range.least || (range.above_least && value <= range.least)) return false;
+    return !(value > range.most || (range.below_most && value >= range.most));
+}
+
+template <typename T>
+std::string read_floating(const YamlNode& node, const NumberRange& range, T& to) {
+    const std::string expected =
+        "expected a number" +
+        (range.to_string().empty() ? std::string() : ", " + range.to_string());
+    const std::optional<T> value = parse_floating<T>(node);
+    if (!value || !is_within(range, static_cast<double>(*value))) {
+        const bool is_number = is_out_of_range(node) || parse_floating<double>(node).has_value();
+        return found(node) + (is_number || node.quoted ? ", " : ", which is no number, ") +
+               expected;
+    }
+    to = *value;
+    return "";
+}
+
+template <typename T>
+std::string floating_text(T value) {
+    char text[64];
+    const auto [end, error] = std::to_chars(text, text + sizeof(text), value);
+    return error == std::errc() ? std::string(text, end) : std::string("0");
+}
+
+bool has_control_character(const std::string& text) {
+    for (const char c : text) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
+    }
+    return false;
+}
+
+// One item of a list of sources: {path: ..., weight: ...}, or the path alone.
+std::string read_source(const YamlNode& node, DataSourceOptions& to) {
+    if (node.kind == YamlNode::Kind::scalar) return read_text(node, to.path);
+    if (node.kind != YamlNode::Kind::map) {
+        return found(node) + ", expected {path: PREFIX, weight: W}";
+    }
+    bool has_path = false;
+    for (size_t i = 0; i < node.keys.size(); ++i) {
+        const std::string& key = node.keys[i].text;
+        std::string problem;
+        if (key == "path") {
+            has_path = true;
+            problem = read_text(node.items[i], to.path);
+        } else if (key == "weight") {
+            problem = read_number(node.items[i], {.least = 0.0, .above_least = true}, to.weight);
+        } else {
+            const std::string near = nearest_word(key, {"path", "weight"});
+            return "found the unknown key '" + shown(key) + "', expected path or weight" +
+                   (near.empty() ? "" : "; did you mean '" + near + "'?");
+        }
+        if (!problem.empty()) return key + ": " + problem;
+    }
+    return has_path ? "" : "found no path, expected {path: PREFIX, weight: W}";
+}
+
+}  // namespace
+
+std::string WholeRange::to_string() const {
+    if (most == std::numeric_limits<int64_t>::max()) return std::to_string(least) + " or more";
+    return std::to_string(least) + " to " + std::to_string(most);
+}
+
+std::string NumberRange::to_string() const {
+    std::string text;
+    if (std::isfinite(least)) {
+        text = (above_least ? "above " : "at least ") + number_text(least);
+    }
+    if (std::isfinite(most)) {
+        text += (text.empty() ? "" : " and ") + std::string(below_most ? "below " : "at most ") +
+                number_text(most);
+    }
+    return text;
+}
+
+std::string WordList::to_string() const {
+    return join_or(words);
+}
+
+std::string found(const YamlNode& node) {
+    switch (node.kind) {
+        case YamlNode::Kind::scalar:
+            return node.quoted ? "found the text \"" + shown(node.text) + "\""
+                               : "found " + shown(node.text);
+        case YamlNode::Kind::list:
+            return "found a list";
+        case YamlNode::Kind::map:
+            return "found a section (key: value)";
+        case YamlNode::Kind::null:
+        case YamlNode::Kind::refused:
+            break;
+    }
+    return "found nothing";
+}
+
+std::string read_whole(const YamlNode& node, const WholeRange& range, int64_t& to) {
+    const std::string expected = "expected a whole number, " + range.to_string();
+    const std::string_view text = plain_digits(node);
+    int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool is_whole = !text.empty() && end == text.data() + text.size();
+    if (!is_whole || error != std::errc() || value < range.least || value > range.most) {
+        return found(node) + ", " + expected;
+    }
+    to = value;
+    return "";
+}
+
+std::string read_number(const YamlNode& node, const NumberRange& range, double& to) {
+    return read_floating(node, range, to);
+}
+
+std::string read_number(const YamlNode& node, const NumberRange& range, float& to) {
+    return read_floating(node, range, to);
+}
+
+std::string read_bool(const YamlNode& node, bool& to) {
+    const bool is_word = node.kind == YamlNode::Kind::scalar && !node.quoted;
+    if (!is_word || (node.text != "true" && node.text != "false")) {
+        return found(node) + ", expected true or false";
+    }
+    to = node.text == "true";
+    return "";
+}
+
+std::string read_text(const YamlNode& node, std::string& to) {
+    if (node.kind != YamlNode::Kind::scalar) return found(node) + ", expected a text";
+    if (node.text.empty()) return "found an empty text, expected at least one character";
+    if (has_control_character(node.text)) {
+        return found(node) + ", expected a text without control characters";
+    }
+    to = node.text;
+    return "";
+}
+
+std::string read_word(const YamlNode& node, const WordList& list, size_t& index) {
+    const std::string expected = ", expected " + list.to_string();
+    if (node.kind != YamlNode::Kind::scalar) return found(node) + expected;
+    for (size_t i = 0; i < list.words.size(); ++i) {
+        if (node.text == list.words[i]) {
+            index = i;
+            return "";
+        }
+    }
+    for (const std::string& word : list.unbuilt) {
+        if (node.text == word) return "found " + word + ", which is not built in yet" + expected;
+    }
+    const std::string near = nearest_word(node.text, list.words);
+    return found(node) + expected + (near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
+std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to) {
+    if (node.kind != YamlNode::Kind::list) {
+        return found(node) + ", expected a list like [{path: PREFIX, weight: 1}]";
+    }
+    std::vector<DataSourceOptions> sources;
+    for (size_t i = 0; i < node.items.size(); ++i) {
+        DataSourceOptions source;
+        const std::string problem = read_source(node.items[i], source);
+        if (!problem.empty()) {
+            return "item " + std::to_string(i + 1) + " (line " +
+                   std::to_string(node.items[i].line) + "): " + problem;
+        }
+        sources.push_back(std::move(source));
+    }
+    to = std::move(sources);
+    return "";
+}
+
+std::string number_text(double value) {
+    return floating_text(value);
+}
+std::string number_text(float value) {
+    return floating_text(value);
+}
+
+std::string sources_text(const std::vector<DataSourceOptions>& sources) {
+    std::string text;
+    for (const DataSourceOptions& source : sources) {
+        text += (text.empty() ? "" : ", ") + std::string("{path: ") + yaml_text(source.path) +
+                ", weight: " + number_text(source.weight) + "}";
+    }
+    return "[" + text + "]";
+}
+
+}  // namespace trireme

@@ -1,0 +1,45 @@
+#include "app/session.h"
+
+#include <algorithm>
+
+namespace trireme {
+
+Session::Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence)
+    : config_(config) {
+    device_ = make_device(config.device, world.local_rank(), world.local_size());
+    mesh_ = std::make_unique<Mesh>(world, config.mesh,
+                                   kv_groups(config.model, config.mesh.tensor));
+    const ModelContext context{
+        .device = *device_,
+        .mesh = *mesh_,
+        .model = config.model,
+        .compute = config.precision.compute,
+        .sequence_parallel = config.tensor_parallel.sequence_parallel && use == Use::train,
+        .batch = batch,
+        .sequence = sequence,
+        .seed = config.run.seed};
+    EngineOptions options;
+    options.pipeline = config.pipeline;
+    options.data_parallel = config.data_parallel;
+    options.optimizer = config.optimizer;
+    options.forward_only = use == Use::forward;
+    options.micro_batches = use == Use::train ? config.micro_batches() : 1;
+    engine_ = std::make_unique<Engine>(context, options);
+}
+
+Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
+                            const std::vector<std::string>& sets, int world) {
+    std::vector<std::string> all = sets;
+    const bool names_mesh =
+        std::any_of(sets.begin(), sets.end(),
+                    [](const std::string& set) { return set.starts_with("mesh."); });
+    if (!names_mesh && state.mesh.ranks() != world) {
+        all.insert(all.begin(), {"mesh.tensor=1", "mesh.pipeline=1", "mesh.data=auto"});
+    }
+    // The batch need not divide here: nothing is trained.
+    all.push_back("batch.micro=1");
+    all.push_back("batch.global=" + std::to_string(world));
+    return parse_config(state.config, folder + "/manifest.json", all, world);
+}
+
+}  // namespace trireme

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+
+#include "app/config.h"
+#include "model/engine.h"
+#include "parallel/checkpoint.h"
+
+namespace trireme {
+
+// This rank's device, mesh and engine for a configuration: what train, eval and generate share.
+// The world must outlive it. Collective.
+class Session {
+public:
+    enum class Use { train, forward };
+
+    // batch and sequence: the micro-batch's sizes, which evaluation and generation choose freely.
+    // Throws Error (config) when the mesh does not fit the world.
+    Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence);
+
+    const Config& config() const { return config_; }
+    Device& device() { return *device_; }
+    Mesh& mesh() { return *mesh_; }
+    Engine& engine() { return *engine_; }
+
+    // Reads its own data: the first stage the tokens, the last the labels.
+    bool needs_data() const { return mesh_->is_first_stage() || mesh_->is_last_stage(); }
+
+private:
+    Config config_;
+    std::unique_ptr<Device> device_;
+    std::unique_ptr<Mesh> mesh_;
+    std::unique_ptr<Engine> engine_;
+};
+
+// The configuration of a checkpoint for evaluation or generation: its own, overridden by `sets`,
+// on its own mesh when as many processes run, else on tensor x data = 1 x processes.
+Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
+                            const std::vector<std::string>& sets, int world);
+
+}  // namespace trireme

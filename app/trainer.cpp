@@ -1,0 +1,191 @@
+#include "app/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "app/agreement.h"
+#include "app/model_checkpoint.h"
+#include "app/peak_rate.h"
+#include "core/file_io.h"
+#include "data/gpt_dataset.h"
+#include "model/flops.h"
+#include "model/lr_schedule.h"
+
+namespace trireme {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+Trainer::Trainer(World& world, const Config& config)
+    : world_(world), config_(config), log_(world.rank(), world.size()) {
+    check_world(config_, world.size());
+    // Bad data is reported by rank 0 before anything is made or written.
+    GptDatasetOptions data;
+    data.sequence_length = config_.data.sequence_length;
+    data.n_samples = config_.run.steps * config_.batch.global;
+    data.seed = config_.run.seed;
+    data.vocab_size = config_.model.vocab_size;
+    train_data_ = make_dataset(config_.data.train, data);
+    if (config_.evaluation.interval > 0 && !config_.data.valid.empty()) {
+        data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
+        valid_data_ = make_dataset(config_.data.valid, data);
+    }
+    session_ = std::make_unique<Session>(world, config_, Session::Use::train, config_.batch.micro,
+                                         config_.data.sequence_length);
+    resume();
+    open_output();
+    session_->mesh().all().barrier();
+    peak_flops_per_second_ =
+        measure_matmul_rate(session_->device(), config_.precision.compute);
+    if (session_->needs_data()) {
+        loader_ = make_loader(*train_data_, first_samples_);
+    }
+}
+
+std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
+                                                  int64_t consumed) const {
+    LoaderOptions options;
+    options.micro_batch = config_.batch.micro;
+    options.micro_batches = config_.micro_batches();
+    options.shard = session_->mesh().at().data;
+    options.n_shards = config_.mesh.data;
+    options.sequence_length = config_.data.sequence_length;
+    return std::make_unique<BatchLoader>(source, options, consumed);
+}
+
+void Trainer::resume() {
+    Communicator& all = session_->mesh().all();
+    std::string folder;
+    if (world_.rank() == 0 && config_.checkpoint.resume != "never") {
+        std::vector<std::string> skipped;
+        if (config_.checkpoint.resume == "auto") {
+            folder = find_newest_checkpoint(checkpoint_folder(), &skipped).value_or("");
+        } else {
+            folder = resolve_checkpoint(config_.checkpoint.resume, &skipped);
+        }
+        for (const std::string& reason : skipped) log_.warn("skipped " + reason);
+    }
+    folder = broadcast_text(all, session_->device(), folder);
+    if (folder.empty()) return;
+    CheckpointReader reader(folder);
+    load_model(session_->engine(), reader);
+    first_step_ = reader.state().step;
+    first_samples_ = reader.state().samples;
+    log_.info("resumed from " + folder + " (step " + std::to_string(first_step_) + ", written on " +
+              reader.state().mesh.to_string() + ")");
+}
+
+void Trainer::open_output() {
+    if (world_.rank() != 0) return;
+    create_folders(config_.run.output);
+    metrics_.emplace(config_.run.output + "/metrics.jsonl", first_step_);
+    replace_file(config_.run.output + "/config.yaml", dump_config(config_));
+    if (config_.logging.trace) create_folders(config_.run.output + "/trace");
+}
+
+HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
+    if (!loader) return {};
+    const MicroBatch& batch = loader->next();
+    return {batch.tokens, batch.labels, batch.first_sample};
+}
+
+void Trainer::run() {
+    Engine& engine = session_->engine();
+    const int64_t tokens_per_step =
+        int64_t{config_.batch.global} * config_.data.sequence_length;
+    log_.info("training " + std::to_string(count_parameters(config_.model).total) +
+              " parameters on " + config_.mesh.to_string() + " (" +
+              session_->device().description() + "), " + std::to_string(tokens_per_step) +
+              " tokens a step");
+    if (first_step_ >= config_.run.steps) {
+        log_.info("nothing to do: step " + std::to_string(first_step_) + " of " +
+                  std::to_string(config_.run.steps) + " is done");
+        return;
+    }
+    for (int64_t step = first_step_ + 1; step <= config_.run.steps; ++step) {
+        const auto begin = std::chrono::steady_clock::now();
+        const double lr = learning_rate(config_.schedule, static_cast<double>(config_.optimizer.lr),
+                                        step, config_.run.steps);
+        const StepResult result =
+            engine.step(step, lr, [&](int) { return next_micro_batch(loader_.get()); });
+        window_seconds_ += seconds_since(begin);
+        window_exposed_ += result.communication_wait_seconds;
+        window_idle_ += result.pipeline_wait_seconds;
+        ++window_steps_;
+
+        const bool is_last = step == config_.run.steps;
+        if (is_due(config_.logging.interval, step) || is_last || step == 1) {
+            log_step(step, result, lr);
+        }
+        if (valid_data_ && (is_due(config_.evaluation.interval, step) || is_last)) {
+            const double loss = evaluate();
+            log_.info("step " + std::to_string(step) + "/" + std::to_string(config_.run.steps) +
+                      " | valid loss " + std::to_string(loss) + " | perplexity " +
+                      std::to_string(std::exp(loss)));
+            if (metrics_) metrics_->write_validation(step, loss);
+        }
+        if (is_due(config_.checkpoint.interval, step) || is_last) save(step);
+    }
+}
+
+void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
+    const double steps = static_cast<double>(window_steps_);
+    const double tokens = static_cast<double>(config_.batch.global) *
+                          static_cast<double>(config_.data.sequence_length);
+    StepMetrics m;
+    m.step = step;
+    m.loss = result.loss;
+    m.grad_norm = result.grad_norm;
+    m.lr = lr;
+    m.tokens = samples_after(step) * config_.data.sequence_length;
+    m.step_seconds = window_seconds_ / steps;
+    m.tokens_per_second = tokens / m.step_seconds;
+    m.tokens_per_second_per_rank = m.tokens_per_second / world_.size();
+    const double flops_per_second =
+        m.tokens_per_second_per_rank *
+        flops_per_token(config_.model, config_.data.sequence_length);
+    m.tflops_per_rank = flops_per_second / 1e12;
+    m.mfu = flops_per_second / peak_flops_per_second_;
+    m.comm_exposed_seconds = window_exposed_ / steps;
+    m.pipeline_idle_seconds = window_idle_ / steps;
+    m.memory_peak_bytes = static_cast<uint64_t>(
+        largest_of_all(session_->mesh().all(), session_->device(),
+                       static_cast<double>(peak_memory_bytes())));
+    const double seconds_left =
+        m.step_seconds * static_cast<double>(config_.run.steps - step);
+    log_.info(console_line(m, config_.run.steps, seconds_left));
+    if (metrics_) metrics_->write(m);
+    window_seconds_ = window_exposed_ = window_idle_ = 0;
+    window_steps_ = 0;
+}
+
+double Trainer::evaluate() {
+    // The same samples each time.
+    const auto loader = session_->needs_data() ? make_loader(*valid_data_, 0) : nullptr;
+    const int micro_batches = config_.evaluation.batches * config_.micro_batches();
+    const EvaluationResult result = session_->engine().evaluate(
+        micro_batches, [&](int) { return next_micro_batch(loader.get()); });
+    return result.loss_sum / static_cast<double>(result.tokens);
+}
+
+void Trainer::save(int64_t step) {
+    CheckpointState state;
+    state.step = step;
+    state.samples = samples_after(step);
+    state.tokens = state.samples * config_.data.sequence_length;
+    state.config = dump_config(config_);
+    state.mesh = config_.mesh;
+    save_model(session_->engine(), checkpoint_folder(), state);
+    if (world_.rank() == 0) {
+        prune_checkpoints(checkpoint_folder(), config_.checkpoint.keep);
+        log_.info("saved " + checkpoint_folder() + " at step " + std::to_string(step));
+    }
+}
+
+}  // namespace trireme

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "app/metrics.h"
+#include "app/session.h"
+#include "core/log.h"
+#include "core/trace.h"
+#include "data/batch_loader.h"
+#include "data/sample_source.h"
+
+namespace trireme {
+
+// The training loop of one rank: data in, steps, and what the user sees of them.
+class Trainer {
+public:
+    // Opens the data, makes the session, resumes or starts afresh, and only then touches the output
+    // folder. Collective.
+    Trainer(World& world, const Config& config);
+
+    void run();
+
+private:
+    void resume();
+    void open_output();
+    std::unique_ptr<BatchLoader> make_loader(const SampleSource& source, int64_t consumed) const;
+    HostMicroBatch next_micro_batch(BatchLoader* loader) const;
+    double evaluate();
+    void save(int64_t step);
+    void log_step(int64_t step, const StepResult& result, double lr);
+    std::string checkpoint_folder() const { return config_.run.output + "/checkpoints"; }
+    int64_t samples_after(int64_t step) const {
+        return first_samples_ + (step - first_step_) * config_.batch.global;
+    }
+    bool is_due(int64_t interval, int64_t step) const {
+        return interval > 0 && step % interval == 0;
+    }
+
+    World& world_;
+    Config config_;
+    Log log_;
+    std::unique_ptr<SampleSource> train_data_, valid_data_;
+    std::unique_ptr<Session> session_;
+    std::unique_ptr<BatchLoader> loader_;
+    std::optional<MetricsFile> metrics_;  // rank 0
+    std::unique_ptr<Trace> trace_;
+    double peak_flops_per_second_ = 0;    // of this rank
+    int64_t first_step_ = 0;     // the last one that an earlier run has done
+    int64_t first_samples_ = 0;  // that it has consumed
+
+    // Since the last logged step.
+    double window_seconds_ = 0;
+    double window_exposed_ = 0;
+    double window_idle_ = 0;
+    int64_t window_steps_ = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,68 @@
+#include <cmath>
+
+#include "core/cpu/cpu_ops.h"
+#include "core/cpu/kernel_support.h"
+#include "core/formulas.h"
+
+namespace trireme {
+
+namespace {
+
+AdamWFactors make_factors(const AdamWStep& step) {
+    const double beta1 = step.beta1;
+    const double beta2 = step.beta2;
+    const double t = static_cast<double>(step.step);
+    AdamWFactors f;
+    f.beta1 = static_cast<float>(beta1);
+    f.one_minus_beta1 = static_cast<float>(1.0 - beta1);
+    f.beta2 = static_cast<float>(beta2);
+    f.one_minus_beta2 = static_cast<float>(1.0 - beta2);
+    f.inverse_bias1 = static_cast<float>(1.0 / (1.0 - std::pow(beta1, t)));
+    f.inverse_bias2 = static_cast<float>(1.0 / (1.0 - std::pow(beta2, t)));
+    f.lr = static_cast<float>(step.lr);
+    f.eps = static_cast<float>(step.eps);
+    f.weight_decay = static_cast<float>(step.weight_decay);
+    return f;
+}
+
+template <typename T>
+void update_range(const AdamWFactors& factors, const float* grad, float grad_scale, float* master,
+                  float* m, float* v, T* param, int64_t n) {
+    const AdamWFactors f = factors;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+        const AdamWElement e = adamw_update(f, grad[i] * grad_scale, {master[i], m[i], v[i]});
+        master[i] = e.master;
+        m[i] = e.m;
+        v[i] = e.v;
+        store(param, i, e.master);
+    }
+}
+
+}  // namespace
+
+void CpuOps::adamw(Stream&, const AdamWStep& step, const Tensor& grad, const Tensor& grad_scale,
+                   const Tensor& master, const Tensor& m, const Tensor& v, const Tensor& param) {
+    const int64_t n = grad.elements();
+    TRIREME_CHECK(is_vector(grad, DType::f32, n) && is_vector(master, DType::f32, n) &&
+                      is_vector(m, DType::f32, n) && is_vector(v, DType::f32, n),
+                  "gradient, master weights and moments in f32 and of one size");
+    TRIREME_CHECK(is_vector(param, param.dtype, n), "parameters of the gradient's size");
+    TRIREME_CHECK(is_vector(grad_scale, DType::f32, 1), "one f32 scale of the gradient");
+    TRIREME_CHECK(step.step >= 1, "AdamW steps counted from 1");
+    const AdamWFactors factors = make_factors(step);
+    const float scale = *grad_scale.as<float>();
+    with_activation_type(param.dtype, [&]<typename T>() {
+        const float* g = grad.as<float>();
+        float* weights = master.as<float>();
+        float* first = m.as<float>();
+        float* second = v.as<float>();
+        T* rounded = param.as<T>();
+        parallel_ranges(threads_, n, kElementGrain, [=](int64_t begin, int64_t end) {
+            update_range(factors, g + begin, scale, weights + begin, first + begin, second + begin,
+                         rounded + begin, end - begin);
+        });
+    });
+}
+
+}  // namespace trireme

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "core/cpu/cpu_ops.h"
+#include "core/device.h"
+
+namespace trireme {
+
+// Compute that runs inline: every event it records is complete already.
+class CpuStream final : public Stream {
+public:
+    Event record() override { return {}; }
+    void wait(const Event& event) override {
+        if (event.source) event.source->host_wait(event.ticket);
+    }
+    void synchronize() override {}
+};
+
+// The processor of this machine as a device, with `threads` compute threads. Used by one host
+// thread at a time.
+class CpuDevice final : public Device {
+public:
+    explicit CpuDevice(int threads);
+
+    Backend backend() const override { return Backend::cpu; }
+    std::string description() const override;
+    Stream& compute() override { return stream_; }
+    Ops& ops() override { return ops_; }
+
+    // Pages are touched at once, by the compute threads, so that a run that does not fit fails at
+    // its start and memory lies near the threads that use it.
+    void* allocate(size_t bytes) override;
+    void release(void* memory) override;
+    void copy_to_device(void* device, const void* host, size_t bytes) override;
+    void copy_to_host(void* host, const void* device, size_t bytes) override;
+
+private:
+    CpuStream stream_;
+    CpuOps ops_;
+};
+
+// Compute threads of one rank: `asked`, or where that is 0 this process's processors divided by
+// the ranks on the machine, at least one.
+int cpu_threads_per_rank(int asked, int processors, int local_ranks);
+
+// Processors this process may run on.
+int available_processors();
+
+}  // namespace trireme

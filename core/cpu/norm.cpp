@@ -1,0 +1,222 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/cpu/cpu_ops.h"
+#include "core/cpu/kernel_support.h"
+
+namespace trireme {
+
+namespace {
+
+template <typename T>
+float row_mean(const T* x, int64_t cols) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < cols; ++c) sum += load(x, c);
+    return sum / static_cast<float>(cols);
+}
+
+struct RowMoments {
+    float mean;
+    float variance;
+};
+
+// The row is in cache after its mean, so a pass of its own for the variance costs little and loses
+// nothing to cancellation. The same pass finds the rounding error of the mean.
+template <typename T>
+RowMoments row_moments(const T* x, int64_t cols) {
+    const float center = row_mean(x, cols);
+    float sum = 0.0f;
+    float squares = 0.0f;
+#pragma omp simd reduction(+ : sum, squares)
+    for (int64_t c = 0; c < cols; ++c) {
+        const float d = load(x, c) - center;
+        sum += d;
+        squares += d * d;
+    }
+    const float n = static_cast<float>(cols);
+    const float shift = sum / n;
+    return {center + shift, std::max(squares / n - shift * shift, 0.0f)};
+}
+
+template <typename T>
+float row_mean_square(const T* x, int64_t cols) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < cols; ++c) sum += load(x, c) * load(x, c);
+    return sum / static_cast<float>(cols);
+}
+
+template <typename T>
+void layer_norm_row(const T* x, const T* weight, const T* bias, float mean, float rstd, T* y,
+                    int64_t cols) {
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) {
+        store(y, c, (load(x, c) - mean) * rstd * load(weight, c) + load(bias, c));
+    }
+}
+
+template <typename T>
+void rms_norm_row(const T* x, const T* weight, float rstd, T* y, int64_t cols) {
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) store(y, c, load(x, c) * rstd * load(weight, c));
+}
+
+struct GradientMeans {
+    float g;       // of g = dy * weight
+    float g_norm;  // of g * normalized x
+};
+
+template <typename T>
+GradientMeans gradient_means(const T* dy, const T* x, const T* weight, float mean, float rstd,
+                             int64_t cols) {
+    float sum_g = 0.0f;
+    float sum_g_norm = 0.0f;
+#pragma omp simd reduction(+ : sum_g, sum_g_norm)
+    for (int64_t c = 0; c < cols; ++c) {
+        const float g = load(dy, c) * load(weight, c);
+        sum_g += g;
+        sum_g_norm += g * ((load(x, c) - mean) * rstd);
+    }
+    const float n = static_cast<float>(cols);
+    return {sum_g / n, sum_g_norm / n};
+}
+
+// kCentered: layer norm. Otherwise RMS norm: no mean, no bias.
+template <bool kCentered, typename T>
+void backward_row(const T* dy, const T* x, const T* weight, float mean, float rstd, T* dx,
+                  float* dweight, float* dbias, int64_t cols) {
+    const GradientMeans means = gradient_means(dy, x, weight, mean, rstd, cols);
+    const float mean_g = kCentered ? means.g : 0.0f;
+    const float mean_g_norm = means.g_norm;
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) {
+        const float gradient = load(dy, c);
+        const float normalized = (load(x, c) - mean) * rstd;
+        const float g = gradient * load(weight, c);
+        store(dx, c, load(dx, c) + rstd * (g - mean_g - normalized * mean_g_norm));
+        dweight[c] += gradient * normalized;
+        if constexpr (kCentered) dbias[c] += gradient;
+    }
+}
+
+void add_partials(const float* partials, int64_t pieces, int64_t stride, float* sum, int64_t n) {
+    for (int64_t i = 0; i < pieces; ++i) {
+        const float* from = partials + i * stride;
+#pragma omp simd
+        for (int64_t c = 0; c < n; ++c) sum[c] += from[c];
+    }
+}
+
+// Sums of the parameter gradients are kept for each of a number of row pieces that depends on the
+// shape alone, and added up in order, so the result does not depend on the number of threads.
+template <bool kCentered>
+void norm_backward(int threads, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                   const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                   const Tensor& dweight, const Tensor& dbias, std::vector<float>& scratch) {
+    const int64_t rows = x.rows();
+    const int64_t cols = x.cols();
+    TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dx, x) && is_vector(weight, x.dtype, cols),
+                  "norm gradients and weight of the input's size and type");
+    TRIREME_CHECK(is_vector(rstd, DType::f32, rows), "one f32 statistic for each row");
+    TRIREME_CHECK(is_vector(dweight, DType::f32, cols), "an f32 gradient of the norm's weight");
+    if (rows == 0) return;
+    constexpr int64_t kMostPieces = 64;
+    const int64_t pieces = std::clamp<int64_t>(rows / (2 * row_grain(cols)), 1, kMostPieces);
+    const int64_t stride = (kCentered ? 2 : 1) * cols;
+    const size_t needed = static_cast<size_t>(pieces * stride);
+    if (scratch.size() < needed) scratch.resize(needed);
+    float* partials = scratch.data();
+    with_activation_type(x.dtype, [&]<typename T>() {
+        const T* gradient = dy.as<T>();
+        const T* in = x.as<T>();
+        const T* w = weight.as<T>();
+        const float* means = kCentered ? mean.as<float>() : nullptr;
+        const float* rstds = rstd.as<float>();
+        T* out = dx.as<T>();
+        parallel_ranges(threads, pieces, 1, [=](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) {
+                float* dw = partials + i * stride;
+                std::fill(dw, dw + stride, 0.0f);
+                for (int64_t n = rows * i / pieces; n < rows * (i + 1) / pieces; ++n) {
+                    const int64_t at = n * cols;
+                    backward_row<kCentered>(gradient + at, in + at, w, kCentered ? means[n] : 0.0f,
+                                            rstds[n], out + at, dw, dw + (stride - cols), cols);
+                }
+            }
+        });
+    });
+    add_partials(partials, pieces, stride, dweight.as<float>(), cols);
+    if (kCentered) add_partials(partials + cols, pieces, stride, dbias.as<float>(), cols);
+}
+
+}  // namespace
+
+void CpuOps::layer_norm_forward(Stream&, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                float eps, const Tensor& y, const Tensor& mean,
+                                const Tensor& rstd) {
+    const int64_t rows = x.rows();
+    const int64_t cols = x.cols();
+    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, cols) &&
+                      is_vector(bias, x.dtype, cols),
+                  "norm output, weight and bias of the input's size and type");
+    TRIREME_CHECK(is_vector(mean, DType::f32, rows) && is_vector(rstd, DType::f32, rows),
+                  "one f32 mean and reciprocal deviation for each row");
+    with_activation_type(x.dtype, [&]<typename T>() {
+        const T* in = x.as<T>();
+        const T* w = weight.as<T>();
+        const T* b = bias.as<T>();
+        T* out = y.as<T>();
+        float* means = mean.as<float>();
+        float* rstds = rstd.as<float>();
+        parallel_ranges(threads_, rows, row_grain(cols), [=](int64_t begin, int64_t end) {
+            for (int64_t n = begin; n < end; ++n) {
+                const T* row = in + n * cols;
+                const RowMoments moments = row_moments(row, cols);
+                const float r = 1.0f / std::sqrt(moments.variance + eps);
+                layer_norm_row(row, w, b, moments.mean, r, out + n * cols, cols);
+                means[n] = moments.mean;
+                rstds[n] = r;
+            }
+        });
+    });
+}
+
+void CpuOps::layer_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                 const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                                 const Tensor& dweight, const Tensor& dbias) {
+    TRIREME_CHECK(is_vector(mean, DType::f32, x.rows()), "one f32 mean for each row");
+    TRIREME_CHECK(is_vector(dbias, DType::f32, x.cols()), "an f32 gradient of the norm's bias");
+    norm_backward<true>(threads_, dy, x, weight, mean, rstd, dx, dweight, dbias, scratch_);
+}
+
+void CpuOps::rms_norm_forward(Stream&, const Tensor& x, const Tensor& weight, float eps,
+                              const Tensor& y, const Tensor& rstd) {
+    const int64_t rows = x.rows();
+    const int64_t cols = x.cols();
+    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, cols),
+                  "norm output and weight of the input's size and type");
+    TRIREME_CHECK(is_vector(rstd, DType::f32, rows), "one f32 statistic for each row");
+    with_activation_type(x.dtype, [&]<typename T>() {
+        const T* in = x.as<T>();
+        const T* w = weight.as<T>();
+        T* out = y.as<T>();
+        float* rstds = rstd.as<float>();
+        parallel_ranges(threads_, rows, row_grain(cols), [=](int64_t begin, int64_t end) {
+            for (int64_t n = begin; n < end; ++n) {
+                const T* row = in + n * cols;
+                const float r = 1.0f / std::sqrt(row_mean_square(row, cols) + eps);
+                rms_norm_row(row, w, r, out + n * cols, cols);
+                rstds[n] = r;
+            }
+        });
+    });
+}
+
+void CpuOps::rms_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                               const Tensor& rstd, const Tensor& dx, const Tensor& dweight) {
+    norm_backward<false>(threads_, dy, x, weight, Tensor(), rstd, dx, dweight, Tensor(), scratch_);
+}
+
+}  // namespace trireme

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace trireme {
+
+// An open file that closes itself. Every call checks the system's answer and throws Error (io)
+// naming the path and the reason; a full disk also says how much was needed and how much is free.
+class File {
+public:
+    // A regular file for reading. Throws Error (bad_data) when it is missing or not a regular file.
+    // `follow_link`: whether the last part of the path may be a symbolic link.
+    static File open(const std::string& path, bool follow_link = true);
+    // A file for writing: emptied when it exists, or (only_new) refused.
+    static File create(const std::string& path, bool only_new = false);
+
+    File(File&& other) noexcept;
+    File& operator=(File&& other) noexcept;
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+    ~File();  // closes without a check; writers call close()
+
+    const std::string& path() const { return path_; }
+    uint64_t size() const;
+
+    void write_all(const void* data, size_t bytes);
+    // Throws Error (bad_data) when the file ends before offset + bytes.
+    void read_all(void* to, size_t bytes, uint64_t offset) const;
+    void sync();   // to the disk; after an error the file must be given up, not synced again
+    void close();
+
+private:
+    File(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+
+    std::string path_;
+    int descriptor_ = -1;
+};
+
+// Whole content of a small file. Throws Error (bad_data) when it is larger than `limit` bytes.
+std::string read_file(const std::string& path, uint64_t limit, bool follow_link = true);
+
+// Writes a file so that a crash leaves either the former content or the new one.
+void replace_file(const std::string& path, const std::string& content);
+
+// Makes a folder and those above it. Throws Error (output_busy) when it cannot be made.
+void create_folders(const std::string& path);
+
+// Makes names created, renamed or removed in the folder durable.
+void sync_folder(const std::string& path);
+
+// Atomic; replaces a file or an empty folder of that name.
+void rename_path(const std::string& from, const std::string& to);
+
+// Lets two existing paths change names in one atomic step. False where the file system cannot.
+bool exchange_paths(const std::string& one, const std::string& other);
+
+// Deletes a file or a folder with its contents, never following links. False when not all of it
+// could be deleted; missing is fine. Does not throw.
+bool remove_tree(const std::string& path) noexcept;
+
+}  // namespace trireme

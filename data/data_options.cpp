@@ -1,1 +1,0 @@
-#include "data/data_options.h"

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/text_file.h"
+
+namespace trireme {
+
+// One document as it stands in the input: a piece of plain text, or a line of JSON.
+struct RawDocument {
+    std::string bytes;
+    std::string path;
+    int64_t line = 0;       // from 1; 0 for plain text
+    bool held_out = false;  // belongs to the validation part
+};
+
+// Cuts a row of input files into documents, in order. In a file named .jsonl, .ndjson or .json
+// (also with .gz or .dz after it) every line that is not blank is one; plain text is cut at line
+// ends into pieces of at most kMaxDocumentBytes. Texts of different files never share a document.
+class DocumentStream {
+public:
+    static constexpr int64_t kMaxDocumentBytes = int64_t{1} << 20;
+
+    // Documents from byte `held_out_from` of all texts taken as one are held out; plain text is cut
+    // there, at the line end before it.
+    DocumentStream(std::vector<std::string> paths, int64_t held_out_from);
+
+    // The next document; false at the end of the last file. Errors as from TextFile.
+    bool next(RawDocument& document);
+
+    int64_t stored_position() const;  // bytes on disk read so far, over all files
+
+private:
+    bool next_line(RawDocument& document);
+    bool next_piece(RawDocument& document);
+    void take(size_t n_bytes, RawDocument& document);
+    void fill(size_t n_bytes);
+    std::string_view available() const { return std::string_view(buffer_).substr(begin_); }
+
+    std::vector<std::string> paths_;
+    int64_t held_out_from_;
+    size_t n_opened_ = 0;
+    std::unique_ptr<TextFile> file_;
+    bool is_json_ = false;
+    bool at_end_ = false;  // of the open file; what is left of it is in the buffer
+    bool held_out_ = false;
+    int64_t line_ = 0;
+    int64_t position_ = 0;         // bytes of text taken so far, over all files
+    int64_t stored_in_closed_ = 0;
+    std::string buffer_;
+    size_t begin_ = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/blend.h"
+#include "data/data_options.h"
+#include "data/indexed_dataset.h"
+#include "data/sample_order.h"
+#include "data/sample_source.h"
+#include "data/split.h"
+
+namespace trireme {
+
+struct GptDatasetOptions {
+    int64_t sequence_length = 0;  // tokens in a sample, T
+    int64_t n_samples = 0;        // that the run will take; epochs are repeated until there are so many
+    uint64_t seed = 0;            // of the order; its low 32 bits count
+    int64_t vocab_size = 0;       // ids on disk must be below
+};
+
+// Samples of one dataset in Megatron's shuffled order. The order depends on n_samples: a run of
+// another length sees another order.
+class GptDataset final : public SampleSource {
+public:
+    // Over all sequences, or over those of `range`. Error(bad_data), Error(config) as from
+    // IndexedDataset and make_sample_order.
+    GptDataset(const std::string& prefix, const GptDatasetOptions& options,
+               std::optional<SequenceRange> range = std::nullopt);
+
+    int64_t size() const override { return order_.n_samples(); }
+    int64_t sequence_length() const override { return options_.sequence_length; }
+    void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
+
+    const SampleOrder& order() const { return order_; }
+
+private:
+    IndexedDataset dataset_;
+    GptDatasetOptions options_;
+    SampleOrder order_;
+};
+
+// Samples of several datasets, interleaved by weight.
+class BlendedDataset final : public SampleSource {
+public:
+    // Weights need not be normalized. Error(config) when a part has fewer samples than the blend
+    // takes from it.
+    BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
+                   std::span<const double> weights, int64_t size);
+
+    int64_t size() const override { return static_cast<int64_t>(order_.dataset_index.size()); }
+    int64_t sequence_length() const override { return parts_[0]->sequence_length(); }
+    void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
+
+    const BlendOrder& order() const { return order_; }
+
+private:
+    std::vector<std::unique_ptr<SampleSource>> parts_;
+    BlendOrder order_;
+};
+
+// The samples of a run: one source in its own order (its weight does not matter), several as a
+// blend. size() is at least options.n_samples. Error(config) when `sources` is empty.
+std::unique_ptr<SampleSource> make_dataset(std::span<const DataSourceOptions> sources,
+                                           const GptDatasetOptions& options);
+
+}  // namespace trireme

@@ -1,0 +1,127 @@
+#include "data/output_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "core/error.h"
+
+namespace trireme {
+namespace {
+
+constexpr size_t kBufferBytes = size_t{1} << 20;
+
+[[noreturn]] void fail(ExitCode code, const std::string& what, int error) {
+    throw Error(code, what + ": " + std::strerror(error));
+}
+
+bool is_still_at(int fd, const std::string& path) {
+    struct stat open_file {}, named_file {};
+    return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named_file) == 0 &&
+           open_file.st_dev == named_file.st_dev && open_file.st_ino == named_file.st_ino;
+}
+
+// Truncates only after the lock is held and the name still leads to this file: otherwise another
+// writer may just have published it.
+int open_locked(const std::string& path) {
+    for (;;) {
+        const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+        if (fd < 0) fail(ExitCode::output_busy, "cannot create " + path, errno);
+        int error = 0;
+        if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            error = errno;
+        } else if (!is_still_at(fd, path)) {
+            ::close(fd);
+            continue;
+        } else if (::ftruncate(fd, 0) != 0) {
+            error = errno;
+        }
+        if (error == 0) return fd;
+        ::close(fd);
+        if (error == EWOULDBLOCK) {
+            throw Error(ExitCode::output_busy,
+                        path + " is being written by another process; wait for it to end or "
+                               "choose another output");
+        }
+        fail(ExitCode::output_busy, "cannot create " + path, error);
+    }
+}
+
+void sync_folder_of(const std::string& path) {
+    std::string folder = std::filesystem::path(path).parent_path().string();
+    if (folder.empty()) folder = ".";
+    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) fail(ExitCode::io, "cannot open folder " + folder, errno);
+    // Some network file systems do not know fsync of a folder (EINVAL); their rename is durable.
+    const int error = ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
+    ::close(fd);
+    if (error != 0) fail(ExitCode::io, "cannot sync folder " + folder, error);
+}
+
+}  // namespace
+
+OutputFile::OutputFile(const std::string& path) : path_(path), partial_path_(path + ".partial") {
+    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+    if (!folder.empty()) {
+        std::error_code error;
+        std::filesystem::create_directories(folder, error);
+        if (error) {
+            throw Error(ExitCode::output_busy,
+                        "cannot create folder " + folder.string() + ": " + error.message());
+        }
+    }
+    buffer_.reserve(kBufferBytes);
+    fd_ = open_locked(partial_path_);
+}
+
+OutputFile::~OutputFile() {
+    if (fd_ < 0) return;
+    ::unlink(partial_path_.c_str());
+    ::close(fd_);
+}
+
+void OutputFile::write(const void* from, size_t bytes) {
+    const char* data = static_cast<const char*>(from);
+    while (bytes > 0) {
+        const size_t n = std::min(bytes, kBufferBytes - buffer_.size());
+        buffer_.insert(buffer_.end(), data, data + n);
+        data += n;
+        bytes -= n;
+        if (buffer_.size() == kBufferBytes) flush();
+    }
+}
+
+void OutputFile::flush() {
+    size_t done = 0;
+    while (done < buffer_.size()) {
+        const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) fail(ExitCode::io, "writing " + partial_path_, errno);
+        done += static_cast<size_t>(n);
+    }
+    buffer_.clear();
+}
+
+void OutputFile::sync() {
+    flush();
+    if (::fsync(fd_) != 0) fail(ExitCode::io, "syncing " + partial_path_, errno);
+}
+
+void OutputFile::publish() {
+    sync();
+    if (::rename(partial_path_.c_str(), path_.c_str()) != 0) {
+        fail(ExitCode::output_busy, "cannot rename " + partial_path_ + " to " + path_, errno);
+    }
+    ::close(fd_);
+    fd_ = -1;
+    sync_folder_of(path_);
+}
+
+}  // namespace trireme

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace trireme {
+
+// Writes PATH under the name PATH.partial and gives it its name only when it is whole and on the
+// disk. Destroyed before publish(), it removes what it wrote. The partial file is locked: a
+// second writer of the same path gets Error(output_busy); what a killed one left is reused.
+class OutputFile {
+public:
+    // Creates missing folders. Error(output_busy) when the file cannot be created.
+    explicit OutputFile(const std::string& path);
+    ~OutputFile();
+    OutputFile(const OutputFile&) = delete;
+    OutputFile& operator=(const OutputFile&) = delete;
+
+    const std::string& path() const { return path_; }
+
+    // Buffered. Error(io) when the disk refuses.
+    void write(const void* from, size_t bytes);
+
+    // Writes what is buffered and waits until it is on the disk. Error(io).
+    void sync();
+
+    // sync(), then renames over PATH. The folder's entry is made durable too.
+    void publish();
+
+private:
+    void flush();
+
+    std::string path_;
+    std::string partial_path_;
+    int fd_ = -1;
+    std::vector<char> buffer_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace trireme {
+
+// A label that does not count in the loss.
+inline constexpr int32_t kIgnoredLabel = -1;
+
+// Training or evaluation samples by index. read() may be called from several threads.
+class SampleSource {
+public:
+    virtual ~SampleSource() = default;
+
+    virtual int64_t size() const = 0;  // samples
+    virtual int64_t sequence_length() const = 0;
+
+    // Sample `index` in [0, size()): tokens [T] and the labels [T] that follow each of them; a
+    // label below zero does not count. Allocates nothing. Error(bad_data) when the file has
+    // changed or holds an id outside the vocabulary.
+    virtual void read(int64_t index, std::span<int32_t> tokens,
+                      std::span<int32_t> labels) const = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,77 @@
+#include "data/text_file.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "core/error.h"
+
+namespace trireme {
+namespace {
+
+bool is_compressed_name(const std::string& path) {
+    return path.ends_with(".gz") || path.ends_with(".dz");
+}
+
+}  // namespace
+
+TextFile::TextFile(const std::string& path) : path_(path) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) {
+        const bool exists = std::filesystem::exists(path);
+        throw Error(ExitCode::bad_data, "input " + path + (exists ? " is not a file" : " not found") +
+                                            ", expected a text or JSONL file");
+    }
+    stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
+    file_ = ::gzopen(path.c_str(), "rb");
+    if (file_ == nullptr) {
+        throw Error(ExitCode::io, "cannot open input " + path + ": " + std::strerror(errno));
+    }
+    ::gzbuffer(file_, 1u << 18);
+    if (is_compressed_name(path) && ::gzdirect(file_) != 0) {
+        ::gzclose(file_);
+        throw Error(ExitCode::bad_data, "input " + path +
+                                            " is named as compressed, but has no gzip header at "
+                                            "byte 0; unpack it or fix its name");
+    }
+}
+
+TextFile::~TextFile() { ::gzclose(file_); }
+
+size_t TextFile::read(char* to, size_t bytes) {
+    const auto n = static_cast<unsigned>(std::min<size_t>(bytes, size_t{1} << 30));
+    const int got = ::gzread(file_, to, n);
+    if (got > 0) return static_cast<size_t>(got);
+    int code = Z_OK;
+    const char* what = ::gzerror(file_, &code);
+    if (code == Z_ERRNO) {
+        throw Error(ExitCode::io, "reading input " + path_ + ": " + std::strerror(errno));
+    }
+    if (code != Z_OK && code != Z_STREAM_END) {
+        throw Error(ExitCode::bad_data, "input " + path_ + " is damaged or cut off near byte " +
+                                            std::to_string(stored_position()) + " of " +
+                                            std::to_string(stored_size_) + ": " + what);
+    }
+    return 0;
+}
+
+int64_t TextFile::stored_position() const {
+    return std::clamp<int64_t>(::gzoffset(file_), 0, stored_size_);
+}
+
+int64_t text_size(const std::string& path) {
+    TextFile file(path);
+    if (!is_compressed_name(path)) return file.stored_size();
+    std::vector<char> buffer(size_t{1} << 20);
+    int64_t total = 0;
+    while (const size_t n = file.read(buffer.data(), buffer.size())) {
+        total += static_cast<int64_t>(n);
+    }
+    return total;
+}
+
+}  // namespace trireme

@@ -1,0 +1,77 @@
+#include "model/embedding.h"
+
+#include "model/tensor_parallel.h"
+
+namespace trireme {
+
+ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& name) {
+    ParameterSpec spec;
+    spec.name = name;
+    spec.global = {context.model.vocab_size, context.model.hidden};
+    spec.box = {{context.first_vocab_row(), 0}, {context.valid_vocab_rows(), context.model.hidden}};
+    spec.padding_rows = context.local_vocab() - context.valid_vocab_rows();
+    spec.decay = true;
+    spec.init_std = context.model.init_std;
+    return spec;
+}
+
+Embedding::Embedding(const ModelContext& context, ParameterStore& store)
+    : context_(context), store_(store), key_(make_key(context.seed, "dropout/embedding")) {
+    ParameterSpec token = vocabulary_matrix(context, kTokenEmbeddingName);
+    token.own_bucket = context.model.tie_embeddings && context.mesh.shape().pipeline > 1;
+    token_ = store.declare(token);
+    if (context.model.family != Family::gpt2) return;
+    ParameterSpec position;
+    position.name = "embedding.position.weight";
+    position.global = {context.model.max_sequence_length, context.model.hidden};
+    position.box = {{0, 0}, position.global};
+    position.decay = true;
+    position.init_std = context.model.init_std;
+    position.owner = context.tensor_rank() == 0;
+    position.sharing = context.is_sharded_by_token() ? ParameterSpec::Sharing::tensor_partial
+                                                     : ParameterSpec::Sharing::tensor;
+    position_ = store.declare(position);
+}
+
+void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
+                        const BranchScratch& scratch, const Tensor& out) const {
+    Ops& ops = context_.ops();
+    Stream& stream = context_.stream();
+    const bool is_split = context_.tensor_size() > 1;
+    ops.embedding_forward(stream, ids, store_.value(token_), context_.first_vocab_row(),
+                          is_split ? scratch.partial : out);
+    if (is_split) {
+        TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
+                           "embedding");
+        ops.copy(stream, sum.wait(), out);
+    }
+    if (position_ >= 0) {
+        ops.position_forward(stream, store_.value(position_), context_.first_local_token(),
+                             context_.sequence, out);
+    }
+    const Dropout dropout = residual_dropout(context_, micro_batch, key_);
+    if (dropout.probability > 0.0f) ops.dropout_apply(stream, out, dropout, out);
+}
+
+void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids,
+                         const BranchScratch& scratch, const Tensor& doutput) const {
+    Ops& ops = context_.ops();
+    Stream& stream = context_.stream();
+    const Dropout dropout = residual_dropout(context_, micro_batch, key_);
+    if (dropout.probability > 0.0f) ops.dropout_apply(stream, doutput, dropout, doutput);
+    if (position_ >= 0) {
+        ops.position_backward(stream, doutput, context_.first_local_token(), context_.sequence,
+                              store_.gradient(position_));
+    }
+    const Tensor gathered =
+        gather_tokens(context_, doutput, scratch.partial, "embedding gradient");
+    ops.embedding_backward(stream, gathered, ids, context_.first_vocab_row(),
+                           store_.gradient(token_));
+}
+
+void Embedding::collect_parameters(std::vector<int>& indices) const {
+    indices.push_back(token_);
+    if (position_ >= 0) indices.push_back(position_);
+}
+
+}  // namespace trireme

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/arena.h"
+#include "model/branch.h"
+#include "model/parameter_store.h"
+
+namespace trireme {
+
+// Logical name of the token embedding; a tied output head shares it.
+inline constexpr const char* kTokenEmbeddingName = "embedding.token.weight";
+
+// Declares this rank's rows of a [vocabulary, hidden] matrix, padded so that every tensor rank
+// holds as many.
+ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& name);
+
+// Token embedding, split by vocabulary rows over the tensor ranks, plus learned positions (gpt2)
+// and dropout.
+class Embedding {
+public:
+    Embedding(const ModelContext& context, ParameterStore& store);
+
+    // ids: [tokens] i32 on every tensor rank. out: [local tokens, C].
+    void forward(const MicroBatchContext& micro_batch, const Tensor& ids,
+                 const BranchScratch& scratch, const Tensor& out) const;
+    // doutput: [local tokens, C], overwritten.
+    void backward(const MicroBatchContext& micro_batch, const Tensor& ids,
+                  const BranchScratch& scratch, const Tensor& doutput) const;
+    int token_parameter() const { return token_; }
+    void collect_parameters(std::vector<int>& indices) const;
+
+private:
+    const ModelContext& context_;
+    ParameterStore& store_;
+    PhiloxKey key_;
+    int token_;
+    int position_ = -1;
+};
+
+}  // namespace trireme

@@ -1,0 +1,239 @@
+#include "model/engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace trireme {
+
+namespace {
+
+bool splits_backward(const ScheduleProgram& program) {
+    for (const auto& actions : program.ranks) {
+        for (const Action& action : actions) {
+            if (action.kind == ActionKind::backward_input) return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+Engine::Engine(const ModelContext& context, const EngineOptions& options)
+    : context_(context), options_(options) {
+    const ScheduleProgram program =
+        make_schedule(options.pipeline.schedule, context.mesh.shape().pipeline,
+                      options.pipeline.virtual_stages, options.micro_batches);
+    const std::string error = find_schedule_error(program);
+    if (!error.empty()) {
+        throw InternalError("schedule " + options.pipeline.schedule + ": " + error);
+    }
+    model_ = std::make_unique<Model>(context_, program);
+    Mesh& mesh = context_.mesh;
+    runtime_ = std::make_unique<PipelineRuntime>(
+        context_.device, mesh.pipeline_activations(), mesh.pipeline_gradients(), program,
+        context_.compute, Shape{context_.local_tokens(), context_.model.hidden});
+
+    const double bucket_elements = options.data_parallel.bucket_mb * 1024 * 1024 / sizeof(float);
+    for (size_t i = 0; i < model_->chunks().size(); ++i) {
+        ModelChunk* chunk = model_->chunks()[i].get();
+        const int slots = options.forward_only ? 1 : runtime_->slots(static_cast<int>(i));
+        chunk->store().plan(mesh.shape().data, static_cast<int64_t>(bucket_elements));
+        chunk->allocate_parameters(options.forward_only);
+        chunk->allocate_activations(slots, !options.forward_only && splits_backward(program));
+    }
+    input_arena_.emplace(make_arena(context_.device, "inputs", [&](Arena& arena) {
+        tokens_.clear();
+        labels_.clear();
+        for (int i = 0; i < options_.micro_batches; ++i) {
+            tokens_.push_back(arena.take(DType::i32, {context_.tokens()}));
+            labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
+        }
+        totals_ = arena.take(DType::f64, {2});
+        grad_scale_ = arena.take(DType::f32, {1});
+        logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
+        all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
+    }));
+    if (options.forward_only) return;
+
+    state_arena_.emplace(make_arena(context_.device, "optimizer state", [&](Arena& arena) {
+        optimizers_.clear();
+        for (auto& chunk : model_->chunks()) {
+            optimizers_.push_back(std::make_unique<Optimizer>(
+                context_, chunk->store(), options_.data_parallel.zero, arena));
+        }
+    }));
+    for (auto& optimizer : optimizers_) optimizer->initialise();
+    for (auto& chunk : model_->chunks()) {
+        const ParameterStore& store = chunk->store();
+        reducers_.push_back(std::make_unique<GradientReducer>(
+            context_.device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), store.specs(),
+            store.layout(), store.gradients(), options_.data_parallel.zero,
+            options_.data_parallel.overlap));
+    }
+    for (auto& reducer : reducers_) reducer_views_.push_back(reducer.get());
+}
+
+Engine::~Engine() = default;
+
+StepInputs Engine::make_inputs(StepInputs::Pass pass) const {
+    StepInputs inputs;
+    inputs.pass = pass;
+    inputs.loss_total = totals_.flat_range(1, 1);
+    inputs.logits = logits_;
+    return inputs;
+}
+
+void Engine::add_micro_batch(StepInputs& inputs, const HostMicroBatch& micro_batch) {
+    const size_t i = inputs.tokens.size();
+    TRIREME_CHECK(i < tokens_.size(), "room for every micro-batch");
+    const auto copy = [&](std::span<const int32_t> from, const Tensor& to) {
+        if (from.empty()) return;
+        TRIREME_CHECK(static_cast<int64_t>(from.size()) == to.elements(),
+                      "as many tokens as the micro-batch was planned for");
+        context_.device.copy_to_device(to.data, from.data(), to.bytes());
+    };
+    copy(micro_batch.tokens, tokens_[i]);
+    copy(micro_batch.labels, labels_[i]);
+    inputs.tokens.push_back(tokens_[i]);
+    inputs.labels.push_back(labels_[i]);
+    inputs.first_sample.push_back(micro_batch.first_sample);
+}
+
+void Engine::zero_gradients() {
+    for (auto& chunk : model_->chunks()) {
+        context_.ops().fill_zero(context_.stream(), chunk->store().gradients());
+    }
+}
+
+StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source) {
+    Stream& stream = context_.stream();
+    Mesh& mesh = context_.mesh;
+    StepInputs inputs = make_inputs(StepInputs::Pass::train);
+    for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(inputs, source(i));
+    inputs.step = step;
+    inputs.loss_scale =
+        static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
+                                  options_.micro_batches * mesh.shape().data));
+    zero_gradients();
+    context_.ops().fill_zero(stream, totals_);
+    for (auto& optimizer : optimizers_) optimizer->wait_parameters();
+    for (auto& reducer : reducers_) reducer->begin_step();
+
+    model_->begin(inputs, reducer_views_);
+    runtime_->run(*model_);
+    model_->sum_tied_gradients();
+    for (auto& reducer : reducers_) reducer->finish();
+
+    // Every tensor rank has the whole loss: one of them counts it.
+    if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs.loss_total);
+    for (auto& optimizer : optimizers_) optimizer->add_squared_norm(totals_.flat_range(0, 1));
+    stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
+    double totals[2];
+    context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
+    stream.synchronize();
+
+    StepResult result;
+    result.loss = totals[1] / (static_cast<double>(context_.tokens()) * options_.micro_batches *
+                               mesh.shape().data);
+    result.grad_norm = std::sqrt(totals[0]);
+    result.pipeline_wait_seconds = runtime_->idle_seconds();
+    for (auto& reducer : reducers_) result.communication_wait_seconds += reducer->exposed_seconds();
+    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+        throw Error(ExitCode::numerics,
+                    "step " + std::to_string(step) + ": loss " + std::to_string(result.loss) +
+                        ", gradient norm " + std::to_string(result.grad_norm) +
+                        ": not finite; nothing was updated. Lower optimizer.lr, lengthen "
+                        "schedule.warmup_steps or check the data");
+    }
+
+    const OptimizerOptions& adam = options_.optimizer;
+    context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);
+    for (auto& optimizer : optimizers_) {
+        optimizer->step({.lr = static_cast<float>(lr),
+                         .beta1 = adam.beta1,
+                         .beta2 = adam.beta2,
+                         .eps = adam.eps,
+                         .weight_decay = adam.weight_decay,
+                         .step = step},
+                        grad_scale_);
+        optimizer->gather_parameters();
+    }
+    return result;
+}
+
+EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source) {
+    Stream& stream = context_.stream();
+    for (auto& optimizer : optimizers_) optimizer->wait_parameters();
+    context_.ops().fill_zero(stream, totals_);
+    int64_t tokens = 0;
+    for (int i = 0; i < micro_batches; ++i) {
+        const HostMicroBatch micro_batch = source(i);
+        StepInputs inputs = make_inputs(StepInputs::Pass::evaluate);
+        add_micro_batch(inputs, micro_batch);
+        model_->begin(inputs, {});
+        runtime_->run_forward(*model_, 1);
+        tokens += std::count_if(micro_batch.labels.begin(), micro_batch.labels.end(),
+                                [](int32_t label) { return label >= 0; });
+    }
+    // Counted where the loss is: on the last stage, by one tensor rank.
+    double totals[2] = {static_cast<double>(tokens), 0.0};
+    const bool counts = context_.tensor_rank() == 0 && context_.mesh.is_last_stage();
+    if (counts) {
+        context_.device.copy_to_device(totals_.data, totals, sizeof(double));
+    } else {
+        context_.ops().fill_zero(stream, totals_);
+    }
+    stream.wait(context_.mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "evaluation"));
+    context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
+    stream.synchronize();
+    return {totals[1], static_cast<int64_t>(totals[0])};
+}
+
+std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, int64_t token) {
+    Stream& stream = context_.stream();
+    Mesh& mesh = context_.mesh;
+    StepInputs inputs = make_inputs(StepInputs::Pass::generate);
+    add_micro_batch(inputs, {.tokens = tokens, .labels = {}, .first_sample = 0});
+    inputs.logits_token = token;
+    model_->begin(inputs, {});
+    runtime_->run_forward(*model_, 1);
+    if (mesh.is_last_stage()) {
+        stream.wait(mesh.tensor().all_gather(stream, logits_, all_logits_, "logits"));
+    }
+    const MeshCoordinates root{.tensor = 0, .context = 0, .data = 0,
+                               .pipeline = mesh.shape().pipeline - 1};
+    stream.wait(mesh.all().broadcast(stream, all_logits_, rank_of(mesh.shape(), root), "logits"));
+    std::vector<float> logits(static_cast<size_t>(all_logits_.elements()));
+    context_.device.copy_to_host(logits.data(), all_logits_.data, all_logits_.bytes());
+    stream.synchronize();
+    logits.resize(static_cast<size_t>(context_.model.vocab_size));
+    return logits;
+}
+
+std::vector<std::pair<std::string, size_t>> Engine::memory() const {
+    std::vector<std::pair<std::string, size_t>> labels;
+    const auto add = [&](const std::string& label, size_t bytes) {
+        const auto same = std::find_if(labels.begin(), labels.end(),
+                                       [&](const auto& entry) { return entry.first == label; });
+        if (same != labels.end()) {
+            same->second += bytes;
+        } else {
+            labels.emplace_back(label, bytes);
+        }
+    };
+    for (const auto& chunk : model_->chunks()) {
+        for (const Arena* arena : chunk->arenas()) add(arena->label(), arena->used_bytes());
+    }
+    for (const auto* arena : {&state_arena_, &input_arena_}) {
+        if (*arena) add((*arena)->label(), (*arena)->used_bytes());
+    }
+    for (const auto& reducer : reducers_) {
+        add("gradient reduction", reducer->arena().used_bytes());
+    }
+    add("pipeline buffers", runtime_->arena().used_bytes());
+    return labels;
+}
+
+}  // namespace trireme

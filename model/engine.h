@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/model.h"
+#include "model/optimizer.h"
+#include "model/optimizer_options.h"
+#include "parallel/parallel_options.h"
+
+namespace trireme {
+
+struct EngineOptions {
+    PipelineOptions pipeline;
+    DataParallelOptions data_parallel;
+    OptimizerOptions optimizer;
+    int micro_batches = 1;      // of a step, per data rank
+    bool forward_only = false;  // no gradients, no optimizer: evaluation and generation
+};
+
+// A micro-batch in host memory, read during the call that asks for it. Ranks without the first
+// (last) stage may leave tokens (labels) empty.
+struct HostMicroBatch {
+    std::span<const int32_t> tokens;  // [B * T]
+    std::span<const int32_t> labels;  // [B * T], < 0 does not count
+    int64_t first_sample = 0;         // number of its first sequence in the run
+};
+
+// Gives micro-batch i of the pass, i = 0, 1, ... in order.
+using MicroBatchSource = std::function<HostMicroBatch(int)>;
+
+struct StepResult {
+    double loss = 0;       // mean over the global batch's tokens, nats
+    double grad_norm = 0;  // global, before clipping
+    double communication_wait_seconds = 0;  // compute waited for gradient reductions
+    double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
+};
+
+struct EvaluationResult {
+    double loss_sum = 0;  // nats over all data ranks
+    int64_t tokens = 0;   // that count
+};
+
+// One rank's part of the training step, from micro-batches to updated parameters. Everything it
+// needs is taken when it is made; a step allocates nothing. Collective: all ranks of the mesh make
+// the same calls.
+class Engine {
+public:
+    Engine(const ModelContext& context, const EngineOptions& options);
+    ~Engine();
+
+    // Runs the schedule, reduces, clips, updates. Blocks until loss and norm are on the host.
+    // step counts from 1. Throws Error (numerics), on all ranks alike and before anything is
+    // updated, when the loss or the norm is not finite.
+    StepResult step(int64_t step, double lr, const MicroBatchSource& source);
+
+    // Forward only. Any number of micro-batches, the same on every rank.
+    EvaluationResult evaluate(int micro_batches, const MicroBatchSource& source);
+
+    // Logits of the token after position `token` of the one sequence in `tokens` [T]. Returns all
+    // vocab_size of them on every rank; not for use while training.
+    std::vector<float> next_token_logits(std::span<const int32_t> tokens, int64_t token);
+
+    Model& model() { return *model_; }
+    std::vector<std::unique_ptr<Optimizer>>& optimizers() { return optimizers_; }
+    Device& device() { return context_.device; }
+
+    // Bytes held, by label.
+    std::vector<std::pair<std::string, size_t>> memory() const;
+
+private:
+    StepInputs make_inputs(StepInputs::Pass pass) const;
+    void add_micro_batch(StepInputs& inputs, const HostMicroBatch& micro_batch);
+    void zero_gradients();
+
+    const ModelContext context_;
+    EngineOptions options_;
+    std::unique_ptr<Model> model_;
+    std::unique_ptr<PipelineRuntime> runtime_;
+    std::optional<Arena> state_arena_, input_arena_;
+    std::vector<std::unique_ptr<GradientReducer>> reducers_;
+    std::vector<GradientReducer*> reducer_views_;
+    std::vector<std::unique_ptr<Optimizer>> optimizers_;
+    std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
+    Tensor totals_;      // [2] f64: squared gradient norm, loss sum
+    Tensor grad_scale_;  // [1] f32
+    Tensor logits_;      // [1, V local] f32, generation
+    Tensor all_logits_;  // [tensor, V local] f32
+};
+
+}  // namespace trireme

@@ -1,0 +1,111 @@
+#include "model/linear.h"
+
+namespace trireme {
+
+namespace {
+
+ParameterSpec vector_spec(const std::string& name, int64_t global, int64_t begin, int64_t size) {
+    ParameterSpec spec;
+    spec.name = name;
+    spec.global = {1, global};
+    spec.is_vector = true;
+    spec.box = {{0, begin}, {1, size}};
+    return spec;
+}
+
+}  // namespace
+
+ColumnParallelLinear::ColumnParallelLinear(const ModelContext& context, ParameterStore& store,
+                                           const std::vector<ColumnPart>& parts,
+                                           int64_t in_features, bool bias)
+    : context_(context), store_(store), parts_(static_cast<int>(parts.size())) {
+    first_weight_ = static_cast<int>(store.specs().size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+        ParameterSpec spec;
+        spec.name = parts[i].name + ".weight";
+        spec.global = {parts[i].global_rows, in_features};
+        spec.box = {{parts[i].first_row, 0}, {parts[i].local_rows, in_features}};
+        spec.adjoins_previous = i > 0;
+        spec.decay = true;
+        spec.sharing = parts[i].sharing;
+        spec.owner = parts[i].owner;
+        spec.init_std = context.model.init_std;
+        store.declare(spec);
+    }
+    if (!bias) return;
+    first_bias_ = static_cast<int>(store.specs().size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+        ParameterSpec spec = vector_spec(parts[i].name + ".bias", parts[i].global_rows,
+                                         parts[i].first_row, parts[i].local_rows);
+        spec.adjoins_previous = i > 0;
+        spec.sharing = parts[i].sharing;
+        spec.owner = parts[i].owner;
+        store.declare(spec);
+    }
+}
+
+void ColumnParallelLinear::forward(const Tensor& x, const Tensor& y) const {
+    const Tensor bias = first_bias_ < 0 ? Tensor() : store_.value(first_bias_, parts_);
+    context_.ops().linear_forward(context_.stream(), x, store_.value(first_weight_, parts_), bias,
+                                  y);
+}
+
+void ColumnParallelLinear::backward_input(const Tensor& dy, const Tensor& dx) const {
+    context_.ops().linear_backward_input(context_.stream(), dy,
+                                         store_.value(first_weight_, parts_), dx);
+}
+
+void ColumnParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const {
+    context_.ops().linear_backward_weight(context_.stream(), dy, x,
+                                          store_.gradient(first_weight_, parts_));
+    if (first_bias_ >= 0) {
+        context_.ops().bias_backward(context_.stream(), dy, store_.gradient(first_bias_, parts_));
+    }
+}
+
+void ColumnParallelLinear::collect_parameters(std::vector<int>& indices) const {
+    for (int i = 0; i < parts_; ++i) indices.push_back(first_weight_ + i);
+    for (int i = 0; first_bias_ >= 0 && i < parts_; ++i) indices.push_back(first_bias_ + i);
+}
+
+RowParallelLinear::RowParallelLinear(const ModelContext& context, ParameterStore& store,
+                                     const std::string& name, int64_t out_features,
+                                     int64_t in_features, bool bias, float init_std)
+    : context_(context), store_(store) {
+    const int64_t local = in_features / context.tensor_size();
+    ParameterSpec weight;
+    weight.name = name + ".weight";
+    weight.global = {out_features, in_features};
+    weight.box = {{0, context.tensor_rank() * local}, {out_features, local}};
+    weight.decay = true;
+    weight.init_std = init_std;
+    weight_ = store.declare(weight);
+    if (!bias) return;
+    // Its gradient is summed over all tokens on every tensor rank alike: nothing to reduce.
+    ParameterSpec spec = vector_spec(name + ".bias", out_features, 0, out_features);
+    spec.sharing = ParameterSpec::Sharing::tensor;
+    spec.owner = context.tensor_rank() == 0;
+    bias_ = store.declare(spec);
+}
+
+void RowParallelLinear::forward(const Tensor& x, const Tensor& partial) const {
+    context_.ops().linear_forward(context_.stream(), x, store_.value(weight_), Tensor(), partial);
+}
+
+void RowParallelLinear::backward_input(const Tensor& dy, const Tensor& dx) const {
+    context_.ops().linear_backward_input(context_.stream(), dy, store_.value(weight_), dx);
+}
+
+void RowParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const {
+    context_.ops().linear_backward_weight(context_.stream(), dy, x, store_.gradient(weight_));
+    if (bias_ >= 0) context_.ops().bias_backward(context_.stream(), dy, store_.gradient(bias_));
+}
+
+Tensor RowParallelLinear::bias() const { return bias_ < 0 ? Tensor() : store_.value(bias_); }
+
+void RowParallelLinear::collect_parameters(std::vector<int>& indices) const {
+    indices.push_back(weight_);
+    if (bias_ >= 0) indices.push_back(bias_);
+}
+
+}  // namespace trireme

@@ -1,0 +1,116 @@
+#include "model/loss_head.h"
+
+#include <algorithm>
+
+#include "model/embedding.h"
+#include "model/tensor_parallel.h"
+
+namespace trireme {
+
+namespace {
+
+// Large enough for efficient matmuls, small enough to bound memory at large vocabularies.
+constexpr int64_t kLogitElements = 64 << 20;
+
+int declare_weight(const ModelContext& context, ParameterStore& store) {
+    const bool is_copy = context.model.tie_embeddings;  // of the first stage's embedding
+    ParameterSpec spec =
+        vocabulary_matrix(context, is_copy ? kTokenEmbeddingName : "head.weight");
+    spec.own_bucket = is_copy;
+    spec.owner = !is_copy;
+    return store.declare(spec);
+}
+
+}  // namespace
+
+LossHead::LossHead(const ModelContext& context, ParameterStore& store, int tied)
+    : context_(context), store_(store), norm_(context, store, "final_norm"),
+      owns_weight_(tied < 0), weight_(tied >= 0 ? tied : declare_weight(context, store)) {}
+
+int64_t LossHead::chunk_tokens() const {
+    const int64_t tokens = context_.tokens();
+    const int64_t most = std::max<int64_t>(128, kLogitElements / context_.local_vocab());
+    const int64_t chunks = (tokens + most - 1) / most;
+    return (tokens + chunks - 1) / chunks;
+}
+
+LossHead::Activations LossHead::take_activations(Arena& arena) const {
+    const Shape shape{context_.tokens(), context_.model.hidden};
+    return {norm_.take_statistics(arena), arena.take(context_.compute, shape),
+            arena.take(context_.compute, shape)};
+}
+
+LossHead::Scratch LossHead::take_scratch(Arena& arena) const {
+    const int64_t chunk = chunk_tokens();
+    Scratch scratch;
+    scratch.logits = arena.take(DType::f32, {chunk, context_.local_vocab()});
+    scratch.dlogits = context_.compute == DType::f32
+                          ? scratch.logits
+                          : arena.take(context_.compute, {chunk, context_.local_vocab()});
+    scratch.row_max = arena.take(DType::f32, {chunk});
+    scratch.sums = arena.take(DType::f32, {2, chunk});
+    scratch.losses = arena.take(DType::f32, {context_.tokens()});
+    return scratch;
+}
+
+void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x,
+                       const Tensor& labels, float loss_scale, const Activations& saved,
+                       const Scratch& scratch, const Tensor& loss_total) const {
+    Ops& ops = context_.ops();
+    Stream& stream = context_.stream();
+    Communicator& tensor = context_.mesh.tensor();
+    const Tensor normed_local = local_slice(context_, saved.normed);
+    norm_.forward(x, normed_local, saved.norm);
+    const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "head input");
+    const Tensor weight = store_.value(weight_);
+    const int64_t valid = context_.valid_vocab_rows();
+    const int64_t first_row = context_.first_vocab_row();
+
+    for (int64_t begin = 0; begin < context_.tokens(); begin += scratch.logits.rows()) {
+        const int64_t count = std::min(scratch.logits.rows(), context_.tokens() - begin);
+        const Tensor hidden = normed.row_range(begin, count);
+        const Tensor chunk_labels = labels.flat_range(begin, count);
+        const Tensor logits = scratch.logits.row_range(0, count);
+        const Tensor row_max = scratch.row_max.flat_range(0, count);
+        const Tensor sums = scratch.sums.flat_range(0, 2 * count).reshaped({2, count});
+        ops.linear_forward(stream, hidden, weight, Tensor(), logits);
+        ops.cross_entropy_max(stream, logits, valid, row_max);
+        stream.wait(tensor.all_reduce(stream, row_max, ReduceOp::max, "softmax maximum"));
+        ops.cross_entropy_exp(stream, logits, valid, row_max, chunk_labels, first_row, sums);
+        stream.wait(tensor.all_reduce(stream, sums, ReduceOp::sum, "softmax sum"));
+        const Tensor dlogits =
+            micro_batch.training ? scratch.dlogits.row_range(0, count) : Tensor();
+        ops.cross_entropy_finish(stream, logits, valid, chunk_labels, first_row, sums, loss_scale,
+                                 scratch.losses.flat_range(begin, count), dlogits);
+        if (!micro_batch.training) continue;
+        ops.linear_backward_input(stream, dlogits, weight, saved.gradient.row_range(begin, count));
+        ops.linear_backward_weight(stream, dlogits, hidden, store_.gradient(weight_));
+    }
+    ops.add_sum(stream, scratch.losses, loss_total);
+    if (micro_batch.training) {
+        TokenReduction(context_, saved.gradient, local_slice(context_, saved.gradient),
+                       "head input gradient")
+            .wait();
+    }
+}
+
+void LossHead::backward(const Tensor& x, const Activations& saved, const Tensor& dx) const {
+    context_.ops().fill_zero(context_.stream(), dx);
+    norm_.backward(local_slice(context_, saved.gradient), x, saved.norm, dx);
+}
+
+void LossHead::logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
+                               const Tensor& logits) const {
+    const Tensor normed_local = local_slice(context_, saved.normed);
+    norm_.forward(x, normed_local, saved.norm);
+    const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "head input");
+    context_.ops().linear_forward(context_.stream(), normed.row_range(token, 1),
+                                  store_.value(weight_), Tensor(), logits);
+}
+
+void LossHead::collect_parameters(std::vector<int>& indices) const {
+    norm_.collect_parameters(indices);
+    if (owns_weight_) indices.push_back(weight_);
+}
+
+}  // namespace trireme

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <vector>
+
+#include "core/arena.h"
+#include "model/branch.h"
+#include "model/norm.h"
+#include "model/parameter_store.h"
+
+namespace trireme {
+
+// Final norm, output projection and cross entropy over a vocabulary that is split over the tensor
+// ranks. Logits are never gathered and exist only for a chunk of tokens at a time: since the
+// weight of each token in the loss is known beforehand, the forward pass turns a chunk's logits
+// into their gradient at once and multiplies it on, so nothing of vocabulary size outlives it.
+class LossHead {
+public:
+    struct Activations {
+        Norm::Statistics norm;
+        Tensor normed;    // [tokens, C] all tokens
+        Tensor gradient;  // [tokens, C] of the normed hidden state; this rank's slice is used
+    };
+    struct Scratch {
+        Tensor logits;   // [chunk, V local] f32
+        Tensor dlogits;  // [chunk, V local] compute type; the logits themselves in f32
+        Tensor row_max;  // [chunk] f32
+        Tensor sums;     // [2, chunk] f32
+        Tensor losses;   // [tokens] f32
+    };
+
+    // tied: index of the token embedding in this store when the head shares it, or -1.
+    LossHead(const ModelContext& context, ParameterStore& store, int tied);
+
+    Activations take_activations(Arena& arena) const;
+    Scratch take_scratch(Arena& arena) const;
+
+    // Adds the sum of the token losses to loss_total (f64 scalar). In training also computes the
+    // gradients for a loss scaled by loss_scale and adds the projection's weight gradient.
+    void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
+                 float loss_scale, const Activations& saved, const Scratch& scratch,
+                 const Tensor& loss_total) const;
+    // dx = gradient of x, [local tokens, C].
+    void backward(const Tensor& x, const Activations& saved, const Tensor& dx) const;
+    // Logits of one token of the micro-batch on this tensor rank: [1, V local] f32, padding rows
+    // included. For generation.
+    void logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
+                         const Tensor& logits) const;
+
+    int weight_parameter() const { return weight_; }
+    void collect_parameters(std::vector<int>& indices) const;
+
+private:
+    int64_t chunk_tokens() const;
+
+    const ModelContext& context_;
+    ParameterStore& store_;
+    Norm norm_;
+    bool owns_weight_;
+    int weight_;
+};
+
+}  // namespace trireme

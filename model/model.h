@@ -1,0 +1,48 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/model_chunk.h"
+#include "parallel/pipeline_runtime.h"
+#include "parallel/schedule.h"
+
+namespace trireme {
+
+// This rank's share of the GPT: one chunk a virtual stage. Executes the pipeline's actions.
+class Model : public StageExecutor {
+public:
+    // The context's mesh says which stage; the program which virtual stages that means.
+    Model(const ModelContext& context, const ScheduleProgram& program);
+
+    const ModelContext& context() const { return context_; }
+    std::vector<std::unique_ptr<ModelChunk>>& chunks() { return chunks_; }
+
+    // The inputs of the coming pass; they must outlive it. reducers: one a chunk, told as the
+    // gradients become final; empty when there is no backward pass.
+    void begin(const StepInputs& inputs, std::vector<GradientReducer*> reducers);
+
+    void forward(int chunk, int micro_batch, int slot, const Tensor& input,
+                 const Tensor& output) override;
+    void backward(int chunk, int micro_batch, int slot, const Tensor& input,
+                  const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
+                  bool last) override;
+    void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
+                         bool last) override;
+
+    // Sums the gradient of a tied embedding between first and last stage, each of which has seen
+    // one of its two uses, and releases it to the reducers. After the pipeline's program.
+    void sum_tied_gradients();
+
+private:
+    GradientReducer* reducer(int chunk, bool last) const {
+        return last && !reducers_.empty() ? reducers_[static_cast<size_t>(chunk)] : nullptr;
+    }
+
+    const ModelContext context_;
+    std::vector<std::unique_ptr<ModelChunk>> chunks_;
+    const StepInputs* inputs_ = nullptr;
+    std::vector<GradientReducer*> reducers_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,175 @@
+#include "model/model_chunk.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace trireme {
+
+ChunkRange chunk_range(int layers, int stage, int stages) {
+    const int base = layers / stages, more = layers % stages;
+    ChunkRange range;
+    range.first_layer = stage * base + std::min(stage, more);
+    range.end_layer = range.first_layer + base + (stage < more ? 1 : 0);
+    range.has_embedding = stage == 0;
+    range.has_head = stage == stages - 1;
+    return range;
+}
+
+ModelChunk::ModelChunk(const ModelContext& context, const ChunkRange& range)
+    : context_(context), range_(range) {
+    TRIREME_CHECK(range.end_layer > range.first_layer, "at least one layer in every chunk");
+    if (range.has_embedding) {
+        embedding_.emplace(context, store_);
+        embedding_->collect_parameters(embedding_parameters_);
+    }
+    for (int layer = range.first_layer; layer < range.end_layer; ++layer) {
+        blocks_.push_back(std::make_unique<Block>(context, store_, layer, rope_));
+        blocks_.back()->collect_parameters(block_parameters_.emplace_back());
+    }
+    if (range.has_head) {
+        const bool shares = context.model.tie_embeddings && embedding_;
+        head_.emplace(context, store_, shares ? embedding_->token_parameter() : -1);
+        head_->collect_parameters(head_parameters_);
+    }
+}
+
+int ModelChunk::tied_parameter() const {
+    if (!context_.model.tie_embeddings || context_.mesh.shape().pipeline == 1) return -1;
+    if (embedding_) return embedding_->token_parameter();
+    return head_ ? head_->weight_parameter() : -1;
+}
+
+void ModelChunk::allocate_parameters(bool forward_only) {
+    parameter_arena_.emplace(
+        make_arena(context_.device, "parameters and gradients", [&](Arena& arena) {
+            store_.allocate(context_, arena, !forward_only);
+        }));
+}
+
+void ModelChunk::allocate_activations(int slots, bool split_backward) {
+    activation_arena_.emplace(make_arena(context_.device, "activations", [&](Arena& arena) {
+        slots_.assign(static_cast<size_t>(slots), Slot());
+        for (Slot& slot : slots_) {
+            if (embedding_) {
+                slot.embedded = arena.take(context_.compute,
+                                           {context_.local_tokens(), context_.model.hidden});
+            }
+            for (const auto& block : blocks_) {
+                slot.layers.push_back(block->take_activations(arena));
+                if (split_backward) slot.gradients.push_back(block->take_gradients(arena));
+            }
+            if (head_) slot.head = head_->take_activations(arena);
+        }
+    }));
+    scratch_arena_.emplace(make_arena(context_.device, "scratch", [&](Arena& arena) {
+        scratch_ = BranchScratch::take(context_, arena);
+        shared_gradients_ = blocks_.front()->take_gradients(arena);
+        residual_gradient_ =
+            arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
+        if (head_) head_scratch_ = head_->take_scratch(arena);
+        if (context_.model.family == Family::llama) {
+            rope_ = arena.take(DType::f32, {context_.sequence, 2, context_.model.head_dim / 2});
+        }
+    }));
+    if (rope_) fill_rope_table();
+}
+
+void ModelChunk::fill_rope_table() {
+    const int64_t half = context_.model.head_dim / 2;
+    std::vector<float> table(static_cast<size_t>(rope_.elements()));
+    for (int64_t t = 0; t < context_.sequence; ++t) {
+        for (int64_t i = 0; i < half; ++i) {
+            const double exponent =
+                -2.0 * static_cast<double>(i) / static_cast<double>(context_.model.head_dim);
+            const double angle = static_cast<double>(t) *
+                                 std::pow(static_cast<double>(context_.model.rope_theta), exponent);
+            table[static_cast<size_t>((2 * t) * half + i)] = static_cast<float>(std::cos(angle));
+            table[static_cast<size_t>((2 * t + 1) * half + i)] =
+                static_cast<float>(std::sin(angle));
+        }
+    }
+    context_.device.copy_to_device(rope_.data, table.data(), rope_.bytes());
+    context_.stream().synchronize();
+}
+
+const Tensor& ModelChunk::layer_input(const Slot& slot, size_t layer, const Tensor& input) const {
+    if (layer > 0) return slot.layers[layer - 1].output;
+    return embedding_ ? slot.embedded : input;
+}
+
+void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_index,
+                         const Tensor& input, const Tensor& output) {
+    Slot& slot = slots_[static_cast<size_t>(slot_index)];
+    const MicroBatchContext pass = inputs.micro_batch(micro_batch);
+    if (embedding_) {
+        embedding_->forward(pass, inputs.tokens[static_cast<size_t>(micro_batch)], scratch_,
+                            slot.embedded);
+    }
+    // The last layer writes straight into what is sent on.
+    if (output) slot.layers.back().output = output;
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+        blocks_[i]->forward(pass, layer_input(slot, i, input), slot.layers[i], scratch_);
+    }
+    if (!head_) return;
+    const Tensor& x = slot.layers.back().output;
+    if (inputs.pass == StepInputs::Pass::generate) {
+        head_->logits_of_token(x, inputs.logits_token, slot.head, inputs.logits);
+    } else {
+        head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)],
+                       inputs.loss_scale, slot.head, head_scratch_, inputs.loss_total);
+    }
+}
+
+void ModelChunk::report_ready(GradientReducer* reducer, const std::vector<int>& parameters) const {
+    if (!reducer) return;
+    for (int index : parameters) reducer->parameter_ready(index);
+}
+
+void ModelChunk::backward(const StepInputs& inputs, int micro_batch, int slot_index,
+                          const Tensor& input, const Tensor& output_gradient,
+                          const Tensor& input_gradient, bool with_weights,
+                          GradientReducer* reducer) {
+    Slot& slot = slots_[static_cast<size_t>(slot_index)];
+    const MicroBatchContext pass = inputs.micro_batch(micro_batch);
+    Tensor dresidual = input_gradient;
+    if (head_) {
+        if (!dresidual) dresidual = residual_gradient_;
+        head_->backward(slot.layers.back().output, slot.head, dresidual);
+        report_ready(reducer, head_parameters_);
+    } else if (dresidual) {
+        context_.ops().copy(context_.stream(), output_gradient, dresidual);
+    } else {
+        dresidual = output_gradient;
+    }
+    for (size_t i = blocks_.size(); i-- > 0;) {
+        Block::Gradients& gradients = with_weights ? shared_gradients_ : slot.gradients[i];
+        blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_,
+                             gradients, dresidual, with_weights);
+        report_ready(reducer, block_parameters_[i]);
+    }
+    if (embedding_) {
+        embedding_->backward(pass, inputs.tokens[static_cast<size_t>(micro_batch)], scratch_,
+                             dresidual);
+        report_ready(reducer, embedding_parameters_);
+    }
+}
+
+void ModelChunk::backward_weight(int slot_index, GradientReducer* reducer) {
+    const Slot& slot = slots_[static_cast<size_t>(slot_index)];
+    report_ready(reducer, head_parameters_);
+    for (size_t i = blocks_.size(); i-- > 0;) {
+        blocks_[i]->backward_weight(slot.layers[i], slot.gradients[i]);
+        report_ready(reducer, block_parameters_[i]);
+    }
+    report_ready(reducer, embedding_parameters_);
+}
+
+std::vector<const Arena*> ModelChunk::arenas() const {
+    std::vector<const Arena*> all;
+    for (const auto* arena : {&parameter_arena_, &activation_arena_, &scratch_arena_}) {
+        if (*arena) all.push_back(&**arena);
+    }
+    return all;
+}
+
+}  // namespace trireme

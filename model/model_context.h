@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/device.h"
+#include "model/model_options.h"
+#include "parallel/mesh.h"
+
+namespace trireme {
+
+// What every layer needs to know: where it runs, the model's shape, and how this rank shares it.
+// Holds references; device and mesh outlive every layer.
+struct ModelContext {
+    Device& device;
+    Mesh& mesh;
+    ModelOptions model;
+    DType compute = DType::f32;    // type of parameters and activations
+    bool sequence_parallel = false;
+    int64_t batch = 1;             // sequences in a micro-batch
+    int64_t sequence = 1;          // tokens in a sequence
+    uint64_t seed = 0;
+
+    Ops& ops() const { return device.ops(); }
+    Stream& stream() const { return device.compute(); }
+
+    int tensor_size() const { return mesh.shape().tensor; }
+    int tensor_rank() const { return mesh.at().tensor; }
+    bool is_sharded_by_token() const { return sequence_parallel && tensor_size() > 1; }
+
+    // A micro-batch's tokens, and those this rank holds outside the tensor-parallel regions: a
+    // contiguous slice under sequence parallelism, else all.
+    int64_t tokens() const { return batch * sequence; }
+    int64_t local_tokens() const {
+        return is_sharded_by_token() ? tokens() / tensor_size() : tokens();
+    }
+    int64_t first_local_token() const {
+        return is_sharded_by_token() ? tensor_rank() * local_tokens() : 0;
+    }
+
+    int local_heads() const { return model.heads / tensor_size(); }
+    // Key/value heads on this rank; ranks share one when there are fewer than ranks.
+    int local_kv_heads() const {
+        return model.kv_heads >= tensor_size() ? model.kv_heads / tensor_size() : 1;
+    }
+    int first_kv_head() const { return tensor_rank() * model.kv_heads / tensor_size(); }
+    int64_t local_ffn() const { return model.ffn_hidden / tensor_size(); }
+    // Vocabulary rows per tensor rank, the last ranks' padded.
+    int64_t local_vocab() const {
+        return (model.vocab_size + tensor_size() - 1) / tensor_size();
+    }
+    int64_t first_vocab_row() const { return tensor_rank() * local_vocab(); }
+    int64_t valid_vocab_rows() const {
+        const int64_t left = model.vocab_size - first_vocab_row();
+        return left < 0 ? 0 : (left < local_vocab() ? left : local_vocab());
+    }
+};
+
+// What is particular to one pass over a micro-batch.
+struct MicroBatchContext {
+    int64_t step = 0;          // optimizer step, part of the dropout key
+    int64_t first_sample = 0;  // number of its first sequence in the run
+    bool training = true;      // false: no dropout, nothing kept for backward
+};
+
+// Into how many groups the tensor axis is split for shared key/value heads (see Mesh).
+inline int kv_groups(const ModelOptions& model, int tensor_size) {
+    return model.kv_heads < tensor_size ? model.kv_heads : tensor_size;
+}
+
+}  // namespace trireme

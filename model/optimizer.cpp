@@ -1,0 +1,145 @@
+#include "model/optimizer.h"
+
+#include <algorithm>
+
+#include "parallel/box.h"
+
+namespace trireme {
+
+Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zero_stage,
+                     Arena& arena)
+    : context_(context), store_(store), zero_stage_(zero_stage) {
+    const FlatLayout& layout = store.layout();
+    const int rank = context.mesh.data().rank();
+    for (const FlatLayout::Bucket& bucket : layout.buckets) {
+        for (int shard = 0; shard < layout.shards; ++shard) {
+            if (zero_stage >= 1 && shard != rank) continue;
+            const FlatLayout::Range range = layout.shard_of(bucket, shard);
+            for (int i = 0; i < bucket.n_parameters; ++i) {
+                const int parameter = bucket.first_parameter + i;
+                const int64_t begin = layout.offsets[static_cast<size_t>(parameter)];
+                const int64_t end =
+                    begin + store.specs()[static_cast<size_t>(parameter)].stored_elements();
+                const int64_t from = std::max(begin, range.begin);
+                const int64_t to = std::min(end, range.begin + range.size);
+                if (from >= to) continue;
+                segments_.push_back({parameter, from - begin, from,
+                                     state_elements_ + from - range.begin, to - from,
+                                     shard == rank});
+            }
+            state_elements_ += range.size;
+        }
+    }
+    if (context.compute != DType::f32) master_ = arena.take(DType::f32, {state_elements_});
+    m_ = arena.take(DType::f32, {state_elements_});
+    v_ = arena.take(DType::f32, {state_elements_});
+    gathers_.reserve(layout.buckets.size());
+}
+
+Tensor Optimizer::master(const Segment& segment) const {
+    return master_ ? master_.flat_range(segment.state, segment.count)
+                   : store_.parameters().flat_range(segment.flat, segment.count);
+}
+
+void Optimizer::initialise() {
+    if (!master_) return;
+    std::vector<float> values;
+    for (const Segment& segment : segments_) {
+        const ParameterSpec& spec = store_.specs()[static_cast<size_t>(segment.parameter)];
+        const int64_t count =
+            std::min(segment.count, std::max<int64_t>(0, spec.box.elements() - segment.local));
+        values.assign(static_cast<size_t>(segment.count), 0.0f);
+        ParameterStore::initial_values(spec, context_.seed, segment.local, count, values.data());
+        const Tensor to = master(segment);
+        context_.device.copy_to_device(to.data, values.data(), to.bytes());
+        context_.stream().synchronize();
+    }
+}
+
+void Optimizer::add_squared_norm(const Tensor& total) const {
+    for (const Segment& segment : segments_) {
+        if (!segment.counted || !store_.specs()[static_cast<size_t>(segment.parameter)].owner) {
+            continue;
+        }
+        context_.ops().add_squared_norm(
+            context_.stream(), store_.gradients().flat_range(segment.flat, segment.count), total);
+    }
+}
+
+void Optimizer::step(const AdamWStep& step, const Tensor& grad_scale) const {
+    for (const Segment& segment : segments_) {
+        AdamWStep own = step;
+        if (!store_.specs()[static_cast<size_t>(segment.parameter)].decay) own.weight_decay = 0;
+        context_.ops().adamw(context_.stream(), own,
+                             store_.gradients().flat_range(segment.flat, segment.count),
+                             grad_scale, master(segment),
+                             m_.flat_range(segment.state, segment.count),
+                             v_.flat_range(segment.state, segment.count),
+                             store_.parameters().flat_range(segment.flat, segment.count));
+    }
+}
+
+void Optimizer::gather_parameters() {
+    gathers_.clear();
+    Communicator& data = context_.mesh.data();
+    if (zero_stage_ < 1 || data.size() == 1) return;
+    // In the order in which the next forward needs them.
+    const auto& buckets = store_.layout().buckets;
+    for (size_t i = buckets.size(); i-- > 0;) {
+        const FlatLayout::Range own = store_.layout().shard_of(buckets[i], data.rank());
+        gathers_.push_back(
+            data.all_gather(context_.stream(), store_.parameters().flat_range(own.begin, own.size),
+                            store_.parameters().flat_range(buckets[i].begin, buckets[i].size),
+                            "parameters"));
+    }
+}
+
+void Optimizer::wait_parameters() {
+    for (const Event& event : gathers_) context_.stream().wait(event);
+    gathers_.clear();
+}
+
+void Optimizer::visit_pieces(const std::vector<const Segment*>& segments,
+                             const std::function<void(const Piece&)>& visit) const {
+    for (const Segment* segment : segments) {
+        const ParameterSpec& spec = store_.specs()[static_cast<size_t>(segment->parameter)];
+        const Tensor states[] = {master(*segment), m_.flat_range(segment->state, segment->count),
+                                 v_.flat_range(segment->state, segment->count)};
+        const char* prefixes[] = {"parameter/", "adam_m/", "adam_v/"};
+        for (const FlatBox& part : boxes_of_flat_range(spec.box, spec.padding_rows,
+                                                       segment->local, segment->count)) {
+            for (size_t i = 0; i < std::size(states); ++i) {
+                visit({prefixes[i] + spec.name, &spec, part.box,
+                       states[i].flat_range(part.offset, part.box.elements())});
+            }
+        }
+    }
+}
+
+void Optimizer::for_each_owned_piece(const std::function<void(const Piece&)>& visit) const {
+    std::vector<const Segment*> owned;
+    for (const Segment& segment : segments_) {
+        if (segment.counted && store_.specs()[static_cast<size_t>(segment.parameter)].owner) {
+            owned.push_back(&segment);
+        }
+    }
+    visit_pieces(owned, visit);
+}
+
+void Optimizer::for_each_kept_piece(const std::function<void(const Piece&)>& visit) const {
+    std::vector<const Segment*> kept;
+    for (const Segment& segment : segments_) kept.push_back(&segment);
+    visit_pieces(kept, visit);
+}
+
+void Optimizer::publish_master() {
+    for (const Segment& segment : segments_) {
+        if (!master_) break;
+        context_.ops().copy(context_.stream(), master(segment),
+                            store_.parameters().flat_range(segment.flat, segment.count));
+    }
+    gather_parameters();
+    wait_parameters();
+}
+
+}  // namespace trireme

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/arena.h"
+#include "model/parameter_store.h"
+
+namespace trireme {
+
+// AdamW over the flat buffers of one model chunk. Master weights (where parameters are bf16) and
+// moments are f32 and cover what this data rank updates: with ZeRO-1 its slice of every bucket,
+// with ZeRO-0 everything.
+class Optimizer {
+public:
+    // data: the data-parallel axis, over which the slices are spread.
+    Optimizer(const ModelContext& context, ParameterStore& store, int zero_stage, Arena& arena);
+
+    // Fills the master weights from the seed, as the parameters were. After allocation; the moments
+    // start at zero.
+    void initialise();
+
+    // total (f64 scalar) += squared norm of the reduced gradients that this rank counts, so that
+    // the sum over all ranks counts every parameter of the model once.
+    void add_squared_norm(const Tensor& total) const;
+
+    // Updates what this rank owns. Matrices decay, vectors do not.
+    void step(const AdamWStep& step, const Tensor& grad_scale) const;
+
+    // ZeRO-1: starts gathering the updated slices of every bucket; wait_parameters() makes compute
+    // wait for them. Nothing to do with ZeRO-0.
+    void gather_parameters();
+    void wait_parameters();
+
+    // The pieces of logical tensors that this rank saves and loads. Names: "parameter/NAME" (the
+    // f32 master), "adam_m/NAME", "adam_v/NAME".
+    struct Piece {
+        std::string name;
+        const ParameterSpec* spec = nullptr;
+        Box box;
+        Tensor values;  // [elements] f32, on the device
+    };
+    // For saving: each element once over all ranks.
+    void for_each_owned_piece(const std::function<void(const Piece&)>& visit) const;
+    // For loading: all that this rank keeps.
+    void for_each_kept_piece(const std::function<void(const Piece&)>& visit) const;
+    // After loading: rounds the master weights into the parameters and gathers them.
+    void publish_master();
+
+private:
+    // A stretch of one parameter within what this rank updates.
+    struct Segment {
+        int parameter = 0;
+        int64_t local = 0;  // first element in the parameter's local storage
+        int64_t flat = 0;   // in the flat buffers
+        int64_t state = 0;  // in master and moments
+        int64_t count = 0;
+        bool counted = false;  // this data rank's own slice
+    };
+
+    void visit_pieces(const std::vector<const Segment*>& segments,
+                      const std::function<void(const Piece&)>& visit) const;
+    Tensor master(const Segment& segment) const;
+
+    const ModelContext& context_;
+    ParameterStore& store_;
+    int zero_stage_;
+    std::vector<Segment> segments_;
+    int64_t state_elements_ = 0;
+    Tensor master_, m_, v_;  // [state elements] f32; master only where parameters are not f32
+    std::vector<Event> gathers_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,59 @@
+#include "parallel/channel.h"
+
+#include <utility>
+
+namespace trireme {
+
+Channel::Channel(std::string name, std::vector<int> ranks, int rank,
+                 std::chrono::milliseconds timeout)
+    : name_(std::move(name)), ranks_(std::move(ranks)), rank_(rank), timeout_(timeout),
+      collectives_(timeout, [this](uint64_t ticket, const char* label) {
+          time_out(OperationKind::barrier, ticket, label);
+      }),
+      sends_(timeout, [this](uint64_t ticket, const char* label) {
+          time_out(OperationKind::send, ticket, label);
+      }),
+      receives_(timeout, [this](uint64_t ticket, const char* label) {
+          time_out(OperationKind::recv, ticket, label);
+      }) {}
+
+EventQueue& Channel::queue_of(OperationKind kind) {
+    if (kind == OperationKind::send) return sends_;
+    if (kind == OperationKind::recv) return receives_;
+    return collectives_;
+}
+
+Event Channel::issue(Operation operation) {
+    EventQueue& queue = queue_of(operation.kind);
+    operation.ticket = queue.issue(operation.label);
+    submit(operation);
+    return {&queue, operation.ticket};
+}
+
+void Channel::fail(const Error& error) {
+    collectives_.fail(error);
+    sends_.fail(error);
+    receives_.fail(error);
+}
+
+std::string Channel::describe_group() const {
+    std::string text = "group '" + name_ + "' (ranks ";
+    for (size_t i = 0; i < ranks_.size(); ++i) {
+        text += (i == 0 ? "" : ", ") + std::to_string(ranks_[i]);
+    }
+    return text + ")";
+}
+
+void Channel::time_out(OperationKind queue, uint64_t ticket, const char* label) {
+    const char* what = queue == OperationKind::send   ? "send"
+                       : queue == OperationKind::recv ? "receive"
+                                                      : "collective";
+    give_up(Error(ExitCode::hang,
+                  "communication hangs: rank " + std::to_string(world_rank(rank_)) +
+                      " waited more than " + std::to_string(timeout_.count() / 1000.0) + " s for " +
+                      what + " " + std::to_string(ticket) + " '" + label + "' of " +
+                      describe_group() + "; " + who_is_missing(queue, ticket) +
+                      ". Look in those ranks' logs for what they do instead"));
+}
+
+}  // namespace trireme

@@ -1,0 +1,266 @@
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <new>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/file_io.h"
+#include "core/safetensors.h"
+#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_folders.h"
+
+namespace trireme {
+
+namespace {
+
+// Control messages between the ranks of a save, all blocking.
+class ControlGroup {
+public:
+    ControlGroup(Communicator& all, Stream& stream) : all_(all), stream_(stream) {}
+
+    int rank() const { return all_.rank(); }
+    int size() const { return all_.size(); }
+
+    void broadcast(std::string& bytes, int root) {
+        if (bytes.empty()) return;
+        const Tensor buffer(bytes.data(), DType::u8, {static_cast<int64_t>(bytes.size())});
+        wait(all_.broadcast(stream_, buffer, root, "checkpoint message"));
+    }
+
+    // Every rank's text on rank 0, in rank order; nothing on the others.
+    std::vector<std::string> gather(std::string text) {
+        int64_t bytes = static_cast<int64_t>(text.size());
+        std::vector<int64_t> sizes(static_cast<size_t>(size()), bytes);
+        wait(all_.all_gather(stream_, Tensor(&bytes, DType::i64, {1}),
+                             Tensor(sizes.data(), DType::i64, {size()}), "checkpoint sizes"));
+        if (rank() != 0) {
+            wait(all_.send(stream_, Tensor(text.data(), DType::u8, {bytes}), 0,
+                           "checkpoint pieces"));
+            return {};
+        }
+        std::vector<std::string> texts{std::move(text)};
+        for (int peer = 1; peer < size(); ++peer) {
+            const int64_t expected = sizes[static_cast<size_t>(peer)];
+            texts.emplace_back(static_cast<size_t>(expected), '\0');
+            wait(all_.recv(stream_, Tensor(texts.back().data(), DType::u8, {expected}), peer,
+                           "checkpoint pieces"));
+        }
+        return texts;
+    }
+
+    // Runs `work` on every rank. When it failed on any, rank 0 runs `clean_up` and all ranks throw
+    // the error of the lowest rank that failed.
+    void run(const std::function<void()>& work, const std::function<void()>& clean_up) {
+        ExitCode code = ExitCode::ok;
+        std::string message;
+        try {
+            work();
+        } catch (const Error& error) {
+            code = error.code();
+            message = error.what();
+        } catch (const std::bad_alloc&) {
+            code = ExitCode::out_of_memory;
+            message = "out of memory while saving a checkpoint";
+        } catch (const std::exception& error) {
+            code = ExitCode::internal;
+            message = std::string("internal error while saving a checkpoint: ") + error.what();
+        }
+        double worst = code == ExitCode::ok ? 0.0 : size() - rank();
+        wait(all_.all_reduce(stream_, Tensor(&worst, DType::f64, {1}), ReduceOp::max,
+                             "checkpoint outcome"));
+        if (worst == 0.0) return;
+
+        if (rank() == 0) clean_up();
+        const int root = size() - static_cast<int>(worst);
+        if (rank() == root && size() > 1) message += " (rank " + std::to_string(root) + ")";
+        int64_t code_and_bytes[2] = {static_cast<int64_t>(code),
+                                     static_cast<int64_t>(message.size())};
+        wait(all_.broadcast(stream_, Tensor(code_and_bytes, DType::i64, {2}), root,
+                            "checkpoint outcome"));
+        message.resize(static_cast<size_t>(code_and_bytes[1]));
+        broadcast(message, root);
+        all_.barrier();
+        throw Error(static_cast<ExitCode>(code_and_bytes[0]), message);
+    }
+
+private:
+    static void wait(const Event& event) {
+        if (event.source != nullptr) event.source->host_wait(event.ticket);
+    }
+
+    Communicator& all_;
+    Stream& stream_;
+};
+
+std::string random_id() {
+    std::random_device device;
+    std::string id;
+    while (id.size() < 16) id += "0123456789abcdef"[device() & 15u];
+    return id;
+}
+
+std::string shard_name(int rank, int ranks) {
+    char name[64];
+    std::snprintf(name, sizeof name, "shard-%05d-of-%05d.safetensors", rank, ranks);
+    return name;
+}
+
+// On a network file system a folder that rank 0 made may appear late on other hosts.
+void wait_for_folder(const std::string& folder) {
+    std::error_code ignored;
+    for (int i = 0; i < 50 && !std::filesystem::exists(folder, ignored); ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+}
+
+void check_piece(const CheckpointPiece& piece) {
+    TRIREME_CHECK(piece.data != nullptr, "a checkpoint piece to have data");
+    TRIREME_CHECK(piece.box.size[0] > 0 && piece.box.size[1] > 0,
+                  "a checkpoint piece of one element at least");
+    TRIREME_CHECK(!piece.is_vector || (piece.global[0] == 1 && piece.box.size[0] == 1),
+                  "a vector piece to have one row");
+}
+
+void add_piece(Manifest& manifest, const CheckpointPiece& from, ManifestPiece piece) {
+    ManifestTensor fresh{from.tensor, from.dtype, from.global, from.is_vector, {}};
+    ManifestTensor& tensor = manifest.tensors.emplace(from.tensor, std::move(fresh)).first->second;
+    TRIREME_CHECK(tensor.dtype == from.dtype && tensor.global == from.global &&
+                      tensor.is_vector == from.is_vector,
+                  "all pieces of a checkpoint tensor to agree on type and shape");
+    tensor.pieces.push_back(std::move(piece));
+}
+
+// Writes this rank's file and returns the part of the manifest that describes it.
+Manifest write_shard(const std::string& folder, const std::string& id, int64_t step, int rank,
+                     int ranks, std::span<const CheckpointPiece> pieces) {
+    Manifest part;
+    part.id = id;
+    if (pieces.empty()) return part;
+
+    std::vector<SafetensorsEntry> entries;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        const CheckpointPiece& piece = pieces[i];
+        check_piece(piece);
+        SafetensorsEntry entry;
+        entry.name = piece.tensor + "#" + std::to_string(i);
+        entry.dtype = piece.dtype;
+        entry.shape = {piece.box.size[0], piece.box.size[1]};
+        if (piece.is_vector) entry.shape = {piece.box.size[1]};
+        entries.push_back(std::move(entry));
+    }
+    const std::string header = make_safetensors_header(
+        entries, {{"checkpoint_id", id},
+                  {"step", std::to_string(step)},
+                  {"rank", std::to_string(rank)},
+                  {"ranks", std::to_string(ranks)}});
+
+    const std::string name = shard_name(rank, ranks);
+    wait_for_folder(folder);
+    File file = File::create(folder + "/" + name, true);
+    file.write_all(header.data(), header.size());
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        const size_t bytes = entries[i].bytes();
+        const uint32_t crc = crc32c(pieces[i].data, bytes);
+        file.write_all(pieces[i].data, bytes);
+        add_piece(part, pieces[i], {0, entries[i].name, pieces[i].box, crc});
+    }
+    file.sync();
+    file.close();
+    part.files.push_back(
+        {name, header.size() + entries.back().end, crc32c(header.data(), header.size())});
+    return part;
+}
+
+// Puts the parts of all ranks together and checks that they hold every tensor whole.
+Manifest merge(const std::vector<std::string>& parts, const std::string& id,
+               const CheckpointState& state) {
+    Manifest manifest;
+    manifest.id = id;
+    manifest.state = state;
+    for (const std::string& text : parts) {
+        Manifest part = parse_manifest(text, "checkpoint pieces of a rank", true);
+        const int64_t first_file = static_cast<int64_t>(manifest.files.size());
+        manifest.files.insert(manifest.files.end(), part.files.begin(), part.files.end());
+        for (auto& [name, tensor] : part.tensors) {
+            CheckpointPiece like{name, tensor.global, tensor.is_vector, {}, tensor.dtype, nullptr};
+            for (ManifestPiece& piece : tensor.pieces) {
+                piece.file += first_file;
+                add_piece(manifest, like, std::move(piece));
+            }
+        }
+    }
+    for (const auto& [name, tensor] : manifest.tensors) {
+        const std::string fault = tiling_fault(tensor);
+        if (!fault.empty()) {
+            throw InternalError("internal error: checkpoint tensor '" + name + "': " + fault +
+                                "; please report this");
+        }
+    }
+    return manifest;
+}
+
+// Makes the finished temporary folder the checkpoint; an old one of that name gives way.
+void publish(const std::string& temporary, const std::string& folder, const std::string& name) {
+    const std::string target = folder + "/" + name;
+    const std::string trash = folder + "/" + kTrashPrefix + name + "-" + random_id();
+    std::error_code ignored;
+    if (!std::filesystem::exists(std::filesystem::symlink_status(target, ignored))) {
+        rename_path(temporary, target);
+    } else if (exchange_paths(temporary, target)) {
+        rename_path(temporary, trash);
+    } else {
+        rename_path(target, trash);
+        try {
+            rename_path(temporary, target);
+        } catch (const Error&) {
+            rename_path(trash, target);
+            throw;
+        }
+    }
+    sync_folder(folder);
+    remove_tree(trash);
+}
+
+}  // namespace
+
+void save_checkpoint(Communicator& all, Stream& stream, const std::string& folder,
+                     const CheckpointState& state, std::span<const CheckpointPiece> pieces) {
+    ControlGroup group(all, stream);
+    const std::string name = step_folder_name(state.step);
+    const bool first = group.rank() == 0;
+    std::string id = random_id();
+    group.broadcast(id, 0);
+    const std::string temporary = folder + "/" + name + kTemporaryMark + id;
+    const auto clean_up = [&] { remove_tree(temporary); };
+
+    group.run([&] { if (first) create_folders(temporary); }, clean_up);
+    std::string part;
+    group.run(
+        [&] {
+            part = manifest_text(write_shard(temporary, id, state.step, group.rank(),
+                                             group.size(), pieces));
+        },
+        clean_up);
+    const std::vector<std::string> parts = group.gather(std::move(part));
+    group.run(
+        [&] {
+            if (!first) return;
+            const std::string text = manifest_text(merge(parts, id, state));
+            File file = File::create(temporary + "/" + kManifestName, true);
+            file.write_all(text.data(), text.size());
+            file.sync();
+            file.close();
+            sync_folder(temporary);
+            publish(temporary, folder, name);
+        },
+        clean_up);
+}
+
+}  // namespace trireme

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/stream.h"
+
+namespace trireme {
+
+// The tickets of one in-order queue of one rank: issued by the rank, finished by the carrier,
+// waited for by whoever holds an event. A ticket is done when it and all before it are finished.
+class EventQueue final : public EventSource {
+public:
+    // on_timeout is called by a waiting thread that has waited too long, with the operation's
+    // ticket and label; it must make the carrier fail() this queue.
+    using OnTimeout = std::function<void(uint64_t ticket, const char* label)>;
+    EventQueue(std::chrono::milliseconds timeout, OnTimeout on_timeout);
+
+    // The issuing rank, one thread at a time. Throws what fail() was given.
+    uint64_t issue(const char* label);
+    uint64_t issued() const { return issued_.load(std::memory_order_relaxed); }
+
+    // The carrier, in any order.
+    void finish(uint64_t ticket);
+    // Every ticket that is not done fails from now on, and so does every new call.
+    void fail(const Error& error);
+
+    void host_wait(uint64_t ticket) override;
+    bool done(uint64_t ticket) override;  // throws when it has failed
+
+private:
+    static constexpr size_t kLabels = 256;
+
+    const std::chrono::milliseconds timeout_;
+    const OnTimeout on_timeout_;
+    std::atomic<uint64_t> issued_{0};
+    std::array<std::atomic<const char*>, kLabels> labels_{};  // of the latest tickets
+    std::atomic<uint64_t> completed_{0};
+    std::atomic<bool> failed_{false};
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<uint64_t> early_;   // finished before one issued earlier
+    std::optional<Error> error_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,146 @@
+#include "parallel/gradient_reducer.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace trireme {
+
+namespace {
+
+int64_t elements_to_coalesce(const std::vector<Tensor>& parts) {
+    if (parts.size() < 2) return 0;
+    int64_t n = 0;
+    for (const Tensor& part : parts) n += part.elements();
+    return n;
+}
+
+}  // namespace
+
+GradientReducer::GradientReducer(Device& device, Communicator& data, Communicator& tensor,
+                                 Communicator& tensor_kv,
+                                 std::span<const ParameterSpec> parameters,
+                                 const FlatLayout& layout, Tensor gradients, int zero_stage,
+                                 bool overlap)
+    : device_(device), data_(data), tensor_(tensor), tensor_kv_(tensor_kv),
+      reduce_scatter_(zero_stage >= 1), overlap_(overlap), bucket_index_(parameters.size()),
+      is_ready_(parameters.size()), is_held_(parameters.size()), own_bucket_(parameters.size()) {
+    TRIREME_CHECK(zero_stage == 0 || zero_stage == 1, "ZeRO stage 0 or 1");
+    TRIREME_CHECK(gradients.dtype == DType::f32 && gradients.elements() == layout.elements,
+                  "one f32 gradient for each element of the layout");
+    TRIREME_CHECK(!reduce_scatter_ || layout.shards == data.size(),
+                  "as many shards as data ranks");
+    int64_t coalesced = 0;
+    for (const FlatLayout::Bucket& planned : layout.buckets) {
+        Bucket& bucket = buckets_.emplace_back();
+        bucket.whole = gradients.flat_range(planned.begin, planned.size);
+        const FlatLayout::Range own =
+            reduce_scatter_ ? layout.shard_of(planned, data.rank())
+                            : FlatLayout::Range{planned.begin, planned.size};
+        bucket.shard = gradients.flat_range(own.begin, own.size);
+        for (int i = planned.first_parameter; i < planned.first_parameter + planned.n_parameters;
+             ++i) {
+            const ParameterSpec& spec = parameters[static_cast<size_t>(i)];
+            bucket_index_[static_cast<size_t>(i)] = static_cast<int>(buckets_.size()) - 1;
+            own_bucket_[static_cast<size_t>(i)] = spec.own_bucket;
+            bucket.n_waits += spec.own_bucket ? 2 : 1;
+            const Tensor gradient = gradients.flat_range(layout.offsets[static_cast<size_t>(i)],
+                                                         spec.stored_elements());
+            if (spec.sharing == ParameterSpec::Sharing::tensor_partial && tensor.size() > 1) {
+                bucket.partial.push_back(gradient);
+            }
+            if (spec.sharing == ParameterSpec::Sharing::tensor_kv && tensor_kv.size() > 1) {
+                bucket.kv.push_back(gradient);
+            }
+        }
+        coalesced = std::max({coalesced, elements_to_coalesce(bucket.partial),
+                              elements_to_coalesce(bucket.kv)});
+    }
+    arena_.emplace(make_arena(device, "gradient reduction", [&](Arena& arena) {
+        if (coalesced > 0) scratch_ = arena.take(DType::f32, {coalesced});
+    }));
+    begin_step();
+}
+
+void GradientReducer::begin_step() {
+    std::fill(is_ready_.begin(), is_ready_.end(), char{0});
+    is_held_ = own_bucket_;
+    for (Bucket& bucket : buckets_) {
+        bucket.waits_left = bucket.n_waits;
+        bucket.started = false;
+    }
+    exposed_seconds_ = 0.0;
+}
+
+void GradientReducer::parameter_ready(int index) {
+    char& is_ready = is_ready_[static_cast<size_t>(index)];
+    TRIREME_CHECK(!is_ready, "a gradient to be reported final once a step");
+    is_ready = 1;
+    count_down(bucket_of(index));
+}
+
+void GradientReducer::release(int index) {
+    char& is_held = is_held_[static_cast<size_t>(index)];
+    TRIREME_CHECK(is_held, "a release of an own_bucket parameter, once a step");
+    is_held = 0;
+    count_down(bucket_of(index));
+}
+
+void GradientReducer::count_down(Bucket& bucket) {
+    bucket.waits_left -= 1;
+    if (bucket.waits_left == 0 && overlap_) start(bucket);
+}
+
+void GradientReducer::start(Bucket& bucket) {
+    TRIREME_CHECK(!bucket.started, "no gradient to become final after its bucket has started");
+    bucket.started = true;
+    sum_coalesced(bucket.partial, tensor_, "partial gradients");
+    sum_coalesced(bucket.kv, tensor_kv_, "shared key/value gradients");
+    bucket.done = {};
+    if (data_.size() == 1) return;
+    if (reduce_scatter_) {
+        bucket.done = data_.reduce_scatter(device_.compute(), bucket.whole, bucket.shard,
+                                           "gradient bucket");
+    } else {
+        bucket.done = data_.all_reduce(device_.compute(), bucket.whole, ReduceOp::sum,
+                                       "gradient bucket");
+    }
+}
+
+// These gradients are small (norms, shared key/value heads), so one operation for all of a bucket's
+// costs less than one each, and compute can afford to wait for it.
+void GradientReducer::sum_coalesced(const std::vector<Tensor>& parts, Communicator& group,
+                                    const char* label) {
+    if (parts.empty()) return;
+    Stream& stream = device_.compute();
+    if (parts.size() == 1) {
+        wait(group.all_reduce(stream, parts.front(), ReduceOp::sum, label));
+        return;
+    }
+    int64_t at = 0;
+    for (const Tensor& part : parts) {
+        device_.ops().copy(stream, part, scratch_.flat_range(at, part.elements()));
+        at += part.elements();
+    }
+    wait(group.all_reduce(stream, scratch_.flat_range(0, at), ReduceOp::sum, label));
+    at = 0;
+    for (const Tensor& part : parts) {
+        device_.ops().copy(stream, scratch_.flat_range(at, part.elements()), part);
+        at += part.elements();
+    }
+}
+
+void GradientReducer::finish() {
+    for (Bucket& bucket : buckets_) {
+        if (!bucket.started) start(bucket);
+    }
+    for (const Bucket& bucket : buckets_) wait(bucket.done);
+}
+
+void GradientReducer::wait(const Event& event) {
+    const auto begin = std::chrono::steady_clock::now();
+    device_.compute().wait(event);
+    exposed_seconds_ +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace trireme

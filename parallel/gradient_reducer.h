@@ -1,0 +1,83 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/device.h"
+#include "parallel/communicator.h"
+#include "parallel/flat_layout.h"
+
+namespace trireme {
+
+// Adds one chunk's gradients over the ranks that hold the same parameters, bucket by bucket while
+// the last micro-batch's backward still runs. Sums, never averages: the loss carries the scale.
+//
+// Every member of the data and tensor groups must report readiness in the same order, which holds
+// because all run the same program for the same pipeline stage. Buckets start in the order in
+// which they become complete, so collectives are issued in the same order everywhere.
+//
+// Nothing is allocated after construction. Not thread-safe.
+class GradientReducer {
+public:
+    // zero_stage 0: afterwards every member holds the whole sum. 1: each holds the sum in its own
+    // part of each bucket (layout.shard_of(bucket, data.rank())); the rest is undefined.
+    // gradients: [layout.elements] f32. overlap false: everything starts in finish().
+    // All references must outlive this.
+    GradientReducer(Device& device, Communicator& data, Communicator& tensor,
+                    Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
+                    const FlatLayout& layout, Tensor gradients, int zero_stage, bool overlap);
+
+    void begin_step();
+    // The gradient is final for this step on this rank: all that adds to it has been enqueued.
+    // At most once a parameter and step.
+    void parameter_ready(int index);
+    // Lets the bucket of an own_bucket parameter start; other parameters need no release.
+    void release(int index);
+    // Starts what has not started yet, ready or not, then makes the compute stream wait for all.
+    void finish();
+
+    // Seconds of this step so far in which compute waited for the sums.
+    double exposed_seconds() const { return exposed_seconds_; }
+    const Arena& arena() const { return *arena_; }
+
+private:
+    struct Bucket {
+        Tensor whole;                  // [size] of the gradients
+        Tensor shard;                  // this rank's part of it
+        std::vector<Tensor> partial;   // gradients to be summed over tensor
+        std::vector<Tensor> kv;        // over tensor_kv
+        int n_waits = 0;               // its parameters, and the release of own_bucket ones
+        int waits_left = 0;
+        bool started = false;
+        Event done;
+    };
+
+    Bucket& bucket_of(int parameter) {
+        return buckets_[static_cast<size_t>(bucket_index_[static_cast<size_t>(parameter)])];
+    }
+    void count_down(Bucket& bucket);
+    void start(Bucket& bucket);
+    void sum_coalesced(const std::vector<Tensor>& parts, Communicator& group, const char* label);
+    void wait(const Event& event);
+
+    Device& device_;
+    Communicator& data_;
+    Communicator& tensor_;
+    Communicator& tensor_kv_;
+    bool reduce_scatter_;
+    bool overlap_;
+    std::vector<Bucket> buckets_;     // as in the layout
+    // For each parameter:
+    std::vector<int> bucket_index_;
+    std::vector<char> is_ready_;
+    std::vector<char> is_held_;      // waits for its release
+    std::vector<char> own_bucket_;
+
+    std::optional<Arena> arena_;
+    Tensor scratch_;                 // [most elements that a bucket coalesces] f32
+    double exposed_seconds_ = 0.0;
+};
+
+}  // namespace trireme

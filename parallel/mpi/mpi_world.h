@@ -1,0 +1,20 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+
+#include "parallel/communicator.h"
+#include "parallel/mpi/launcher.h"
+
+namespace trireme {
+
+// This process as one rank of an MPI job. A thread of the background owns MPI: it starts it, makes
+// every call and finalizes it when the world is destroyed. Waits longer than timeout fail with
+// Error (hang).
+//
+// A rank that fails must call abort while the world is still alive; a world destroyed by an
+// exception leaves MPI without finalizing, which would wait for the others, and the launcher then
+// ends the job. Throws Error (config) when MPI and the launcher disagree about the ranks.
+std::unique_ptr<World> make_mpi_world(const Launcher& launcher, std::chrono::milliseconds timeout);
+
+}  // namespace trireme

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/dtype.h"
+#include "parallel/communicator.h"
+
+namespace trireme {
+
+enum class OperationKind : uint8_t {
+    all_reduce,
+    all_gather,
+    reduce_scatter,
+    broadcast,
+    barrier,
+    send,
+    recv,
+};
+
+const char* name_of(OperationKind kind);
+
+// One issued call, as a carrier executes it. A value; the buffers belong to the caller.
+struct Operation {
+    OperationKind kind = OperationKind::barrier;
+    ReduceOp reduce = ReduceOp::sum;
+    DType dtype = DType::u8;
+    int peer = -1;               // root of a broadcast, the other side of a send or receive
+    int64_t elements = 0;        // of the shard where there is one, else of the buffer
+    const void* input = nullptr;   // shard of all_gather, whole of reduce_scatter, send buffer
+    void* output = nullptr;        // every other buffer
+    const char* label = "";
+    uint64_t ticket = 0;         // its number in the queue of the rank that issued it
+
+    size_t bytes() const { return static_cast<size_t>(elements) * size_of(dtype); }
+};
+
+// "all_reduce sum of 257 F32 'grad norm'"
+std::string describe(const Operation& operation);
+
+// Whether two members issued the same collective, labels included.
+bool same_collective(const Operation& a, const Operation& b);
+
+}  // namespace trireme

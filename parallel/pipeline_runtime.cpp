@@ -1,0 +1,205 @@
+#include "parallel/pipeline_runtime.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <vector>
+
+#include "core/arena.h"
+#include "parallel/schedule_plan.h"
+
+namespace trireme {
+
+namespace {
+
+// Memory for what crosses a stage boundary, and the transfer it was last used for.
+struct Buffer {
+    Tensor tensor;
+    Event transfer;
+};
+
+// A chunk's neighbours in a pass without backward.
+struct ForwardLink {
+    int source = RankPlan::kNone;  // rank that sends the input; kNone where the model begins
+    int target = RankPlan::kNone;
+};
+
+}  // namespace
+
+struct PipelineRuntime::State {
+    State(Device& device_, Communicator& activations_, Communicator& gradients_,
+          const ScheduleProgram& program, DType type, Shape boundary)
+        : device(device_), activations(activations_), gradients(gradients_),
+          rank(activations_.rank()), plan(plan_rank(program, rank)),
+          buffers(static_cast<size_t>(plan.buffers)) {
+        const auto take = [&](Arena& to) {
+            for (Buffer& buffer : buffers) buffer.tensor = to.take(type, boundary);
+        };
+        arena.emplace(make_arena(device, "pipeline buffers", take));
+        for (int chunk = 0; chunk < program.chunks; ++chunk) {
+            const Action forward{ActionKind::forward, chunk, 0};
+            const int source = program.source_of(rank, forward);
+            const int target = program.target_of(rank, forward);
+            ForwardLink link;
+            if (source >= 0) link.source = program.rank_of(source);
+            if (target >= 0) link.target = program.rank_of(target);
+            links.push_back(link);
+            if (source >= 0 && link.source != rank) senders.push_back(link.source);
+        }
+    }
+
+    Buffer& buffer(int number) { return buffers[static_cast<size_t>(number)]; }
+    Tensor tensor(int number) const {
+        return number == RankPlan::kNone ? Tensor() : buffers[static_cast<size_t>(number)].tensor;
+    }
+
+    void wait(int number) {
+        const auto begin = std::chrono::steady_clock::now();
+        device.compute().wait(buffer(number).transfer);
+        idle_seconds +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    }
+    void receive(bool is_gradient, int number, int peer) {
+        Buffer& to = buffer(number);
+        to.transfer = is_gradient
+                          ? gradients.recv(device.compute(), to.tensor, peer, "output gradient")
+                          : activations.recv(device.compute(), to.tensor, peer, "activation");
+    }
+    void send(bool is_gradient, int number, int peer) {
+        Buffer& from = buffer(number);
+        from.transfer = is_gradient
+                            ? gradients.send(device.compute(), from.tensor, peer, "output gradient")
+                            : activations.send(device.compute(), from.tensor, peer, "activation");
+    }
+
+    void perform(const RankPlan::Step& step, StageExecutor& executor);
+    void post_forward_receives(int64_t up_to);
+
+    Device& device;
+    Communicator& activations;
+    Communicator& gradients;
+    const int rank;
+    const RankPlan plan;
+    std::vector<Buffer> buffers;
+    std::optional<Arena> arena;
+    std::vector<ForwardLink> links;  // of each chunk
+    std::vector<int> senders;        // of the inputs from other ranks, in chunk order
+    int64_t forward_posted = 0;
+    double idle_seconds = 0.0;
+    bool running = false;
+};
+
+PipelineRuntime::PipelineRuntime(Device& device, Communicator& activations,
+                                 Communicator& gradients, const ScheduleProgram& program,
+                                 DType boundary_type, Shape boundary) {
+    TRIREME_CHECK(activations.size() == program.stages && gradients.size() == program.stages &&
+                      activations.rank() == gradients.rank(),
+                  "a pipeline communicator with one rank a stage");
+    state_ = std::make_unique<State>(device, activations, gradients, program, boundary_type,
+                                     boundary);
+}
+
+PipelineRuntime::~PipelineRuntime() {
+    if (state_->running) return;
+    try {
+        for (const Buffer& buffer : state_->buffers) {
+            state_->device.compute().wait(buffer.transfer);
+        }
+        state_->device.compute().synchronize();
+    } catch (...) {
+        // The carrier has failed and touches no buffer any more.
+    }
+}
+
+int PipelineRuntime::slots(int chunk) const {
+    return state_->plan.slots[static_cast<size_t>(chunk)];
+}
+
+int PipelineRuntime::slots() const {
+    return *std::max_element(state_->plan.slots.begin(), state_->plan.slots.end());
+}
+
+size_t PipelineRuntime::buffer_bytes() const { return state_->arena->used_bytes(); }
+
+double PipelineRuntime::idle_seconds() const { return state_->idle_seconds; }
+
+void PipelineRuntime::run(StageExecutor& executor) {
+    TRIREME_CHECK(!state_->running, "no run after one that failed");
+    state_->running = true;
+    state_->idle_seconds = 0.0;
+    for (const RankPlan::Step& step : state_->plan.steps) state_->perform(step, executor);
+    state_->running = false;
+}
+
+void PipelineRuntime::State::perform(const RankPlan::Step& step, StageExecutor& executor) {
+    for (int i = step.first_receive; i < step.first_receive + step.n_receives; ++i) {
+        const RankPlan::Receive& next = plan.receives[static_cast<size_t>(i)];
+        receive(next.is_gradient, next.buffer, next.peer);
+    }
+    const Action& action = step.action;
+    const bool is_forward = action.kind == ActionKind::forward;
+    if (step.receives_from != RankPlan::kNone) wait(is_forward ? step.input : step.output_gradient);
+    if (step.sends_to != RankPlan::kNone) wait(step.result);
+
+    const Tensor input = tensor(step.input), result = tensor(step.result);
+    switch (action.kind) {
+        case ActionKind::forward:
+            executor.forward(action.chunk, action.micro_batch, step.slot, input, result);
+            break;
+        case ActionKind::backward:
+        case ActionKind::backward_input:
+            executor.backward(action.chunk, action.micro_batch, step.slot, input,
+                              tensor(step.output_gradient), result,
+                              action.kind == ActionKind::backward, step.last);
+            break;
+        case ActionKind::backward_weight:
+            executor.backward_weight(action.chunk, action.micro_batch, step.slot, input,
+                                     step.last);
+            break;
+    }
+    if (step.sends_to != RankPlan::kNone) send(!is_forward, step.result, step.sends_to);
+}
+
+void PipelineRuntime::State::post_forward_receives(int64_t up_to) {
+    const int64_t n_senders = static_cast<int64_t>(senders.size());
+    for (; forward_posted < up_to; ++forward_posted) {
+        receive(false, plan.forward_in[static_cast<size_t>(forward_posted % 2)],
+                senders[static_cast<size_t>(forward_posted % n_senders)]);
+    }
+}
+
+void PipelineRuntime::run_forward(StageExecutor& executor, int micro_batches) {
+    State& state = *state_;
+    TRIREME_CHECK(!state.running, "no run after one that failed");
+    state.running = true;
+    state.idle_seconds = 0.0;
+    state.forward_posted = 0;
+    const int64_t receives = static_cast<int64_t>(state.senders.size()) * micro_batches;
+    int64_t received = 0, sent = 0, handed_over = 0;
+    for (int i = 0; i < micro_batches; ++i) {
+        for (size_t chunk = 0; chunk < state.links.size(); ++chunk) {
+            const ForwardLink& link = state.links[chunk];
+            int in = RankPlan::kNone, out = RankPlan::kNone;
+            if (link.source == state.rank) {
+                in = state.plan.forward_local[static_cast<size_t>((handed_over - 1) % 2)];
+            } else if (link.source != RankPlan::kNone) {
+                state.post_forward_receives(std::min(receives, received + 2));
+                in = state.plan.forward_in[static_cast<size_t>(received++ % 2)];
+                state.wait(in);
+            }
+            if (link.target == state.rank) {
+                out = state.plan.forward_local[static_cast<size_t>(handed_over++ % 2)];
+            } else if (link.target != RankPlan::kNone) {
+                out = state.plan.forward_out[static_cast<size_t>(sent++ % 2)];
+                state.wait(out);
+            }
+            executor.forward(static_cast<int>(chunk), i, 0, state.tensor(in), state.tensor(out));
+            if (link.target != RankPlan::kNone && link.target != state.rank) {
+                state.send(false, out, link.target);
+            }
+        }
+    }
+    state.running = false;
+}
+
+}  // namespace trireme

@@ -1,0 +1,276 @@
+#include <algorithm>
+#include <array>
+
+#include "parallel/schedule.h"
+
+namespace trireme {
+
+namespace {
+
+std::string name_of(ActionKind kind) {
+    switch (kind) {
+        case ActionKind::forward: return "forward";
+        case ActionKind::backward: return "backward";
+        case ActionKind::backward_input: return "backward_input";
+        case ActionKind::backward_weight: return "backward_weight";
+    }
+    return "?";
+}
+
+std::string name_of(const Action& action) {
+    return name_of(action.kind) + " of micro-batch " + std::to_string(action.micro_batch) +
+           " on chunk " + std::to_string(action.chunk);
+}
+
+std::string at(int rank, size_t index) {
+    return "rank " + std::to_string(rank) + ", action " + std::to_string(index) + ": ";
+}
+
+std::string find_size_error(const ScheduleProgram& program) {
+    if (program.stages < 1 || program.chunks < 1 || program.micro_batches < 1) {
+        return "a program has at least one stage, one chunk and one micro-batch";
+    }
+    if (program.ranks.size() != static_cast<size_t>(program.stages)) {
+        return "a program has one list of actions a stage: found " +
+               std::to_string(program.ranks.size()) + " for " + std::to_string(program.stages) +
+               " stages";
+    }
+    return {};
+}
+
+// Everything that one rank's list shows by itself: known numbers, each action once, in order.
+std::string find_rank_error(const ScheduleProgram& program, int rank) {
+    struct Progress {
+        bool forward = false, input = false, weight = false;
+    };
+    std::vector<Progress> all(static_cast<size_t>(program.chunks) *
+                              static_cast<size_t>(program.micro_batches));
+    const auto progress = [&](int chunk, int micro_batch) -> Progress& {
+        return all[static_cast<size_t>(chunk) * static_cast<size_t>(program.micro_batches) +
+                   static_cast<size_t>(micro_batch)];
+    };
+    const std::vector<Action>& actions = program.ranks[static_cast<size_t>(rank)];
+    for (size_t i = 0; i < actions.size(); ++i) {
+        const Action& action = actions[i];
+        const std::string here = at(rank, i) + name_of(action);
+        if (action.chunk < 0 || action.chunk >= program.chunks) return here + ": unknown chunk";
+        if (action.micro_batch < 0 || action.micro_batch >= program.micro_batches) {
+            return here + ": unknown micro-batch";
+        }
+        const int source = program.source_of(rank, action);
+        if (source >= 0 && program.rank_of(source) == rank) {
+            const Progress& before = progress(source / program.stages, action.micro_batch);
+            if (action.kind == ActionKind::forward ? !before.forward : !before.input) {
+                return here + " comes before this rank has made what it needs, on chunk " +
+                       std::to_string(source / program.stages);
+            }
+        }
+        Progress& done = progress(action.chunk, action.micro_batch);
+        if (action.kind == ActionKind::forward) {
+            if (done.forward) return here + " is there twice";
+            done.forward = true;
+        } else if (passes_gradient(action.kind)) {
+            if (done.input) return here + ": its backward is there twice";
+            if (!done.forward) return here + " comes before its forward";
+            done.input = true;
+            done.weight = action.kind == ActionKind::backward;
+        } else {
+            if (done.weight) return here + ": its weight half is there twice";
+            if (!done.input) return here + " comes before its backward_input";
+            done.weight = true;
+        }
+    }
+    for (int chunk = 0; chunk < program.chunks; ++chunk) {
+        for (int i = 0; i < program.micro_batches; ++i) {
+            const Progress& done = progress(chunk, i);
+            const ActionKind missing = !done.forward ? ActionKind::forward
+                                       : !done.input ? ActionKind::backward
+                                                     : ActionKind::backward_weight;
+            if (!done.weight) {
+                return "rank " + std::to_string(rank) + ": the " +
+                       name_of(Action{missing, chunk, i}) + " is missing";
+            }
+        }
+    }
+    return {};
+}
+
+enum Kind { kActivation = 0, kGradient = 1 };
+constexpr const char* kKindNames[] = {"activation", "gradient"};
+
+Kind kind_of(const Action& action) {
+    return action.kind == ActionKind::forward ? kActivation : kGradient;
+}
+
+// What travels: the result of `stage` for a micro-batch.
+struct Message {
+    int stage = 0;
+    int micro_batch = 0;
+    bool operator==(const Message&) const = default;
+};
+
+// The messages from rank to rank of one kind, in the order of one end.
+std::vector<Message> sent(const ScheduleProgram& program, int from, int to, Kind kind) {
+    std::vector<Message> messages;
+    for (const Action& action : program.ranks[static_cast<size_t>(from)]) {
+        const int target = program.target_of(from, action);
+        if (target >= 0 && kind_of(action) == kind && program.rank_of(target) == to) {
+            messages.push_back({program.virtual_stage(from, action.chunk), action.micro_batch});
+        }
+    }
+    return messages;
+}
+
+std::vector<Message> received(const ScheduleProgram& program, int from, int to, Kind kind) {
+    std::vector<Message> messages;
+    for (const Action& action : program.ranks[static_cast<size_t>(to)]) {
+        const int source = program.source_of(to, action);
+        if (source >= 0 && kind_of(action) == kind && program.rank_of(source) == from) {
+            messages.push_back({source, action.micro_batch});
+        }
+    }
+    return messages;
+}
+
+std::string find_transfer_error(const ScheduleProgram& program) {
+    for (int from = 0; from < program.stages; ++from) {
+        for (int to = 0; to < program.stages; ++to) {
+            if (from == to) continue;
+            for (Kind kind : {kActivation, kGradient}) {
+                const std::vector<Message> out = sent(program, from, to, kind);
+                const std::vector<Message> in = received(program, from, to, kind);
+                for (size_t i = 0; i < out.size(); ++i) {
+                    if (out[i] == in[i]) continue;
+                    return "ranks " + std::to_string(from) + " and " + std::to_string(to) +
+                           " order their transfers differently: " + kKindNames[kind] + " number " +
+                           std::to_string(i) + " leaves as micro-batch " +
+                           std::to_string(out[i].micro_batch) + " of virtual stage " +
+                           std::to_string(out[i].stage) + " and is expected as micro-batch " +
+                           std::to_string(in[i].micro_batch) + " of virtual stage " +
+                           std::to_string(in[i].stage);
+                }
+            }
+        }
+    }
+    return {};
+}
+
+// Plays the program under the conditions that the header states. Monotone: what can go on now can
+// go on later too, so the order in which ranks are tried does not matter.
+class Rehearsal {
+public:
+    explicit Rehearsal(const ScheduleProgram& program)
+        : program_(program), next_(program.ranks.size()),
+          outstanding_(program.ranks.size()),
+          results_{Marks(places()), Marks(places())}, taken_{Marks(places()), Marks(places())} {}
+
+    std::string run() {
+        bool progress = true;
+        while (progress) {
+            progress = false;
+            for (int rank = 0; rank < program_.stages; ++rank) {
+                while (step(rank)) progress = true;
+            }
+        }
+        for (int rank = 0; rank < program_.stages; ++rank) {
+            if (!finished(rank)) return describe_deadlock();
+        }
+        return {};
+    }
+
+private:
+    using Marks = std::vector<char>;
+
+    size_t places() const {
+        return static_cast<size_t>(program_.virtual_stages()) *
+               static_cast<size_t>(program_.micro_batches);
+    }
+    size_t place(int stage, int micro_batch) const {
+        return static_cast<size_t>(stage) * static_cast<size_t>(program_.micro_batches) +
+               static_cast<size_t>(micro_batch);
+    }
+    bool finished(int rank) const {
+        return next_[static_cast<size_t>(rank)] ==
+               program_.ranks[static_cast<size_t>(rank)].size();
+    }
+    const Action& next(int rank) const {
+        return program_.ranks[static_cast<size_t>(rank)][next_[static_cast<size_t>(rank)]];
+    }
+
+    // Why the rank's next action cannot be performed yet; empty when it can. Asking for the input
+    // is what lets the sender's buffer go.
+    std::string obstacle(int rank) {
+        const Action& action = next(rank);
+        const Kind kind = kind_of(action);
+        const int source = program_.source_of(rank, action);
+        if (source >= 0) {
+            const size_t needed = place(source, action.micro_batch);
+            if (!results_[kind][needed]) {
+                return std::string("for the ") + kKindNames[kind] + " of virtual stage " +
+                       std::to_string(source) + " (rank " +
+                       std::to_string(program_.rank_of(source)) + ")";
+            }
+            taken_[kind][needed] = 1;
+        }
+        const int target = program_.target_of(rank, action);
+        if (target >= 0 && program_.rank_of(target) != rank) {
+            const int previous = outstanding_[static_cast<size_t>(rank)][kind];
+            if (previous >= 0 && !taken_[kind][static_cast<size_t>(previous)]) {
+                return std::string("until its last ") + kKindNames[kind] + " is received";
+            }
+        }
+        return {};
+    }
+
+    bool step(int rank) {
+        if (finished(rank) || !obstacle(rank).empty()) return false;
+        const Action& action = next(rank);
+        const Kind kind = kind_of(action);
+        const int target = program_.target_of(rank, action);
+        if (action.kind != ActionKind::backward_weight) {
+            const size_t made =
+                place(program_.virtual_stage(rank, action.chunk), action.micro_batch);
+            results_[kind][made] = 1;
+            if (target >= 0 && program_.rank_of(target) != rank) {
+                outstanding_[static_cast<size_t>(rank)][kind] = static_cast<int>(made);
+            }
+        }
+        ++next_[static_cast<size_t>(rank)];
+        return true;
+    }
+
+    std::string describe_deadlock() {
+        std::string text = "deadlock:";
+        for (int rank = 0; rank < program_.stages; ++rank) {
+            if (finished(rank)) continue;
+            text += std::string(text.back() == ':' ? " " : "; ") +
+                    at(rank, next_[static_cast<size_t>(rank)]) + name_of(next(rank)) + " waits " +
+                    obstacle(rank);
+        }
+        return text;
+    }
+
+    struct Outstanding : std::array<int, 2> {
+        Outstanding() : std::array<int, 2>{-1, -1} {}
+    };
+
+    const ScheduleProgram& program_;
+    std::vector<size_t> next_;               // each rank's next action
+    std::vector<Outstanding> outstanding_;   // each rank's last send of either kind
+    std::array<Marks, 2> results_;           // of each virtual stage and micro-batch: computed
+    std::array<Marks, 2> taken_;             // and asked for by the receiver
+};
+
+}  // namespace
+
+std::string find_schedule_error(const ScheduleProgram& program) {
+    std::string error = find_size_error(program);
+    for (int rank = 0; rank < program.stages && error.empty(); ++rank) {
+        error = find_rank_error(program, rank);
+    }
+    if (error.empty()) error = find_transfer_error(program);
+    if (error.empty()) error = Rehearsal(program).run();
+    return error;
+}
+
+}  // namespace trireme

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "parallel/communicator.h"
+
+namespace trireme {
+
+// A group of one: nothing to move but a shard into a whole elsewhere. Complete on return.
+class SelfCommunicator final : public Communicator {
+public:
+    explicit SelfCommunicator(std::string name) : name_(std::move(name)) {}
+
+    int rank() const override { return 0; }
+    int size() const override { return 1; }
+    const std::string& name() const override { return name_; }
+
+    Event all_reduce(Stream& after, const Tensor& buffer, ReduceOp op, const char* label) override;
+    Event all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
+                     const char* label) override;
+    Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
+                         const char* label) override;
+    Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) override;
+    // A group of one has no other member: these are refused (InternalError).
+    Event send(Stream& after, const Tensor& buffer, int peer, const char* label) override;
+    Event recv(Stream& after, const Tensor& buffer, int peer, const char* label) override;
+    void barrier() override {}
+
+private:
+    const std::string name_;
+};
+
+// The world of a process that runs alone.
+class SelfWorld final : public World {
+public:
+    int rank() const override { return 0; }
+    int size() const override { return 1; }
+    int local_rank() const override { return 0; }
+    int local_size() const override { return 1; }
+    std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override;
+    [[noreturn]] void abort(int exit_code) override;
+};
+
+}  // namespace trireme

@@ -1,0 +1,155 @@
+#include "data/batch_loader.h"
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+
+#include "data/gpt_dataset.h"
+#include "tests/data/data_test_support.h"
+
+namespace trireme {
+namespace {
+
+// Sample i is i, i, i, ... with labels i + 1; fails or dawdles on request.
+class CountingSource final : public SampleSource {
+public:
+    CountingSource(int64_t size, int64_t length) : size_(size), length_(length) {}
+    int64_t size() const override { return size_; }
+    int64_t sequence_length() const override { return length_; }
+    void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override {
+        if (index == fail_at) throw Error(ExitCode::bad_data, "sample is bad");
+        std::this_thread::sleep_for(delay);
+        ++n_read;
+        std::fill(tokens.begin(), tokens.end(), static_cast<int32_t>(index));
+        std::fill(labels.begin(), labels.end(), static_cast<int32_t>(index + 1));
+    }
+    int64_t fail_at = -1;
+    std::chrono::milliseconds delay{0};
+    mutable std::atomic<int64_t> n_read{0};
+
+private:
+    int64_t size_, length_;
+};
+
+constexpr int kLength = 3;
+
+std::vector<int32_t> rows_of(const MicroBatch& batch) {
+    std::vector<int32_t> rows;
+    for (size_t i = 0; i < batch.tokens.size(); i += kLength) rows.push_back(batch.tokens[i]);
+    return rows;
+}
+
+TEST_CASE("shards take each sample of a step exactly once, whatever their number",
+          "[data][loader]") {
+    const int n_shards = GENERATE(1, 2, 3, 6);
+    const int micro_batch = GENERATE(1, 2);
+    const int micro_batches = 12 / (n_shards * micro_batch);  // global batch 12
+    const int64_t consumed = 24;
+    const CountingSource source(1000, kLength);
+    std::vector<std::unique_ptr<BatchLoader>> loaders;
+    for (int shard = 0; shard < n_shards; ++shard) {
+        loaders.push_back(std::make_unique<BatchLoader>(
+            source, LoaderOptions{.micro_batch = micro_batch, .micro_batches = micro_batches,
+                                  .shard = shard, .n_shards = n_shards,
+                                  .sequence_length = kLength}, consumed));
+    }
+    for (int step = 0; step < 7; ++step) {
+        std::multiset<int32_t> seen;
+        for (int shard = 0; shard < n_shards; ++shard) {
+            for (int j = 0; j < micro_batches; ++j) {
+                const MicroBatch& batch = loaders[static_cast<size_t>(shard)]->next();
+                const auto rows = rows_of(batch);
+                const int64_t first = consumed + step * 12 + j * micro_batch * n_shards +
+                                      shard * micro_batch;
+                REQUIRE(batch.first_sample == first);
+                REQUIRE(static_cast<int>(rows.size()) == micro_batch);
+                for (size_t i = 0; i < rows.size(); ++i) {
+                    REQUIRE(rows[i] == first + static_cast<int64_t>(i));
+                }
+                REQUIRE(batch.labels.back() == rows.back() + 1);
+                seen.insert(rows.begin(), rows.end());
+            }
+        }
+        std::multiset<int32_t> expected;
+        for (int i = 0; i < 12; ++i) expected.insert(static_cast<int32_t>(consumed) + step * 12 + i);
+        REQUIRE(seen == expected);
+    }
+}
+
+TEST_CASE("a resumed loader goes on exactly where the run stopped", "[data][loader]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {50, 31, 7, 12});
+    const GptDataset dataset(folder / "d", {.sequence_length = 5, .n_samples = 120, .seed = 8,
+                                            .vocab_size = 100});
+    const LoaderOptions options{.micro_batch = 2, .micro_batches = 3, .shard = 1, .n_shards = 2,
+                                .sequence_length = 5};
+    BatchLoader whole(dataset, options, 0);
+    std::vector<std::vector<int32_t>> tokens;
+    for (int i = 0; i < 30; ++i) tokens.push_back(whole.next().tokens);
+    BatchLoader resumed(dataset, options, 5 * 12);
+    for (size_t i = 15; i < 30; ++i) {
+        const MicroBatch& batch = resumed.next();
+        REQUIRE(batch.tokens == tokens[i]);
+        REQUIRE(batch.first_sample == static_cast<int64_t>(i) * 4 + 2);
+    }
+}
+
+TEST_CASE("past its end a source begins again or gives nothing that counts", "[data][loader]") {
+    const CountingSource source(5, kLength);
+    LoaderOptions options{.micro_batch = 2, .sequence_length = kLength};
+    BatchLoader wrapping(source, options, 2);
+    CHECK(rows_of(wrapping.next()) == std::vector<int32_t>{2, 3});
+    CHECK(rows_of(wrapping.next()) == std::vector<int32_t>{4, 0});
+    CHECK(wrapping.next().first_sample == 6);
+
+    options.wrap = false;
+    BatchLoader once(source, options, 2);
+    once.next();
+    const MicroBatch& last = once.next();
+    CHECK(last.labels == std::vector<int32_t>{5, 5, 5, -1, -1, -1});
+    CHECK(last.tokens == std::vector<int32_t>{4, 4, 4, 0, 0, 0});
+    CHECK(once.next().labels == std::vector<int32_t>(6, -1));
+}
+
+TEST_CASE("an error while reading ahead comes out of next, in order and again",
+          "[data][loader]") {
+    CountingSource source(100, kLength);
+    source.fail_at = 5;
+    BatchLoader loader(source, {.micro_batch = 2, .sequence_length = kLength}, 0);
+    CHECK(rows_of(loader.next()) == std::vector<int32_t>{0, 1});
+    CHECK(rows_of(loader.next()) == std::vector<int32_t>{2, 3});
+    for (int i = 0; i < 2; ++i) {
+        const Caught error = caught([&] { loader.next(); });
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK(error.message == "sample is bad");
+    }
+}
+
+TEST_CASE("the micro-batch in hand is not overwritten while others are read ahead",
+          "[data][loader]") {
+    const CountingSource source(100, kLength);
+    BatchLoader loader(source, {.micro_batch = 1, .micro_batches = 2, .sequence_length = kLength},
+                       0);
+    loader.next();
+    const MicroBatch& held = loader.next();
+    const int32_t* storage = held.tokens.data();
+    while (source.n_read < 4) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    CHECK(source.n_read == 4);  // two ahead, no more
+    CHECK(held.tokens == std::vector<int32_t>(kLength, 1));
+    for (int i = 2; i < 30; ++i) CHECK(loader.next().tokens[0] == i);
+    CHECK(held.tokens.data() == storage);
+}
+
+TEST_CASE("a loader ends while its thread is reading", "[data][loader]") {
+    CountingSource source(100000, kLength);
+    source.delay = std::chrono::milliseconds(2);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 3; ++i) {
+        const BatchLoader loader(source, {.micro_batch = 5000, .sequence_length = kLength}, 0);
+    }
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(3));
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,159 @@
+#include "data/gpt_dataset.h"
+
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "data/sequential_dataset.h"
+#include "tests/data/data_test_support.h"
+
+namespace trireme {
+namespace {
+
+using Catch::Matchers::Contains;
+
+struct Sample {
+    std::vector<int32_t> tokens, labels;
+};
+
+Sample read_sample(const SampleSource& source, int64_t index) {
+    const auto length = static_cast<size_t>(source.sequence_length());
+    Sample sample{std::vector<int32_t>(length, -7), std::vector<int32_t>(length, -7)};
+    source.read(index, sample.tokens, sample.labels);
+    return sample;
+}
+
+TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens",
+          "[data][dataset]") {
+    const int length = GENERATE(1, 5, 7, 41, 4999);
+    const TestFolder folder;
+    const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
+    write_counting_dataset(folder / "d", lengths);
+    const GptDataset dataset(folder / "d", {.sequence_length = length, .n_samples = 23, .seed = 5,
+                                            .vocab_size = 60});
+    REQUIRE(dataset.size() >= 23);
+
+    std::vector<int32_t> text;
+    for (const int32_t document : dataset.order().documents) {
+        int32_t first = 0;
+        for (int32_t i = 0; i < document; ++i) first += lengths[static_cast<size_t>(i)];
+        for (int32_t i = 0; i < lengths[static_cast<size_t>(document)]; ++i) {
+            text.push_back(first + i);
+        }
+    }
+    for (int64_t index = 0; index < dataset.size(); ++index) {
+        const Sample sample = read_sample(dataset, index);
+        const auto at = text.begin() + int64_t{dataset.order().shuffle[static_cast<size_t>(index)]} *
+                                           length;
+        REQUIRE(std::equal(sample.tokens.begin(), sample.tokens.end(), at));
+        REQUIRE(std::equal(sample.labels.begin(), sample.labels.end(), at + 1));
+    }
+}
+
+TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {5, 3, 9, 2});
+    const GptDataset dataset(folder / "d", {.sequence_length = 4, .n_samples = 30, .seed = 1,
+                                            .vocab_size = 60}, SequenceRange{1, 3});
+    std::set<int32_t> seen;
+    for (int64_t index = 0; index < dataset.size(); ++index) {
+        const Sample sample = read_sample(dataset, index);
+        seen.insert(sample.tokens.begin(), sample.tokens.end());
+    }
+    CHECK(*seen.begin() == 5);
+    CHECK(*seen.rbegin() == 16);
+    CHECK(seen.size() == 12);
+}
+
+TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][dataset]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "a", {50, 20, 31}, 100);
+    {
+        IndexedDatasetWriter writer(folder / "b", TokenType::u16);
+        std::vector<int32_t> tokens;
+        for (int32_t i = 0; i < 77; ++i) tokens.push_back(100 + i);
+        writer.add_document(tokens);
+        writer.finish();
+    }
+    const std::vector<DataSourceOptions> sources{{folder / "a", 3.0}, {folder / "b", 1.0}};
+    const GptDatasetOptions options{.sequence_length = 6, .n_samples = 100, .seed = 3,
+                                    .vocab_size = 200};
+    const auto blend = make_dataset(sources, options);
+    REQUIRE(blend->size() == 100);
+    GptDatasetOptions part = options;
+    part.n_samples = 76;  // ceil(75 * 1.005)
+    const GptDataset a(folder / "a", part);
+    part.n_samples = 26;
+    const GptDataset b(folder / "b", part);
+    int64_t n_a = 0, n_b = 0;
+    for (int64_t index = 0; index < 100; ++index) {
+        const Sample sample = read_sample(*blend, index);
+        const bool from_a = sample.tokens[0] < 100;
+        REQUIRE(sample.tokens == (from_a ? read_sample(a, n_a++) : read_sample(b, n_b++)).tokens);
+    }
+    CHECK(n_a == 75);
+    CHECK(n_b == 25);
+
+    const auto alone = make_dataset(std::span(sources).first(1), options);
+    const GptDataset single(folder / "a", options);
+    for (int64_t i = 0; i < 100; ++i) {
+        REQUIRE(read_sample(*alone, i).tokens == read_sample(single, i).tokens);
+    }
+    CHECK(caught([&] { make_dataset({}, options); }).code == ExitCode::config);
+    const std::vector<DataSourceOptions> missing{{folder / "a", 3.0}, {folder / "no", 1.0}};
+    CHECK(caught([&] { make_dataset(missing, options); }).code == ExitCode::bad_data);
+}
+
+TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "a", {9});
+    std::vector<std::unique_ptr<SampleSource>> parts;
+    for (int i = 0; i < 2; ++i) {
+        parts.push_back(std::make_unique<GptDataset>(
+            folder / "a", GptDatasetOptions{.sequence_length = 4, .n_samples = 2, .seed = 1,
+                                            .vocab_size = 60}));
+    }
+    const std::vector<double> weights{1.0, 2.0};
+    CHECK(caught([&] { BlendedDataset(std::move(parts), weights, 5); }).code == ExitCode::config);
+}
+
+TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][dataset]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {5, 6, 3});
+    const GptDataset dataset(folder / "d", {.sequence_length = 13, .n_samples = 1, .seed = 1,
+                                            .vocab_size = 13});
+    const Caught error = caught([&] { read_sample(dataset, 0); });
+    CHECK(error.code == ExitCode::bad_data);
+    CHECK_THAT(error.message, Contains("d.bin: document 2, token 2 is id 13") &&
+                                  Contains("vocabulary has 13 ids"));
+}
+
+TEST_CASE("an evaluation counts every token but the first exactly once", "[data][dataset]") {
+    const int length = GENERATE(1, 2, 3, 10, 11, 12, 4097);
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {5, 1, 5, 0, 1});  // 12 tokens
+    const auto windows = make_sequential_dataset(folder / "d", length, 12);
+    std::vector<int32_t> counted;
+    for (int64_t index = 0; index < windows->size(); ++index) {
+        const Sample sample = read_sample(*windows, index);
+        for (size_t i = 0; i < sample.tokens.size(); ++i) {
+            if (sample.labels[i] < 0) {
+                REQUIRE(index == windows->size() - 1);
+                REQUIRE(sample.tokens[i] == 0);
+                continue;
+            }
+            REQUIRE(sample.labels[i] == sample.tokens[i] + 1);
+            counted.push_back(sample.labels[i]);
+        }
+    }
+    CHECK(counted == std::vector<int32_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+}
+
+TEST_CASE("an evaluation needs two tokens", "[data][dataset]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {1});
+    CHECK(caught([&] { make_sequential_dataset(folder / "d", 4, 12); }).code ==
+          ExitCode::bad_data);
+}
+
+}  // namespace
+}  // namespace trireme

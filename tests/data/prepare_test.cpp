@@ -1,0 +1,251 @@
+#include "data/prepare.h"
+
+#include <zlib.h>
+
+#include <catch2/catch.hpp>
+
+#include "data/describe.h"
+#include "data/indexed_dataset.h"
+#include "data/tokenizer.h"
+#include "tests/data/data_test_support.h"
+
+namespace trireme {
+namespace {
+
+using Catch::Matchers::Contains;
+using Names = std::set<std::string>;
+
+std::string some_text(size_t bytes) {
+    std::string text;
+    uint32_t state = 12345;
+    while (text.size() < bytes) {
+        state = state * 1664525u + 1013904223u;
+        text.append(state >> 28, static_cast<char>('a' + (state >> 20) % 26));
+        text.push_back((state >> 10) % 9 == 0 ? '\n' : ' ');
+    }
+    text.resize(bytes);
+    return text;
+}
+
+void write_gzip(const std::string& path, const std::string& text) {
+    gzFile file = ::gzopen(path.c_str(), "wb");
+    ::gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+    ::gzclose(file);
+}
+
+std::vector<std::string> documents_of(const std::string& prefix) {
+    const IndexedDataset dataset(prefix);
+    std::vector<std::string> documents;
+    for (int64_t i = 0; i < dataset.n_sequences(); ++i) {
+        std::vector<int32_t> ids(static_cast<size_t>(dataset.lengths()[static_cast<size_t>(i)]));
+        dataset.read(dataset.start(i), ids);
+        REQUIRE(ids.back() == 256);
+        documents.push_back(ByteTokenizer().decode(ids));
+    }
+    return documents;
+}
+
+std::string text_of(const std::string& prefix) {
+    std::string text;
+    for (const std::string& document : documents_of(prefix)) text += document;
+    return text;
+}
+
+TEST_CASE("every byte survives the byte tokenizer", "[data][tokenizer]") {
+    std::string text;
+    for (int i = 0; i < 256; ++i) text.push_back(static_cast<char>(i));
+    const auto tokenizer = make_tokenizer("byte");
+    std::vector<int32_t> ids{7};
+    tokenizer->encode(text, ids);
+    REQUIRE(ids.size() == 257);
+    CHECK(ids[256] == 255);
+    ids.push_back(tokenizer->end_of_text());
+    CHECK(tokenizer->decode(std::span(ids).subspan(1)) == text);
+    CHECK(tokenizer->vocab_size() == 257);
+    ids.push_back(257);
+    CHECK(caught([&] { tokenizer->decode(ids); }).code == ExitCode::bad_data);
+    const Caught error = caught([] { make_tokenizer("gpt2.json"); });
+    CHECK(error.code == ExitCode::config);
+    CHECK_THAT(error.message, Contains("gpt2.json") && Contains("only 'byte'"));
+}
+
+TEST_CASE("plain text is cut at line ends and nothing is lost", "[data][prepare]") {
+    const TestFolder folder;
+    const std::string text = some_text(3500001) + "\xff\x80 no line end at the end";
+    write_bytes(folder / "in.txt", text);
+    int64_t done = 0, total = 0;
+    const PrepareResult result = prepare({.inputs = {folder / "in.txt"}, .output = folder / "new/out",
+                                          .progress = [&](int64_t d, int64_t t) { done = d; total = t; }});
+    CHECK(done == static_cast<int64_t>(text.size()));
+    CHECK(total == done);
+    CHECK(result.prefixes == std::vector<std::string>{folder / "new/out"});
+    const auto documents = documents_of(folder / "new/out");
+    CHECK(documents.size() == 4);
+    CHECK(result.train.documents == 4);
+    CHECK(result.train.bytes == static_cast<int64_t>(text.size()));
+    CHECK(result.train.tokens == static_cast<int64_t>(text.size()) + 4);
+    for (size_t i = 0; i + 1 < documents.size(); ++i) {
+        CHECK(documents[i].back() == '\n');
+        CHECK(documents[i].size() <= size_t{1} << 20);
+        CHECK(documents[i].size() > (size_t{1} << 20) - 2000);
+    }
+    CHECK(text_of(folder / "new/out") == text);
+    CHECK(describe_dataset(folder / "new/out").token_type == "uint16");
+}
+
+TEST_CASE("the output does not depend on the number of workers", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "a.txt", some_text(9000017));
+    std::string lines;
+    for (int i = 0; i < 20000; ++i) {
+        lines += "{\"text\": \"line " + std::to_string(i) + " \\u00e9\\n\", \"id\": 3}\n";
+    }
+    write_bytes(folder / "b.jsonl", lines);
+    write_gzip(folder / "c.txt.gz", some_text(2000003));
+    for (const int workers : {1, 3}) {
+        prepare({.inputs = {folder / "a.txt", folder / "b.jsonl", folder / "c.txt.gz"},
+                 .output = folder / ("out" + std::to_string(workers)),
+                 .valid_fraction = 0.13,
+                 .workers = workers});
+    }
+    for (const char* end : {"-train.bin", "-train.idx", "-valid.bin", "-valid.idx"}) {
+        CHECK(!read_bytes(folder / (std::string("out1") + end)).empty());
+        CHECK(read_bytes(folder / (std::string("out1") + end)) ==
+              read_bytes(folder / (std::string("out3") + end)));
+    }
+}
+
+TEST_CASE("the held-out part is the tail, in the fraction asked for", "[data][prepare]") {
+    const size_t bytes = GENERATE(size_t{1000}, size_t{100003}, size_t{2600000});
+    const double fraction = GENERATE(0.01, 0.1, 0.5, 0.9);
+    const TestFolder folder;
+    const std::string text = some_text(bytes);
+    write_bytes(folder / "in", text);
+    const PrepareResult result = prepare(
+        {.inputs = {folder / "in"}, .output = folder / "out", .valid_fraction = fraction});
+    CHECK(result.prefixes == std::vector<std::string>{folder / "out-train", folder / "out-valid"});
+    const std::string train = text_of(folder / "out-train");
+    CHECK(train + text_of(folder / "out-valid") == text);
+    const double held_out = fraction * static_cast<double>(bytes);
+    CHECK(static_cast<double>(result.valid.bytes) >= held_out - 1);
+    CHECK(static_cast<double>(result.valid.bytes) <= held_out + 700);
+    CHECK(result.train.bytes + result.valid.bytes == static_cast<int64_t>(bytes));
+}
+
+TEST_CASE("text without line ends is cut between characters", "[data][prepare]") {
+    const TestFolder folder;
+    std::string text;
+    while (text.size() < 2500000) text += "a\xe2\x82\xac\xf0\x9f\x98\x80\xc3\xa9";
+    write_bytes(folder / "in", text);
+    prepare({.inputs = {folder / "in"}, .output = folder / "out", .valid_fraction = 0.31});
+    CHECK(text_of(folder / "out-train") + text_of(folder / "out-valid") == text);
+    for (const char* part : {"out-train", "out-valid"}) {
+        for (const std::string& document : documents_of(folder / part)) {
+            CHECK((static_cast<unsigned char>(document[0]) & 0xC0u) != 0x80u);
+        }
+    }
+    write_bytes(folder / "in", std::string(1500000, '\x80'));
+    CHECK(prepare({.inputs = {folder / "in"}, .output = folder / "out"}).train.bytes == 1500000);
+}
+
+TEST_CASE("each JSON line is a document, blank lines and empty texts are none",
+          "[data][prepare]") {
+    const TestFolder folder;
+    const std::string long_text(2500000, 'x');
+    write_bytes(folder / "a.jsonl", "{\"t\":\"one\\n\\u20ac\"}\r\n\n  \n{\"t\":\"\"}\n{\"t\":\"" +
+                                        long_text + "\"}\n");
+    write_gzip(folder / "b.jsonl.gz", "{\"x\":[1],\"t\":\"last\"}");
+    prepare({.inputs = {folder / "a.jsonl", folder / "b.jsonl.gz"}, .output = folder / "out",
+             .text_key = "t"});
+    CHECK(documents_of(folder / "out") ==
+          std::vector<std::string>{"one\n\xe2\x82\xac", long_text, "last"});
+    prepare({.inputs = {folder / "b.jsonl.gz"}, .output = folder / "bare", .text_key = "t",
+             .append_end_of_text = false});
+    CHECK(describe_dataset(folder / "bare").tokens == 4);
+}
+
+TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
+    struct Case {
+        std::string line;
+        std::string message;
+    };
+    const auto bad = GENERATE(values<Case>({
+        {"{\"text\": \"cut off", "not valid JSON"},
+        {"{\"text\": \"a\"} {\"text\": \"b\"}", "not valid JSON"},
+        {"{\"text\": \"\xff\"}", "not valid JSON"},
+        {"[\"text\"]", "found a JSON array"},
+        {"{\"body\": \"a\", \"id\": 3}", "no key 'text'; keys found: body, id"},
+        {"{}", "keys found: none"},
+        {"{\"text\": 3}", "key 'text' holds a JSON number, expected a string"},
+    }));
+    const int workers = GENERATE(1, 3);
+    const TestFolder folder;
+    std::string lines;
+    for (int i = 0; i < 10000; ++i) lines += "{\"text\": \"fine\"}\n";
+    write_bytes(folder / "in.jsonl", lines + "\n" + bad.line + "\n{also bad\n");
+    const Caught error = caught([&] {
+        prepare({.inputs = {folder / "in.jsonl"}, .output = folder / "out", .workers = workers});
+    });
+    CHECK(error.code == ExitCode::bad_data);
+    CHECK_THAT(error.message, Contains("in.jsonl:10002: ") && Contains(bad.message));
+    CHECK(folder.names() == Names{"in.jsonl"});
+}
+
+TEST_CASE("inputs that cannot become a corpus are refused and leave nothing", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "empty.txt", "");
+    write_bytes(folder / "blank.jsonl", "\n{\"text\":\"\"}\n");
+    write_bytes(folder / "plain.gz", "not compressed");
+    write_bytes(folder / "one.txt", "a");
+    write_gzip(folder / "good.gz", some_text(300000));
+    const std::string packed = read_bytes(folder / "good.gz");
+    write_bytes(folder / "cut.gz", packed.substr(0, packed.size() - 9));
+    std::string damaged = packed;
+    damaged[packed.size() - 6] ^= 1;
+    write_bytes(folder / "damaged.dz", damaged);
+    const Names before = folder.names();
+
+    const auto preparing = [&](std::vector<std::string> inputs, PrepareOptions options = {}) {
+        options.inputs = std::move(inputs);
+        options.output = folder / "out";
+        return caught([&] { prepare(options); });
+    };
+    const std::string good = folder / "good.gz";
+    for (const char* bad : {"empty.txt", "blank.jsonl", "plain.gz", "cut.gz", "damaged.dz",
+                            "missing.txt", "."}) {
+        const Caught error = preparing({folder / bad});
+        INFO(error.message);
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK_THAT(error.message, Contains(folder / bad));
+    }
+    CHECK(preparing({good, folder / "cut.gz"}).code == ExitCode::bad_data);
+    CHECK(preparing({good, folder / "missing.txt"}).code == ExitCode::bad_data);
+    CHECK(preparing({folder / "one.txt"}, {.valid_fraction = 0.5}).code == ExitCode::bad_data);
+    CHECK(preparing({good}, {.tokenizer = "gpt2"}).code == ExitCode::config);
+    CHECK(preparing({good}, {.valid_fraction = 1.0}).code == ExitCode::config);
+    CHECK(preparing({good}, {.valid_fraction = -0.1}).code == ExitCode::config);
+    CHECK(preparing({good}, {.workers = 0}).code == ExitCode::config);
+    CHECK(preparing({}).code == ExitCode::config);
+    CHECK(folder.names() == before);
+}
+
+TEST_CASE("an output that cannot be written is refused and leaves nothing", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "in.txt", "some text\nto learn from\n");
+    std::filesystem::create_directory(folder / "out-valid.idx");
+    const Names before = folder.names();
+    const Caught error = caught([&] {
+        prepare({.inputs = {folder / "in.txt"}, .output = folder / "in.txt/out"});
+    });
+    CHECK(error.code == ExitCode::output_busy);
+    CHECK(caught([&] {
+              prepare({.inputs = {folder / "in.txt"}, .output = folder / "out",
+                       .valid_fraction = 0.4});
+          }).code == ExitCode::output_busy);
+    CHECK(caught([&] { prepare({.inputs = {folder / "in.txt"}, .output = "/proc/none/out"}); }).code ==
+          ExitCode::output_busy);
+    CHECK(folder.names() == before);
+}
+
+}  // namespace
+}  // namespace trireme

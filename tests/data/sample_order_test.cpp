@@ -1,0 +1,139 @@
+#include "data/sample_order.h"
+
+#include <zlib.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "data/blend.h"
+#include "data/numpy_random.h"
+#include "data/split.h"
+#include "tests/data/data_test_support.h"
+
+namespace trireme {
+namespace {
+
+using nlohmann::json;
+
+const json& golden() {
+    static const json values = json::parse(
+        std::ifstream(std::string(TRIREME_SOURCE_DIR) + "/tests/data/golden.json"));
+    return values;
+}
+
+// As make_golden.py stores arrays: short ones whole, long ones as CRC-32 of int64.
+template <typename Values>
+json stored(const Values& values) {
+    const std::vector<int64_t> wide(values.begin(), values.end());
+    if (wide.size() <= 400) return wide;
+    const auto crc = ::crc32(0, reinterpret_cast<const Bytef*>(wide.data()),
+                             static_cast<uInt>(wide.size() * sizeof(int64_t)));
+    return {{"length", wide.size()}, {"crc32", crc}};
+}
+
+SampleOrder order_of(const json& row) {
+    return make_sample_order(row["lengths"].get<std::vector<int32_t>>(), row["first"],
+                             row["sequence_length"], row["n_samples"], row["seed"]);
+}
+
+TEST_CASE("the shuffle is numpy's, also when drawn repeatedly", "[data][order]") {
+    int64_t seed = -1;
+    NumpyRandomState random(0);
+    for (const json& row : golden()["shuffles"]) {
+        if (row["seed"] != seed) {
+            seed = row["seed"];
+            random = NumpyRandomState(static_cast<uint32_t>(seed));
+        }
+        std::vector<uint32_t> values(row["n"].get<size_t>());
+        std::iota(values.begin(), values.end(), 0u);
+        random.shuffle(std::span(values));
+        INFO("seed " << seed << ", n " << values.size());
+        REQUIRE(stored(values) == row["order"]);
+    }
+}
+
+TEST_CASE("bounds above 32 bits draw two words", "[data][order]") {
+    NumpyRandomState words(7);
+    NumpyRandomState bounded(7);
+    const uint64_t max = (uint64_t{1} << 40) - 1;
+    const uint64_t high = words.next();
+    REQUIRE(bounded.bounded(max) == (((high << 32) | words.next()) & max));
+}
+
+TEST_CASE("document, sample and shuffle indices are Megatron's", "[data][order]") {
+    int n_separate = 0;
+    for (const json& row : golden()["orders"]) {
+        INFO(row["lengths"].size() << " documents, T " << row["sequence_length"] << ", samples "
+                                   << row["n_samples"]);
+        const SampleOrder order = order_of(row);
+        REQUIRE(order.n_epochs == row["epochs"]);
+        REQUIRE(order.separate_last_epoch == row["separate_last_epoch"]);
+        REQUIRE(stored(order.documents) == row["documents"]);
+        std::vector<int32_t> positions;
+        for (const SamplePosition& position : order.positions) {
+            positions.push_back(position.document);
+            positions.push_back(position.offset);
+        }
+        REQUIRE(stored(positions) == row["positions"]);
+        REQUIRE(stored(order.shuffle) == row["shuffle"]);
+        n_separate += order.separate_last_epoch ? 1 : 0;
+    }
+    REQUIRE(n_separate >= 3);
+}
+
+TEST_CASE("impossible sample orders are refused", "[data][order]") {
+    const std::vector<int32_t> lengths{3, 4};
+    const std::vector<int32_t> empty{0, 0};
+    const auto order = [](const std::vector<int32_t>& of, int64_t length, int64_t n) {
+        return [=] { make_sample_order(of, 0, length, n, 1); };
+    };
+    CHECK(caught(order(empty, 5, 1)).code == ExitCode::bad_data);
+    CHECK(caught(order(lengths, 5, int64_t{1} << 61)).code == ExitCode::config);
+    CHECK(caught(order(lengths, 5, int64_t{1} << 40)).code == ExitCode::config);
+    CHECK(caught(order({2000000000}, 1, int64_t{5} << 30)).code == ExitCode::config);
+}
+
+TEST_CASE("blend weights, sizes and order are Megatron's", "[data][blend]") {
+    for (const json& row : golden()["blends"]) {
+        const auto weights = normalize_weights(row["weights"].get<std::vector<double>>());
+        INFO(weights.size() << " datasets, " << row["n_samples"] << " samples");
+        REQUIRE(weights == row["normalized"].get<std::vector<double>>());
+        const BlendSizes sizes = make_blend_sizes(weights, row["n_samples"]);
+        REQUIRE(sizes.targets == row["targets"].get<std::vector<int64_t>>());
+        REQUIRE(sizes.requests == row["requests"].get<std::vector<int64_t>>());
+        REQUIRE(sizes.total == row["size"]);
+        const BlendOrder order = make_blend_order(normalize_weights(weights), sizes.total);
+        REQUIRE(stored(order.dataset_index) == row["datasets"]);
+        REQUIRE(stored(order.sample_index) == row["samples"]);
+    }
+}
+
+TEST_CASE("impossible blend weights are refused", "[data][blend]") {
+    const std::vector<double> negative{1.0, -0.5}, zero{0.0, 0.0}, infinite{1.0, 1e308 * 10};
+    CHECK(caught([&] { normalize_weights(negative); }).code == ExitCode::config);
+    CHECK(caught([&] { normalize_weights(zero); }).code == ExitCode::config);
+    CHECK(caught([&] { normalize_weights(infinite); }).code == ExitCode::config);
+    const std::vector<double> many(32767, 1.0 / 32767);
+    CHECK(caught([&] { make_blend_order(many, 5); }).code == ExitCode::config);
+}
+
+TEST_CASE("a split string gives Megatron's sequence ranges", "[data][split]") {
+    for (const json& row : golden()["splits"]) {
+        INFO(row["split"]);
+        const auto ranges = split_sequences(row["split"], row["n"]);
+        for (size_t i = 0; i < 3; ++i) {
+            const json& expected = row["ranges"][i];
+            REQUIRE(ranges[i].has_value() == !expected.is_null());
+            if (ranges[i]) REQUIRE(json{ranges[i]->begin, ranges[i]->end} == expected);
+        }
+    }
+    for (const char* bad : {"", "none", "0,0", "1..5", ".", "1,2,3,4"}) {
+        INFO(bad);
+        CHECK(caught([&] { split_sequences(bad, 10); }).code == ExitCode::config);
+    }
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,128 @@
+#include "tests/model/training_support.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace trireme::test {
+
+std::string Scenario::name() const {
+    return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") + ", " +
+           mesh.to_string() + ", " + schedule + ", zero " + std::to_string(zero) +
+           (sequence_parallel ? ", sequence parallel" : "");
+}
+
+ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
+    return {.device = device,
+            .mesh = mesh,
+            .model = scenario.model,
+            .compute = scenario.compute,
+            .sequence_parallel = scenario.sequence_parallel,
+            .batch = scenario.micro_batch,
+            .sequence = scenario.sequence,
+            .seed = 1234};
+}
+
+EngineOptions engine_options_of(const Scenario& scenario) {
+    EngineOptions options;
+    options.pipeline.schedule = scenario.schedule;
+    options.data_parallel = {.zero = scenario.zero, .overlap = scenario.overlap,
+                             .bucket_mb = 0.02};
+    options.optimizer = scenario.optimizer;
+    options.micro_batches = static_cast<int>(scenario.global_batch / scenario.micro_batch /
+                                             scenario.mesh.data);
+    return options;
+}
+
+TokenSource::TokenSource(const Scenario& scenario, int data_rank, int data_ranks)
+    : scenario_(scenario), data_rank_(data_rank), data_ranks_(data_ranks) {
+    const int64_t n = scenario.global_batch / scenario.micro_batch / data_ranks;
+    const size_t size = static_cast<size_t>(scenario.micro_batch * scenario.sequence);
+    tokens_.assign(static_cast<size_t>(n), std::vector<int32_t>(size));
+    labels_ = tokens_;
+    micro_batches_.resize(static_cast<size_t>(n));
+}
+
+const std::vector<HostMicroBatch>& TokenSource::step(int64_t step) {
+    const int64_t first = (step - 1) * scenario_.global_batch;
+    for (size_t j = 0; j < micro_batches_.size(); ++j) {
+        const int64_t first_sample = first + static_cast<int64_t>(j) * scenario_.micro_batch *
+                                                 data_ranks_ +
+                                     data_rank_ * scenario_.micro_batch;
+        for (int64_t b = 0; b < scenario_.micro_batch; ++b) {
+            // A walk around the vocabulary with a stride that depends on the sample.
+            const int64_t sample = first_sample + b;
+            const auto token = [&](int64_t t) {
+                return static_cast<int32_t>((sample * 31 + t * (1 + sample % 5) + t * t % 3) %
+                                            scenario_.model.vocab_size);
+            };
+            for (int64_t t = 0; t < scenario_.sequence; ++t) {
+                const size_t at = static_cast<size_t>(b * scenario_.sequence + t);
+                tokens_[j][at] = token(t);
+                labels_[j][at] = token(t + 1);
+            }
+        }
+        micro_batches_[j] = {tokens_[j], labels_[j], first_sample};
+    }
+    return micro_batches_;
+}
+
+Curve train(const Scenario& scenario) {
+    Curve curve;
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
+        const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
+        Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        const ModelContext context = context_of(scenario, *device, mesh);
+        Engine engine(context, engine_options_of(scenario));
+        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
+        for (int step = 1; step <= scenario.steps; ++step) {
+            const StepResult result =
+                engine.step(step, static_cast<double>(scenario.optimizer.lr),
+                            [&, batches = &source.step(step)](int i) {
+                                return (*batches)[static_cast<size_t>(i)];
+                            });
+            if (world.rank() != 0) continue;
+            curve.losses.push_back(result.loss);
+            curve.grad_norms.push_back(result.grad_norm);
+        }
+    });
+    return curve;
+}
+
+ModelOptions odd_model(Family family) {
+    ModelOptions model;
+    model.family = family;
+    model.layers = 5;
+    model.hidden = 48;
+    model.heads = 6;
+    model.kv_heads = 2;
+    model.head_dim = 8;
+    model.ffn_hidden = 82;
+    model.vocab_size = 257;
+    model.max_sequence_length = 16;
+    model.tie_embeddings = family == Family::gpt2;
+    model.dropout = 0.1f;
+    return model;
+}
+
+ModelOptions wide_model(Family family) {
+    ModelOptions model = odd_model(family);
+    model.layers = 9;
+    model.hidden = 40;
+    model.heads = 8;
+    model.head_dim = 6;
+    model.ffn_hidden = 72;
+    model.tie_embeddings = true;
+    return model;
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+    if (a.size() != b.size() || a.empty()) return INFINITY;
+    double largest = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+        largest = std::max(largest, std::abs(a[i] - b[i]) / std::abs(b[i]));
+        if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return INFINITY;
+    }
+    return largest;
+}
+
+}  // namespace trireme::test

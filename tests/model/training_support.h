@@ -1,0 +1,61 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/engine.h"
+#include "parallel/communicator.h"
+
+namespace trireme::test {
+
+// A small training run with made-up tokens, described completely, so that any two can be compared.
+struct Scenario {
+    ModelOptions model;
+    MeshShape mesh;
+    std::string schedule = "1f1b";
+    int zero = 1;
+    bool sequence_parallel = false;
+    DType compute = DType::f32;
+    int64_t global_batch = 8;  // sequences
+    int64_t micro_batch = 1;
+    int64_t sequence = 16;
+    int steps = 20;
+    bool overlap = true;
+    OptimizerOptions optimizer{.lr = 1.0e-3f};
+
+    std::string name() const;
+};
+
+struct Curve {
+    std::vector<double> losses;
+    std::vector<double> grad_norms;
+};
+
+ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh);
+EngineOptions engine_options_of(const Scenario& scenario);
+
+// The micro-batches of a step for this data rank. Tokens follow a pattern that can be learnt.
+class TokenSource {
+public:
+    TokenSource(const Scenario& scenario, int data_rank, int data_ranks);
+    const std::vector<HostMicroBatch>& step(int64_t step);
+
+private:
+    const Scenario& scenario_;
+    int data_rank_, data_ranks_;
+    std::vector<std::vector<int32_t>> tokens_, labels_;
+    std::vector<HostMicroBatch> micro_batches_;
+};
+
+// Trains with ranks as threads of this process and returns what rank 0 saw.
+Curve train(const Scenario& scenario);
+
+// Sizes that divide nothing nicely: vocabulary 257, five layers, 6 heads with 2 key/value heads.
+ModelOptions odd_model(Family family);
+// For up to eight tensor or pipeline ranks: 8 heads that share 2 key/value heads, eight layers.
+ModelOptions wide_model(Family family);
+
+// Largest |a - b| / |b|.
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b);
+
+}  // namespace trireme::test

@@ -1,0 +1,242 @@
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+
+#include "tests/parallel/communicator_cases.h"
+#include "core/error.h"
+#include "parallel/mpi/launcher.h"
+#include "parallel/rank_order_reduce.h"
+#include "parallel/self_communicator.h"
+#include "parallel/thread/thread_world.h"
+
+using namespace trireme;
+using trireme::testing::DoneStream;
+
+namespace {
+
+constexpr std::chrono::milliseconds kShort{300};
+
+Tensor f32(std::vector<float>& data) {
+    return {data.data(), DType::f32, {static_cast<int64_t>(data.size())}};
+}
+
+Error error_of(int ranks, const std::function<void(World&)>& body,
+               std::chrono::milliseconds timeout = std::chrono::minutes(1)) {
+    try {
+        run_thread_ranks(ranks, body, timeout);
+    } catch (const Error& error) {
+        return error;
+    }
+    FAIL("expected an Error");
+    std::abort();
+}
+
+}  // namespace
+
+TEST_CASE("every operation gives the same bits on every rank as threads", "[parallel][comm]") {
+    for (const int ranks : {1, 2, 3, 4, 8}) {
+        for (const auto& one : testing::communicator_cases()) {
+            INFO(ranks << " ranks: " << one.name);
+            REQUIRE_NOTHROW(run_thread_ranks(ranks, one.run));
+        }
+    }
+}
+
+TEST_CASE("a world of one process does every operation that needs no other rank",
+          "[parallel][comm]") {
+    for (const auto& one : testing::communicator_cases()) {
+        SelfWorld world;
+        INFO(one.name);
+        REQUIRE_NOTHROW(one.run(world));
+    }
+}
+
+TEST_CASE("one rank's exception ends the waits of all", "[parallel][comm]") {
+    std::atomic<int> failed_waits = 0;
+    const Error error = error_of(4, [&](World& world) {
+        const auto group = world.split(0, 0, "all");
+        if (world.rank() == 2) throw Error(ExitCode::bad_data, "token 300 of 257");
+        DoneStream stream;
+        std::vector<float> buffer(7), incoming(3);
+        if (world.rank() == 3) stream.wait(group->recv(stream, f32(incoming), 2, "never"));
+        try {
+            stream.wait(group->all_reduce(stream, f32(buffer), ReduceOp::sum, "sum"));
+        } catch (const Error& other) {
+            if (std::string(other.what()).find("rank 2 failed: token 300") != std::string::npos &&
+                other.code() == ExitCode::bad_data) {
+                ++failed_waits;
+            }
+            throw;
+        }
+    });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK(std::string(error.what()) == "token 300 of 257");
+    CHECK(failed_waits == 2);
+}
+
+TEST_CASE("one rank's exception ends a split", "[parallel][comm]") {
+    const Error error = error_of(3, [](World& world) {
+        if (world.rank() == 1) throw Error(ExitCode::io, "disk full");
+        world.split(0, 0, "all");
+    });
+    CHECK(std::string(error.what()) == "disk full");
+}
+
+TEST_CASE("abort on one rank gives its code to the run", "[parallel][comm]") {
+    const Error error = error_of(3, [](World& world) {
+        const auto group = world.split(0, 0, "all");
+        if (world.rank() == 1) world.abort(76);
+        group->barrier();
+    });
+    CHECK(error.code() == ExitCode::numerics);
+}
+
+TEST_CASE("collectives that differ between members are refused with both named",
+          "[parallel][comm]") {
+    const auto text_of = [](const std::function<void(Communicator&, Stream&)>& issue) {
+        const Error error = error_of(2, [&](World& world) {
+            const auto group = world.split(0, 0, "data");
+            DoneStream stream;
+            issue(*group, stream);
+        });
+        CHECK(error.code() == ExitCode::internal);
+        return std::string(error.what());
+    };
+    using Catch::Contains;
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> buffer(group.rank() == 0 ? 5u : 6u);
+                   stream.wait(group.all_reduce(stream, f32(buffer), ReduceOp::sum, "norm"));
+               }),
+               Contains("'data'") && Contains("rank 0 issued all_reduce sum of 5 F32 'norm'") &&
+                   Contains("rank 1 issued all_reduce sum of 6 F32 'norm'"));
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> buffer(5);
+                   const bool first = group.rank() == 0;
+                   stream.wait(group.all_reduce(stream, f32(buffer),
+                                                first ? ReduceOp::sum : ReduceOp::max, "norm"));
+               }),
+               Contains("all_reduce max of 5"));
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> buffer(5);
+                   stream.wait(group.all_reduce(stream, f32(buffer), ReduceOp::sum,
+                                                group.rank() == 0 ? "loss" : "norm"));
+               }),
+               Contains("'loss'") && Contains("'norm'"));
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> buffer(4);
+                   if (group.rank() == 0) stream.wait(group.broadcast(stream, f32(buffer), 0, "b"));
+                   else group.barrier();
+               }),
+               Contains("issued broadcast") && Contains("issued barrier"));
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> buffer(group.rank() == 0 ? 5u : 6u);
+                   stream.wait(group.rank() == 0 ? group.send(stream, f32(buffer), 1, "out")
+                                                 : group.recv(stream, f32(buffer), 0, "in"));
+               }),
+               Contains("issued send of 5 F32 'out'") && Contains("issued recv of 6 F32 'in'"));
+}
+
+TEST_CASE("a wait that lasts too long names group, operation and missing ranks",
+          "[parallel][comm]") {
+    const Error collective = error_of(
+        3,
+        [](World& world) {
+            const auto group = world.split(0, 0, "tensor");
+            DoneStream stream;
+            std::vector<float> buffer(3);
+            group->barrier();
+            if (world.rank() != 1) {
+                stream.wait(group->all_reduce(stream, f32(buffer), ReduceOp::sum, "output"));
+            }
+        },
+        kShort);
+    CHECK(collective.code() == ExitCode::hang);
+    CHECK_THAT(collective.what(), Catch::Contains("collective 2 'output'") &&
+                                      Catch::Contains("group 'tensor' (ranks 0, 1, 2)") &&
+                                      Catch::Contains("not arrived: rank 1"));
+    const Error receive = error_of(
+        2,
+        [](World& world) {
+            const auto group = world.split(0, 0, "pipeline");
+            DoneStream stream;
+            std::vector<float> buffer(3);
+            if (world.rank() == 0) stream.wait(group->recv(stream, f32(buffer), 1, "gradient"));
+        },
+        kShort);
+    CHECK(receive.code() == ExitCode::hang);
+    CHECK_THAT(receive.what(), Catch::Contains("receive 1 'gradient'"));
+    const Error split = error_of(
+        2,
+        [](World& world) {
+            if (world.rank() == 0) world.split(0, 0, "late");
+        },
+        kShort);
+    CHECK(split.code() == ExitCode::hang);
+    CHECK_THAT(split.what(), Catch::Contains("'late'"));
+}
+
+TEST_CASE("the largest carries a NaN and does not depend on the order of ranks",
+          "[parallel][comm]") {
+    const float nan = std::nanf("");
+    const std::vector<float> a = {nan, 1, -0.0f, 0.0f, -INFINITY, 2};
+    const std::vector<float> b = {1, nan, 0.0f, -0.0f, -5, INFINITY};
+    std::vector<float> ab(a.size()), ba(a.size());
+    const void* in_order[] = {a.data(), b.data()};
+    const void* reversed[] = {b.data(), a.data()};
+    reduce_in_rank_order(in_order, 2, 6, DType::f32, ReduceOp::max, ab.data());
+    reduce_in_rank_order(reversed, 2, 6, DType::f32, ReduceOp::max, ba.data());
+    CHECK((std::isnan(ab[0]) && std::isnan(ab[1]) && std::isnan(ba[0]) && std::isnan(ba[1])));
+    for (size_t i = 2; i < a.size(); ++i) {
+        CHECK(ab[i] == ba[i]);
+        CHECK(std::signbit(ab[i]) == std::signbit(ba[i]));
+    }
+    CHECK(ab[4] == -5);
+    CHECK(ab[5] == INFINITY);
+}
+
+TEST_CASE("arguments that no group can carry are refused", "[parallel][comm]") {
+    run_thread_ranks(2, [](World& world) {
+        const auto group = world.split(0, 0, "all");
+        DoneStream stream;
+        std::vector<float> five(5), eleven(11);
+        const auto refused = [&](auto&& call) {
+            try {
+                call();
+            } catch (const InternalError&) {
+                return;
+            }
+            throw std::runtime_error("expected an InternalError");
+        };
+        refused([&] { group->all_gather(stream, f32(five), f32(eleven), "sizes"); });
+        refused([&] { group->reduce_scatter(stream, f32(eleven), f32(five), "sizes"); });
+        refused([&] { group->broadcast(stream, f32(five), 2, "root"); });
+        refused([&] { group->send(stream, f32(five), world.rank(), "to itself"); });
+        refused([&] { group->recv(stream, f32(five), -1, "peer"); });
+        const Tensor bytes(five.data(), DType::u8, {5});
+        refused([&] { group->all_reduce(stream, bytes, ReduceOp::sum, "type"); });
+        const Tensor measured(nullptr, DType::f32, {5});
+        refused([&] { group->all_reduce(stream, measured, ReduceOp::sum, "memory"); });
+        group->barrier();
+    });
+}
+
+TEST_CASE("the launcher is found from the environment", "[parallel][comm]") {
+    const char* const variables[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS",
+                                     "SLURM_PROCID", "PMI_SIZE", "PMIX_RANK"};
+    for (const char* variable : variables) {
+        if (std::getenv(variable)) return;  // the tests themselves were launched
+    }
+    CHECK(find_launcher().processes == 1);
+    setenv("PMIX_RANK", "3", 1);
+    CHECK(find_launcher().processes == 0);
+    setenv("SLURM_PROCID", "3", 1);
+    setenv("SLURM_STEP_NUM_TASKS", "4", 1);
+    CHECK(find_launcher().processes == 4);
+    setenv("OMPI_COMM_WORLD_SIZE", "8", 1);
+    CHECK(find_launcher().processes == 8);
+    setenv("OMPI_COMM_WORLD_SIZE", "8x", 1);
+    CHECK(find_launcher().processes == 4);
+    for (const char* variable : variables) unsetenv(variable);
+}

@@ -1,0 +1,268 @@
+#include "parallel/pipeline_runtime.h"
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+#include "core/error.h"
+#include "sample_programs.h"
+
+using namespace trireme;
+using Catch::Matchers::Contains;
+
+namespace {
+
+// Assertions of the test framework are for one thread only; ranks throw instead.
+void expect(bool condition, const std::string& what) {
+    if (!condition) throw std::runtime_error("expected " + what);
+}
+
+const Shape kBoundary{3, 7};
+
+// A stage whose results are known numbers, unlike for every step, micro-batch, virtual stage and
+// element: it checks all that it is given, and that its inputs stay untouched until the backward
+// is done.
+class NumberStage : public StageExecutor {
+public:
+    NumberStage(const ScheduleProgram& program, int rank, const std::vector<int>& slots)
+        : program_(program), rank_(rank), random_(static_cast<unsigned>(rank + 1)),
+          backward_left_(slots.size()), last_seen_(slots.size()) {
+        for (int n : slots) slots_.emplace_back(static_cast<size_t>(n), -1);
+    }
+
+    void begin_step(int step, bool with_backward) {
+        step_ = step;
+        with_backward_ = with_backward;
+        for (size_t c = 0; c < slots_.size(); ++c) {
+            last_seen_[c] = false;
+            backward_left_[c] = program_.micro_batches;
+        }
+    }
+    void end_step() const {
+        for (size_t c = 0; c < slots_.size(); ++c) {
+            expect(last_seen_[c] && backward_left_[c] == 0, "every backward, and one of them last");
+            for (int holds : slots_[c]) expect(holds == -1, "every slot to be free in the end");
+        }
+    }
+    int forwards() const { return forwards_; }
+
+    void forward(int chunk, int micro_batch, int slot, const Tensor& input,
+                 const Tensor& output) override {
+        pause();
+        const int stage = program_.virtual_stage(rank_, chunk);
+        check(input, stage > 0, activation(stage - 1, micro_batch), "input of forward");
+        if (with_backward_) {
+            int& holds = slot_at(chunk, slot);
+            expect(holds == -1, "a free slot");
+            holds = micro_batch;
+        }
+        fill(output, stage + 1 < program_.virtual_stages(), activation(stage, micro_batch));
+        ++forwards_;
+    }
+
+    void backward(int chunk, int micro_batch, int slot, const Tensor& input,
+                  const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
+                  bool last) override {
+        pause();
+        const int stage = program_.virtual_stage(rank_, chunk);
+        expect(slot_at(chunk, slot) == micro_batch, "the slot of the forward");
+        check(input, stage > 0, activation(stage - 1, micro_batch), "input of backward");
+        check(output_gradient, stage + 1 < program_.virtual_stages(),
+              gradient(stage, micro_batch), "gradient");
+        fill(input_gradient, stage > 0, gradient(stage - 1, micro_batch));
+        if (output_gradient) fill(output_gradient, true, -1.0f);
+        if (with_weights) end_slot(chunk, slot, last);
+        expect(with_weights || !last, "an input half never to be last");
+    }
+
+    void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
+                         bool last) override {
+        pause();
+        const int stage = program_.virtual_stage(rank_, chunk);
+        expect(slot_at(chunk, slot) == micro_batch, "the slot of the forward");
+        check(input, stage > 0, activation(stage - 1, micro_batch), "input of weight half");
+        end_slot(chunk, slot, last);
+    }
+
+private:
+    // All below 2^24, so that sums with an element's number stay exact.
+    float activation(int stage, int micro_batch) const {
+        return static_cast<float>(((step_ * 16 + micro_batch) * 16 + stage) * 64);
+    }
+    float gradient(int stage, int micro_batch) const {
+        return activation(stage, micro_batch) + 32.0f;
+    }
+    int& slot_at(int chunk, int slot) {
+        return slots_.at(static_cast<size_t>(chunk)).at(static_cast<size_t>(slot));
+    }
+    void end_slot(int chunk, int slot, bool last) {
+        slot_at(chunk, slot) = -1;
+        const size_t c = static_cast<size_t>(chunk);
+        expect(last == (--backward_left_[c] == 0), "only the last backward to be called last");
+        last_seen_[c] = last;
+    }
+
+    static void fill(const Tensor& to, bool present, float value) {
+        expect(static_cast<bool>(to) == present, "an output exactly where there is a neighbour");
+        if (!present) return;
+        for (int64_t i = 0; i < to.elements(); ++i) {
+            to.as<float>()[i] = value + static_cast<float>(i);
+        }
+    }
+    static void check(const Tensor& from, bool present, float value, const char* what) {
+        expect(static_cast<bool>(from) == present, "an input exactly where there is a neighbour");
+        if (!present) return;
+        expect(from.shape == kBoundary, "the boundary's shape");
+        for (int64_t i = 0; i < from.elements(); ++i) {
+            expect(from.as<float>()[i] == value + static_cast<float>(i),
+                   std::string(what) + " " + std::to_string(value + static_cast<float>(i)) +
+                       ", found " + std::to_string(from.as<float>()[i]));
+        }
+    }
+    void pause() {
+        const unsigned n = static_cast<unsigned>(random_() % 8);
+        if (n < 3) std::this_thread::sleep_for(std::chrono::microseconds(30 * n));
+    }
+
+    const ScheduleProgram& program_;
+    const int rank_;
+    std::mt19937 random_;
+    std::vector<std::vector<int>> slots_;  // of each chunk: which micro-batch holds it
+    std::vector<int> backward_left_;
+    std::vector<char> last_seen_;
+    int step_ = 0;
+    int forwards_ = 0;
+    bool with_backward_ = true;
+};
+
+struct Pipeline {
+    explicit Pipeline(World& world)
+        : device(make_device({Backend::cpu, 1}, 0, 1)),
+          activations(world.split(0, world.rank(), "activations")),
+          gradients(world.split(0, world.rank(), "gradients")) {}
+
+    // Two steps, an evaluation of another length, and one more step.
+    void check(const ScheduleProgram& program) {
+        expect(find_schedule_error(program).empty(), "a valid program");
+        const int rank = activations->rank();
+        PipelineRuntime runtime(*device, *activations, *gradients, program, DType::f32, kBoundary);
+        std::vector<int> slots;
+        for (int c = 0; c < program.chunks; ++c) slots.push_back(runtime.slots(c));
+        NumberStage stage(program, rank, slots);
+        for (int step = 0; step < 4; ++step) {
+            const bool training = step != 2;
+            const int micro_batches = training ? program.micro_batches : 5;
+            const int forwards = stage.forwards();
+            stage.begin_step(step, training);
+            if (training) {
+                runtime.run(stage);
+                stage.end_step();
+            } else {
+                runtime.run_forward(stage, micro_batches);
+            }
+            expect(stage.forwards() - forwards == micro_batches * program.chunks,
+                   "every forward once");
+            expect(runtime.idle_seconds() >= 0.0, "time that passes");
+        }
+    }
+
+    std::unique_ptr<Device> device;
+    std::unique_ptr<Communicator> activations, gradients;
+};
+
+}  // namespace
+
+TEST_CASE("every micro-batch reaches every stage and comes back", "[parallel][pipeline]") {
+    for (int stages = 1; stages <= 4; ++stages) {
+        CAPTURE(stages);
+        REQUIRE_NOTHROW(run_thread_ranks(stages, [&](World& world) {
+            Pipeline pipeline(world);
+            for (int micro_batches = 1; micro_batches <= 9; ++micro_batches) {
+                pipeline.check(make_schedule("gpipe", stages, 1, micro_batches));
+                pipeline.check(make_schedule("1f1b", stages, 1, micro_batches));
+                pipeline.check(split_1f1b_program(stages, micro_batches));
+            }
+        }));
+    }
+}
+
+TEST_CASE("chunks on one rank hand over without a transfer", "[parallel][pipeline]") {
+    for (int stages = 1; stages <= 3; ++stages) {
+        CAPTURE(stages);
+        REQUIRE_NOTHROW(run_thread_ranks(stages, [&](World& world) {
+            Pipeline pipeline(world);
+            for (Placement placement : {Placement::loop, Placement::vee}) {
+                for (int chunks = 2; chunks <= 3; ++chunks) {
+                    pipeline.check(depth_first_program(stages, chunks, 4, placement));
+                }
+            }
+            pipeline.check(breadth_first_program(stages, 2, stages));
+        }));
+    }
+}
+
+TEST_CASE("a slow stage shows as the others' idle time", "[parallel][pipeline]") {
+    class SlowSecond : public StageExecutor {
+    public:
+        explicit SlowSecond(int rank) : slow_(rank == 1) {}
+        void forward(int, int, int, const Tensor&, const Tensor&) override { work(); }
+        void backward(int, int, int, const Tensor&, const Tensor&, const Tensor&, bool,
+                      bool) override {
+            work();
+        }
+        void backward_weight(int, int, int, const Tensor&, bool) override {}
+
+    private:
+        void work() const {
+            if (slow_) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        bool slow_;
+    };
+    REQUIRE_NOTHROW(run_thread_ranks(2, [&](World& world) {
+        Pipeline pipeline(world);
+        PipelineRuntime runtime(*pipeline.device, *pipeline.activations, *pipeline.gradients,
+                                make_schedule("1f1b", 2, 1, 4), DType::f32, kBoundary);
+        SlowSecond stage(world.rank());
+        runtime.run(stage);
+        if (world.rank() == 0) expect(runtime.idle_seconds() > 0.05, "most of 80 ms idle");
+    }));
+}
+
+TEST_CASE("a stage that fails ends the pipeline instead of hanging it", "[parallel][pipeline]") {
+    class FailingLast : public StageExecutor {
+    public:
+        FailingLast(int rank, int stages) : last_(rank == stages - 1) {}
+        void forward(int, int micro_batch, int, const Tensor&, const Tensor&) override {
+            if (last_ && micro_batch == 2) throw Error(ExitCode::numerics, "loss is NaN");
+        }
+        void backward(int, int, int, const Tensor&, const Tensor&, const Tensor&, bool,
+                      bool) override {}
+        void backward_weight(int, int, int, const Tensor&, bool) override {}
+
+    private:
+        bool last_;
+    };
+    // What transfers in flight may write to outlives the ranks.
+    struct Memory {
+        std::unique_ptr<Device> device;
+        std::unique_ptr<PipelineRuntime> runtime;
+    };
+    std::vector<Memory> kept(3);
+    const auto body = [&](World& world) {
+        Pipeline pipeline(world);
+        Memory& own = kept[static_cast<size_t>(world.rank())];
+        own.device = make_device({Backend::cpu, 1}, 0, 1);
+        own.runtime = std::make_unique<PipelineRuntime>(
+            *own.device, *pipeline.activations, *pipeline.gradients,
+            make_schedule("1f1b", 3, 1, 6), DType::f32, kBoundary);
+        FailingLast stage(world.rank(), 3);
+        try {
+            own.runtime->run(stage);
+        } catch (const Error& error) {
+            world.abort(static_cast<int>(error.code()));
+        }
+    };
+    REQUIRE_THROWS_WITH(run_thread_ranks(3, body), Contains("ended the run with code 76"));
+}

@@ -1,6 +1,7 @@
 #include "app/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -193,10 +194,12 @@ int run_command_line(int argc, const char* const* argv) {
 
     // CLI11 would only say that a subcommand is required.
     const std::string name = argc > 1 ? argv[1] : "";
-    if (!name.empty() && name[0] != '-' && app.get_subcommand_no_throw(name) == nullptr) {
-        std::vector<std::string> names;
-        for (const CLI::App* command : app.get_subcommands({}))
-            names.push_back(command->get_name());
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+        names.push_back(command->get_name());
+    }
+    const bool is_command = std::find(names.begin(), names.end(), name) != names.end();
+    if (!name.empty() && name[0] != '-' && !is_command) {
         const std::string near = nearest_word(name, names);
         std::fprintf(stderr, "%s is no command%s\nRun with --help for more information.\n",
                      shown(name).c_str(),

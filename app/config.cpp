@@ -169,10 +169,10 @@ private:
     void require_keys() {
         for (const SchemaRow& row : schema_) {
             if (!row.is_required || config_.is_given(row.key)) continue;
+            const std::string allowed = row.allowed.empty() ? "" : ", " + row.allowed;
             problems_.add({source_, 0}, row.key,
-                          "found nothing, expected " +
-                              (row.allowed.empty() ? row.type : row.type + ", " + row.allowed) +
-                              "; this key has no default");
+                          "found nothing, expected a value (" + row.type + allowed +
+                              "), because there is no default");
         }
     }
 

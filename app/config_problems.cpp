@@ -87,7 +87,7 @@ int edit_distance(std::string_view one, std::string_view other, int limit) {
 }
 
 std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates) {
-    const int limit = std::max(1, std::min(3, static_cast<int>(word.size()) / 3));
+    const int limit = std::max(1, std::min(3, static_cast<int>(word.size()) / 2));
     int best = limit + 1;
     std::string nearest;
     for (const std::string& candidate : candidates) {

@@ -16,7 +16,6 @@ public:
     void add(const ConfigPlace& place, const std::string& key, const std::string& text);
 
     bool has(const std::string& key) const { return keys_.count(key) != 0; }
-    bool empty() const { return problems_.empty(); }
 
     // Throws Error (config) with all problems, those of the file in its order; the first 100 when
     // there are more.

@@ -64,7 +64,9 @@ void evaluate(World& world, const EvalArguments& arguments) {
 }  // namespace
 
 int eval_command(const EvalArguments& arguments) {
-    return run_as_rank([&](World& world) { evaluate(world, arguments); });
+    return run_as_rank([&](World& world) {
+        end_ranks_on_failure(world, [&] { evaluate(world, arguments); });
+    });
 }
 
 }  // namespace trireme

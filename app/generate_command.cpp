@@ -58,7 +58,9 @@ void generate(World& world, const GenerateArguments& arguments) {
 }  // namespace
 
 int generate_command(const GenerateArguments& arguments) {
-    return run_as_rank([&](World& world) { generate(world, arguments); });
+    return run_as_rank([&](World& world) {
+        end_ranks_on_failure(world, [&] { generate(world, arguments); });
+    });
 }
 
 }  // namespace trireme

@@ -32,6 +32,17 @@ Failure describe(const std::exception_ptr& exception) {
     }
 }
 
+// Prints what happened and returns the exit code.
+int report(const World& world, const std::exception_ptr& exception) {
+    const Failure failure = describe(exception);
+    if (world.rank() != 0) {
+        // Most failures meet all ranks alike: rank 0 reports them and ends the job meanwhile.
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    }
+    Log(world.rank(), world.size()).error(failure.message);
+    return static_cast<int>(failure.code);
+}
+
 }  // namespace
 
 int run_as_rank(const std::function<void(World&)>& body) {
@@ -43,14 +54,18 @@ int run_as_rank(const std::function<void(World&)>& body) {
     } catch (...) {
         exception = std::current_exception();
     }
-    const Failure failure = describe(exception);
-    if (world->rank() != 0) {
-        // Most failures meet all ranks alike: rank 0 reports them and ends the job meanwhile.
-        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const int code = report(*world, exception);
+    if (world->size() > 1) world->abort(code);
+    return code;
+}
+
+void end_ranks_on_failure(World& world, const std::function<void()>& part) {
+    try {
+        part();
+    } catch (...) {
+        if (world.size() == 1) throw;
+        world.abort(report(world, std::current_exception()));
     }
-    Log(world->rank(), world->size()).error(failure.message);
-    if (world->size() > 1) world->abort(static_cast<int>(failure.code));
-    return static_cast<int>(failure.code);
 }
 
 }  // namespace trireme

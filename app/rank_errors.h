@@ -11,4 +11,9 @@ namespace trireme {
 // its code.
 int run_as_rank(const std::function<void(World&)>& body);
 
+// Runs a part of the body during which messages are under way. A failure is reported and ends all
+// ranks from where it is caught, before the memory that messages are written into is freed. A
+// world of one rethrows.
+void end_ranks_on_failure(World& world, const std::function<void()>& part);
+
 }  // namespace trireme

@@ -51,7 +51,7 @@ SchemaRow betas() {
                             : found(node)) +
                    ", expected a list of two numbers like [0.9, 0.95]";
         }
-        float beta1 = 0.0f, beta2 = 0.0f;
+        double beta1 = 0.0, beta2 = 0.0;
         std::string problem = read_number(node.items[0], range, beta1);
         if (problem.empty()) problem = read_number(node.items[1], range, beta2);
         if (!problem.empty()) return problem;

@@ -36,7 +36,8 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
     if (!names_mesh && state.mesh.ranks() != world) {
         all.insert(all.begin(), {"mesh.tensor=1", "mesh.pipeline=1", "mesh.data=auto"});
     }
-    // The batch need not divide here: nothing is trained.
+    // Sizes of a training step do not matter here, nor what must divide them.
+    all.push_back("tensor_parallel.sequence_parallel=false");
     all.push_back("batch.micro=1");
     all.push_back("batch.global=" + std::to_string(world));
     return parse_config(state.config, folder + "/manifest.json", all, world);

@@ -8,7 +8,8 @@ namespace trireme {
 int train_command(const TrainArguments& arguments) {
     return run_as_rank([&](World& world) {
         const Config config = load_config(arguments.config, arguments.sets, world.size());
-        Trainer(world, config).run();
+        Trainer trainer(world, config);
+        end_ranks_on_failure(world, [&] { trainer.run(); });
     });
 }
 

@@ -38,6 +38,7 @@ Trainer::Trainer(World& world, const Config& config)
     }
     session_ = std::make_unique<Session>(world, config_, Session::Use::train, config_.batch.micro,
                                          config_.data.sequence_length);
+    if (world.rank() == 0) create_folders(config_.run.output);
     resume();
     open_output();
     session_->mesh().all().barrier();
@@ -83,7 +84,6 @@ void Trainer::resume() {
 
 void Trainer::open_output() {
     if (world_.rank() != 0) return;
-    create_folders(config_.run.output);
     metrics_.emplace(config_.run.output + "/metrics.jsonl", first_step_);
     replace_file(config_.run.output + "/config.yaml", dump_config(config_));
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");
@@ -110,8 +110,8 @@ void Trainer::run() {
     }
     for (int64_t step = first_step_ + 1; step <= config_.run.steps; ++step) {
         const auto begin = std::chrono::steady_clock::now();
-        const double lr = learning_rate(config_.schedule, static_cast<double>(config_.optimizer.lr),
-                                        step, config_.run.steps);
+        const double lr = learning_rate(config_.schedule, config_.optimizer.lr, step,
+                                        config_.run.steps);
         const StepResult result =
             engine.step(step, lr, [&](int) { return next_micro_batch(loader_.get()); });
         window_seconds_ += seconds_since(begin);

@@ -32,7 +32,7 @@ struct AttentionShape {
 };
 
 struct AdamWStep {
-    float lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
+    double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
     int64_t step = 1;  // from 1, for bias correction
 };
 

@@ -18,8 +18,8 @@ BatchLoader::BatchLoader(const SampleSource& source, const LoaderOptions& option
                   "micro-batches of the source's sequence length");
     TRIREME_CHECK(options.shard >= 0 && options.shard < options.n_shards, "a shard of the group");
     TRIREME_CHECK(consumed_samples >= 0 && source.size() > 0, "samples to read");
-    const size_t n_tokens = static_cast<size_t>(options.micro_batch) *
-                            static_cast<size_t>(options.sequence_length);
+    const size_t n_tokens =
+        static_cast<size_t>(options.micro_batch) * static_cast<size_t>(options.sequence_length);
     // One more than is read ahead: the caller holds it.
     ring_.resize(static_cast<size_t>(std::clamp(options.micro_batches, 2, kMaxAhead)) + 1);
     for (MicroBatch& batch : ring_) {
@@ -80,8 +80,7 @@ void BatchLoader::run() {
 bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
     const int64_t n_rows = options_.micro_batch;
     const auto length = static_cast<size_t>(options_.sequence_length);
-    batch.first_sample =
-        consumed_samples_ + (number * options_.n_shards + options_.shard) * n_rows;
+    batch.first_sample = consumed_samples_ + (number * options_.n_shards + options_.shard) * n_rows;
     for (int64_t row = 0; row < n_rows; ++row) {
         {
             const std::lock_guard lock(mutex_);

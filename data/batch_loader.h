@@ -18,9 +18,9 @@ struct MicroBatch {
 };
 
 struct LoaderOptions {
-    int micro_batch = 1;      // B, sequences
-    int micro_batches = 1;    // of one shard in a step; about so many are read ahead
-    int shard = 0;            // of the data-parallel group
+    int micro_batch = 1;    // B, sequences
+    int micro_batches = 1;  // of one shard in a step; about so many are read ahead
+    int shard = 0;          // of the data-parallel group
     int n_shards = 1;
     int sequence_length = 0;  // T
     // Past the source's end: begin again from its first sample, or give samples whose labels do
@@ -35,8 +35,7 @@ class BatchLoader {
 public:
     // Starts reading at once. `source` must outlive the loader. `consumed_samples` of all shards
     // have been taken before: a resumed run goes on exactly there.
-    BatchLoader(const SampleSource& source, const LoaderOptions& options,
-                int64_t consumed_samples);
+    BatchLoader(const SampleSource& source, const LoaderOptions& options, int64_t consumed_samples);
     ~BatchLoader();
     BatchLoader(const BatchLoader&) = delete;
     BatchLoader& operator=(const BatchLoader&) = delete;

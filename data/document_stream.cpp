@@ -13,7 +13,9 @@ bool is_json_name(std::string name) {
     return name.ends_with(".jsonl") || name.ends_with(".ndjson") || name.ends_with(".json");
 }
 
-bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0u) == 0x80u; }
+bool continues_character(char byte) {
+    return (static_cast<unsigned char>(byte) & 0xC0u) == 0x80u;
+}
 
 // Where to cut text of more than `limit` bytes: after the last line end if one stands in the
 // second half, else not inside a character.

@@ -49,7 +49,7 @@ private:
     bool at_end_ = false;  // of the open file; what is left of it is in the buffer
     bool held_out_ = false;
     int64_t line_ = 0;
-    int64_t position_ = 0;         // bytes of text taken so far, over all files
+    int64_t position_ = 0;  // bytes of text taken so far, over all files
     int64_t stored_in_closed_ = 0;
     std::string buffer_;
     size_t begin_ = 0;

@@ -12,8 +12,9 @@ SampleOrder order_of(const IndexedDataset& dataset, const GptDatasetOptions& opt
                      SequenceRange range) {
     TRIREME_CHECK(options.n_samples > 0 && options.vocab_size > 0,
                   "a positive number of samples and a vocabulary");
-    TRIREME_CHECK(range.begin >= 0 && range.begin <= range.end &&
-                      range.end <= dataset.n_sequences(), "a range inside the dataset");
+    TRIREME_CHECK(
+        range.begin >= 0 && range.begin <= range.end && range.end <= dataset.n_sequences(),
+        "a range inside the dataset");
     const auto lengths = dataset.lengths().subspan(static_cast<size_t>(range.begin),
                                                    static_cast<size_t>(range.end - range.begin));
     try {
@@ -38,8 +39,8 @@ GptDataset::GptDataset(const std::string& prefix, const GptDatasetOptions& optio
                        std::optional<SequenceRange> range)
     : dataset_(prefix),
       options_(options),
-      order_(order_of(dataset_, options,
-                      range.value_or(SequenceRange{0, dataset_.n_sequences()}))) {}
+      order_(
+          order_of(dataset_, options, range.value_or(SequenceRange{0, dataset_.n_sequences()}))) {}
 
 void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {
     check_shape(*this, index, tokens, labels);
@@ -71,11 +72,10 @@ BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
         TRIREME_CHECK(parts_[i]->sequence_length() == sequence_length(),
                       "parts of equal sequence length");
         if (taken[i] > parts_[i]->size()) {
-            throw Error(ExitCode::config, "part " + std::to_string(i) + " of the blend has " +
-                                              std::to_string(parts_[i]->size()) +
-                                              " samples, but its weight takes " +
-                                              std::to_string(taken[i]) +
-                                              "; lower its weight or add data");
+            throw Error(ExitCode::config,
+                        "part " + std::to_string(i) + " of the blend has " +
+                            std::to_string(parts_[i]->size()) + " samples, but its weight takes " +
+                            std::to_string(taken[i]) + "; lower its weight or add data");
         }
     }
 }

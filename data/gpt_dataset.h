@@ -18,7 +18,7 @@ namespace trireme {
 
 struct GptDatasetOptions {
     int64_t sequence_length = 0;  // tokens in a sample, T
-    int64_t n_samples = 0;        // that the run will take; epochs are repeated until there are so many
+    int64_t n_samples = 0;        // that the run will take; epochs repeat until there are so many
     uint64_t seed = 0;            // of the order; its low 32 bits count
     int64_t vocab_size = 0;       // ids on disk must be below
 };

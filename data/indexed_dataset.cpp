@@ -17,10 +17,11 @@ InputFile open_half(const std::string& prefix, const char* extension) {
     const std::string path = prefix + extension;
     std::error_code error;
     if (!std::filesystem::exists(path, error)) {
-        throw Error(ExitCode::bad_data,
-                    "dataset file " + path + " not found: a dataset is the two files " + prefix +
-                        ".bin and " + prefix + ".idx; give their common path without extension, "
-                        "or make them with 'trireme prepare'");
+        throw Error(ExitCode::bad_data, "dataset file " + path +
+                                            " not found: a dataset is the two files " + prefix +
+                                            ".bin and " + prefix +
+                                            ".idx; give their common path without extension, "
+                                            "or make them with 'trireme prepare'");
     }
     return InputFile(path);
 }
@@ -32,7 +33,9 @@ InputFile open_half(const std::string& prefix, const char* extension) {
                                         "; make the dataset again");
 }
 
-bool is_token_type(uint8_t code) { return (code >= 1 && code <= 5) || code == 8; }
+bool is_token_type(uint8_t code) {
+    return (code >= 1 && code <= 5) || code == 8;
+}
 
 // Reads `count` entries of an array of T at `offset` and hands each to `take(entry, index)`.
 template <typename T, typename Take>
@@ -65,12 +68,18 @@ size_t widen(const std::byte* raw, std::span<int32_t> tokens, int64_t vocab_size
 size_t widen(TokenType type, const std::byte* raw, std::span<int32_t> tokens, int64_t vocab_size,
              int64_t* bad) {
     switch (type) {
-        case TokenType::u8: return widen<uint8_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i8: return widen<int8_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i16: return widen<int16_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i32: return widen<int32_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i64: return widen<int64_t>(raw, tokens, vocab_size, bad);
-        case TokenType::u16: return widen<uint16_t>(raw, tokens, vocab_size, bad);
+        case TokenType::u8:
+            return widen<uint8_t>(raw, tokens, vocab_size, bad);
+        case TokenType::i8:
+            return widen<int8_t>(raw, tokens, vocab_size, bad);
+        case TokenType::i16:
+            return widen<int16_t>(raw, tokens, vocab_size, bad);
+        case TokenType::i32:
+            return widen<int32_t>(raw, tokens, vocab_size, bad);
+        case TokenType::i64:
+            return widen<int64_t>(raw, tokens, vocab_size, bad);
+        case TokenType::u16:
+            return widen<uint16_t>(raw, tokens, vocab_size, bad);
     }
     return 0;
 }
@@ -79,22 +88,34 @@ size_t widen(TokenType type, const std::byte* raw, std::span<int32_t> tokens, in
 
 int64_t size_of(TokenType type) {
     switch (type) {
-        case TokenType::u8: case TokenType::i8: return 1;
-        case TokenType::i16: case TokenType::u16: return 2;
-        case TokenType::i32: return 4;
-        case TokenType::i64: return 8;
+        case TokenType::u8:
+        case TokenType::i8:
+            return 1;
+        case TokenType::i16:
+        case TokenType::u16:
+            return 2;
+        case TokenType::i32:
+            return 4;
+        case TokenType::i64:
+            return 8;
     }
     return 0;
 }
 
 std::string_view name_of(TokenType type) {
     switch (type) {
-        case TokenType::u8: return "uint8";
-        case TokenType::i8: return "int8";
-        case TokenType::i16: return "int16";
-        case TokenType::i32: return "int32";
-        case TokenType::i64: return "int64";
-        case TokenType::u16: return "uint16";
+        case TokenType::u8:
+            return "uint8";
+        case TokenType::i8:
+            return "int8";
+        case TokenType::i16:
+            return "int16";
+        case TokenType::i32:
+            return "int32";
+        case TokenType::i64:
+            return "int64";
+        case TokenType::u16:
+            return "uint16";
     }
     return "?";
 }
@@ -110,8 +131,7 @@ IndexedDataset::IndexedDataset(const std::string& prefix)
     check_token_file();
 }
 
-void IndexedDataset::read_header(const InputFile& index, int64_t* n_sequences,
-                                 int64_t* n_entries) {
+void IndexedDataset::read_header(const InputFile& index, int64_t* n_sequences, int64_t* n_entries) {
     if (index.size() < IndexFormat::kHeaderBytes) {
         fail_index(index, index.size(), "the end of the file",
                    "a header of " + std::to_string(IndexFormat::kHeaderBytes) + " bytes");
@@ -145,9 +165,10 @@ void IndexedDataset::read_header(const InputFile& index, int64_t* n_sequences,
     const std::string counts = std::to_string(sequences) + " sequences and " +
                                std::to_string(entries) + " document entries";
     if (overflow || size < expected) {
-        fail_index(index, index.size(), "the end of the file",
-                   (overflow ? "more bytes than a file can have" : std::to_string(expected) +
-                    " bytes") + " for the " + counts + " that the header at byte 18 announces");
+        fail_index(
+            index, index.size(), "the end of the file",
+            (overflow ? "more bytes than a file can have" : std::to_string(expected) + " bytes") +
+                " for the " + counts + " that the header at byte 18 announces");
     }
     if (size == expected + sequences && sequences > 0) {
         fail_index(index, static_cast<int64_t>(expected), "a mode for each sequence",
@@ -170,8 +191,9 @@ void IndexedDataset::read_sequences(const InputFile& index, int64_t n_sequences)
     starts_.reserve(static_cast<size_t>(n_sequences));
     read_array<int32_t>(index, lengths_at, n_sequences, [&](int32_t length, int64_t i) {
         if (length < 0) {
-            fail_index(index, lengths_at + 4 * i, "length " + std::to_string(length) +
-                       " of sequence " + std::to_string(i), "0 or more tokens");
+            fail_index(index, lengths_at + 4 * i,
+                       "length " + std::to_string(length) + " of sequence " + std::to_string(i),
+                       "0 or more tokens");
         }
         lengths_.push_back(length);
         starts_.push_back(n_tokens_);
@@ -212,10 +234,9 @@ void IndexedDataset::check_token_file() const {
     const int64_t expected = n_tokens_ * size_of(type_);
     if (bin_.size() != expected) {
         throw Error(ExitCode::bad_data,
-                    bin_.path() + " has " + std::to_string(bin_.size()) + " bytes, but " +
-                        prefix_ + ".idx says " + std::to_string(expected) + " (" +
-                        std::to_string(n_tokens_) + " tokens of type " +
-                        std::string(name_of(type_)) +
+                    bin_.path() + " has " + std::to_string(bin_.size()) + " bytes, but " + prefix_ +
+                        ".idx says " + std::to_string(expected) + " (" + std::to_string(n_tokens_) +
+                        " tokens of type " + std::string(name_of(type_)) +
                         "); the two files do not belong together or one is cut off: make the "
                         "dataset again");
     }
@@ -250,8 +271,8 @@ void IndexedDataset::fail_token(int64_t position, int64_t id, int64_t vocab_size
     throw Error(ExitCode::bad_data,
                 bin_.path() + ": document " + std::to_string(document - documents_.begin()) +
                     ", token " + std::to_string(offset) + " is id " + std::to_string(id) +
-                    ", but the vocabulary has " + std::to_string(vocab_size) +
-                    " ids (0 to " + std::to_string(vocab_size - 1) +
+                    ", but the vocabulary has " + std::to_string(vocab_size) + " ids (0 to " +
+                    std::to_string(vocab_size - 1) +
                     "); use the tokenizer that the model was made for, or a larger "
                     "model.vocab_size");
 }

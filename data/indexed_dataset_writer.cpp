@@ -53,12 +53,24 @@ void IndexedDatasetWriter::add_sequence(std::span<const int32_t> tokens) {
     TRIREME_CHECK(tokens.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()),
                   "a sequence of less than 2^31 tokens");
     switch (type_) {
-        case TokenType::u8: narrow<uint8_t>(tokens, raw_); break;
-        case TokenType::i8: narrow<int8_t>(tokens, raw_); break;
-        case TokenType::i16: narrow<int16_t>(tokens, raw_); break;
-        case TokenType::i32: narrow<int32_t>(tokens, raw_); break;
-        case TokenType::i64: narrow<int64_t>(tokens, raw_); break;
-        case TokenType::u16: narrow<uint16_t>(tokens, raw_); break;
+        case TokenType::u8:
+            narrow<uint8_t>(tokens, raw_);
+            break;
+        case TokenType::i8:
+            narrow<int8_t>(tokens, raw_);
+            break;
+        case TokenType::i16:
+            narrow<int16_t>(tokens, raw_);
+            break;
+        case TokenType::i32:
+            narrow<int32_t>(tokens, raw_);
+            break;
+        case TokenType::i64:
+            narrow<int64_t>(tokens, raw_);
+            break;
+        case TokenType::u16:
+            narrow<uint16_t>(tokens, raw_);
+            break;
     }
     bin_.write(raw_.data(), raw_.size());
     lengths_.push_back(static_cast<int32_t>(tokens.size()));

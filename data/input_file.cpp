@@ -39,7 +39,8 @@ void InputFile::read(int64_t offset, void* to, int64_t bytes) const {
     char* out = static_cast<char*>(to);
     int64_t done = 0;
     while (done < bytes) {
-        const ssize_t n = ::pread(fd_, out + done, static_cast<size_t>(bytes - done), offset + done);
+        const ssize_t n =
+            ::pread(fd_, out + done, static_cast<size_t>(bytes - done), offset + done);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             throw Error(ExitCode::io, "reading " + path_ + " at offset " +

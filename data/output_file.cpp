@@ -23,7 +23,8 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
 }
 
 bool is_still_at(int fd, const std::string& path) {
-    struct stat open_file {}, named_file {};
+    struct stat open_file {
+    }, named_file{};
     return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named_file) == 0 &&
            open_file.st_dev == named_file.st_dev && open_file.st_ino == named_file.st_ino;
 }
@@ -47,8 +48,9 @@ int open_locked(const std::string& path) {
         ::close(fd);
         if (error == EWOULDBLOCK) {
             throw Error(ExitCode::output_busy,
-                        path + " is being written by another process; wait for it to end or "
-                               "choose another output");
+                        path +
+                            " is being written by another process; wait for it to end or "
+                            "choose another output");
         }
         fail(ExitCode::output_busy, "cannot create " + path, error);
     }

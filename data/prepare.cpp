@@ -33,7 +33,7 @@ void check_options(const PrepareOptions& options) {
     }
     if (options.output.empty() || options.output.ends_with('/')) {
         throw Error(ExitCode::config, "output '" + options.output +
-                                          "' is not a file prefix, expected for example data/corpus");
+                                          "' is no file prefix, expected for example data/corpus");
     }
     if (!(options.valid_fraction >= 0.0 && options.valid_fraction < 1.0)) {
         throw Error(ExitCode::config, "valid fraction " + std::to_string(options.valid_fraction) +
@@ -155,16 +155,17 @@ private:
         int64_t n_documents = 0;
         for (const Part& part : parts_) n_documents += part.counts().documents;
         if (n_documents == 0) {
-            throw Error(ExitCode::bad_data, "input " + options_.inputs[0] +
-                                                (options_.inputs.size() > 1 ? " and the others" : "") +
-                                                " hold no text: the corpus would be empty");
+            const char* others = options_.inputs.size() > 1 ? " and the others hold" : " holds";
+            throw Error(ExitCode::bad_data, "input " + options_.inputs[0] + others +
+                                                " no text: the corpus would be empty");
         }
         PrepareResult result;
         for (const Part& part : parts_) {
             if (part.counts().documents == 0) {
                 throw Error(ExitCode::bad_data,
-                            part.prefix() + " would be empty: the input has too little text to hold "
-                                            "out a fraction of " +
+                            part.prefix() +
+                                " would be empty: the input has too little text to "
+                                "hold out a fraction of " +
                                 std::to_string(options_.valid_fraction) +
                                 "; give more documents or another fraction");
             }

@@ -39,8 +39,7 @@ Epochs plan_epochs(int64_t n_tokens, int64_t sequence_length, int64_t n_samples)
     epochs.n_samples = (available - kExtraToken) / sequence_length;
     if (epochs.count == 1) return epochs;
 
-    epochs.n_samples_before_last =
-        ((epochs.count - 1) * n_tokens - kExtraToken) / sequence_length;
+    epochs.n_samples_before_last = ((epochs.count - 1) * n_tokens - kExtraToken) / sequence_length;
     const int64_t n_in_last = n_samples - epochs.n_samples_before_last;
     const int64_t n_per_epoch = (n_tokens - kExtraToken) / sequence_length;
     TRIREME_CHECK(n_in_last >= 0 && n_in_last <= n_per_epoch + 1,
@@ -62,8 +61,7 @@ void append_shuffled_documents(std::vector<int32_t>& documents, int64_t n_epochs
     random.shuffle(std::span(documents).subspan(begin));
 }
 
-std::vector<SamplePosition> make_positions(std::span<const int32_t> lengths,
-                                           int64_t first_sequence,
+std::vector<SamplePosition> make_positions(std::span<const int32_t> lengths, int64_t first_sequence,
                                            std::span<const int32_t> documents,
                                            int64_t sequence_length, int64_t n_samples) {
     std::vector<SamplePosition> positions;
@@ -127,8 +125,8 @@ SampleOrder make_sample_order(std::span<const int32_t> lengths, int64_t first_se
     if (epochs.separate_last) {
         append_shuffled_documents(order.documents, 1, first_sequence, n_sequences, random);
     }
-    order.positions = make_positions(lengths, first_sequence, order.documents, sequence_length,
-                                     epochs.n_samples);
+    order.positions =
+        make_positions(lengths, first_sequence, order.documents, sequence_length, epochs.n_samples);
     order.shuffle.reserve(static_cast<size_t>(epochs.n_samples));
     if (epochs.separate_last) {
         append_shuffled_range(order.shuffle, epochs.n_samples_before_last, random);

@@ -25,8 +25,7 @@ public:
     }
     int64_t sequence_length() const override { return sequence_length_; }
 
-    void read(int64_t index, std::span<int32_t> tokens,
-              std::span<int32_t> labels) const override {
+    void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override {
         TRIREME_CHECK(index >= 0 && index < size(), "a window inside the dataset");
         TRIREME_CHECK(static_cast<int64_t>(tokens.size()) == sequence_length_ &&
                           labels.size() == tokens.size(),
@@ -50,8 +49,7 @@ private:
 }  // namespace
 
 std::unique_ptr<SampleSource> make_sequential_dataset(const std::string& prefix,
-                                                      int64_t sequence_length,
-                                                      int64_t vocab_size) {
+                                                      int64_t sequence_length, int64_t vocab_size) {
     return std::make_unique<SequentialDataset>(prefix, sequence_length, vocab_size);
 }
 

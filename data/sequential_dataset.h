@@ -13,7 +13,6 @@ namespace trireme {
 // kIgnoredLabel fill it up. Windows run over document ends. Error(bad_data) as from
 // IndexedDataset, and for a dataset of one token, which has no label.
 std::unique_ptr<SampleSource> make_sequential_dataset(const std::string& prefix,
-                                                      int64_t sequence_length,
-                                                      int64_t vocab_size);
+                                                      int64_t sequence_length, int64_t vocab_size);
 
 }  // namespace trireme

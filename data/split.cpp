@@ -26,8 +26,7 @@ std::vector<double> parse_shares(const std::string& split) {
         begin = split.find_first_of(kNumberCharacters, end);
     }
     if (shares.empty() || shares.size() > 3) {
-        throw Error(ExitCode::config, "split '" + split + "' has " +
-                                          std::to_string(shares.size()) +
+        throw Error(ExitCode::config, "split '" + split + "' has " + std::to_string(shares.size()) +
                                           " shares, expected one to three, as in '969,30,1'");
     }
     shares.resize(3, 0.0);

@@ -22,9 +22,9 @@ bool is_compressed_name(const std::string& path) {
 TextFile::TextFile(const std::string& path) : path_(path) {
     std::error_code error;
     if (!std::filesystem::is_regular_file(path, error)) {
-        const bool exists = std::filesystem::exists(path);
-        throw Error(ExitCode::bad_data, "input " + path + (exists ? " is not a file" : " not found") +
-                                            ", expected a text or JSONL file");
+        const char* found = std::filesystem::exists(path, error) ? " is not a file" : " not found";
+        throw Error(ExitCode::bad_data,
+                    "input " + path + found + ", expected a text or JSONL file");
     }
     stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
     file_ = ::gzopen(path.c_str(), "rb");
@@ -40,7 +40,9 @@ TextFile::TextFile(const std::string& path) : path_(path) {
     }
 }
 
-TextFile::~TextFile() { ::gzclose(file_); }
+TextFile::~TextFile() {
+    ::gzclose(file_);
+}
 
 size_t TextFile::read(char* to, size_t bytes) {
     const auto n = static_cast<unsigned>(std::min<size_t>(bytes, size_t{1} << 30));

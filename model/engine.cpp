@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 
 #include "core/error.h"
 
@@ -75,7 +76,16 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     for (auto& reducer : reducers_) reducer_views_.push_back(reducer.get());
 }
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+    // The last step's parameters may still be on their way into memory that is freed here. After a
+    // failure nobody waits: the ranks are being ended.
+    if (std::uncaught_exceptions() > 0) return;
+    try {
+        for (auto& optimizer : optimizers_) optimizer->wait_parameters();
+    } catch (const Error&) {
+        return;  // another rank has failed, and reports it
+    }
+}
 
 StepInputs Engine::make_inputs(StepInputs::Pass pass) const {
     StepInputs inputs;
@@ -151,7 +161,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
     const OptimizerOptions& adam = options_.optimizer;
     context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);
     for (auto& optimizer : optimizers_) {
-        optimizer->step({.lr = static_cast<float>(lr),
+        optimizer->step({.lr = lr,
                          .beta1 = adam.beta1,
                          .beta2 = adam.beta2,
                          .eps = adam.eps,

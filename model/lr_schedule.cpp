@@ -21,7 +21,7 @@ double learning_rate(const LrScheduleOptions& options, double peak, int64_t step
     if (step <= options.warmup_steps) {
         return peak * static_cast<double>(step) / static_cast<double>(options.warmup_steps);
     }
-    const double low = static_cast<double>(options.min_lr);
+    const double low = options.min_lr;
     switch (options.shape) {
         case LrShape::constant:
             return peak;

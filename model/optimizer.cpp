@@ -1,6 +1,7 @@
 #include "model/optimizer.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "parallel/box.h"
 
@@ -11,25 +12,16 @@ Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zer
     : context_(context), store_(store), zero_stage_(zero_stage) {
     const FlatLayout& layout = store.layout();
     const int rank = context.mesh.data().rank();
-    for (const FlatLayout::Bucket& bucket : layout.buckets) {
-        for (int shard = 0; shard < layout.shards; ++shard) {
-            if (zero_stage >= 1 && shard != rank) continue;
-            const FlatLayout::Range range = layout.shard_of(bucket, shard);
-            for (int i = 0; i < bucket.n_parameters; ++i) {
-                const int parameter = bucket.first_parameter + i;
-                const int64_t begin = layout.offsets[static_cast<size_t>(parameter)];
-                const int64_t end =
-                    begin + store.specs()[static_cast<size_t>(parameter)].stored_elements();
-                const int64_t from = std::max(begin, range.begin);
-                const int64_t to = std::min(end, range.begin + range.size);
-                if (from >= to) continue;
-                segments_.push_back({parameter, from - begin, from,
-                                     state_elements_ + from - range.begin, to - from,
-                                     shard == rank});
-            }
-            state_elements_ += range.size;
-        }
+    const bool is_sharded = zero_stage >= 1;
+    for (int shard = 0; shard < layout.shards; ++shard) {
+        if (is_sharded && shard != rank) continue;
+        for_each_segment(layout, store.specs(), shard, [&](const FlatSegment& part) {
+            segments_.push_back({part.parameter, part.local.begin, part.flat.begin,
+                                 is_sharded ? part.compact.begin : part.flat.begin,
+                                 part.flat.size, shard == rank});
+        });
     }
+    state_elements_ = is_sharded ? layout.shard_elements() : layout.elements;
     if (context.compute != DType::f32) master_ = arena.take(DType::f32, {state_elements_});
     m_ = arena.take(DType::f32, {state_elements_});
     v_ = arena.take(DType::f32, {state_elements_});

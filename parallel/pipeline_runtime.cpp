@@ -5,7 +5,6 @@
 #include <optional>
 #include <vector>
 
-#include "core/arena.h"
 #include "parallel/schedule_plan.h"
 
 namespace trireme {
@@ -119,7 +118,7 @@ int PipelineRuntime::slots() const {
     return *std::max_element(state_->plan.slots.begin(), state_->plan.slots.end());
 }
 
-size_t PipelineRuntime::buffer_bytes() const { return state_->arena->used_bytes(); }
+const Arena& PipelineRuntime::arena() const { return *state_->arena; }
 
 double PipelineRuntime::idle_seconds() const { return state_->idle_seconds; }
 

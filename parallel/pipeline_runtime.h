@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "core/arena.h"
 #include "core/device.h"
 #include "parallel/communicator.h"
 #include "parallel/schedule.h"
@@ -52,7 +53,7 @@ public:
 
     int slots(int chunk) const;   // the most micro-batches that the chunk holds at once
     int slots() const;            // the largest of these
-    size_t buffer_bytes() const;  // of the memory between stages
+    const Arena& arena() const;   // the buffers between stages
     // One step: all micro-batches. Returns when all is enqueued on the compute stream; blocks on
     // communication only where compute needs it.
     void run(StageExecutor& executor);

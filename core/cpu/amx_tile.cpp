@@ -34,6 +34,12 @@ struct alignas(64) TileConfiguration {
 };
 constinit const TileConfiguration kConfiguration;
 
+// The configuration is in static memory because GCC 12's _tile_loadconfig tells the compiler of
+// eight of its 64 bytes only.
+void configure_tiles() { _tile_loadconfig(&kConfiguration); }
+
+void release_tiles() { _tile_release(); }
+
 struct Tile {
     __m512i rows[kTileRows];
 };
@@ -195,10 +201,9 @@ void multiply_panels(const uint16_t* a, const uint16_t* b, int64_t steps, float*
     _tile_stored(3, c_below + kTileRows, c_stride);
 }
 
-// In static memory: GCC 12's _tile_loadconfig tells the compiler of eight of the 64 bytes only.
-TileSession::TileSession() { _tile_loadconfig(&kConfiguration); }
+TileSession::TileSession() { configure_tiles(); }
 
-TileSession::~TileSession() { _tile_release(); }
+TileSession::~TileSession() { release_tiles(); }
 
 }  // namespace trireme
 

@@ -58,19 +58,20 @@ void zero_row(T* y, int64_t n) {
     std::memset(static_cast<void*>(y), 0, static_cast<size_t>(n) * sizeof(T));
 }
 
-void check_rows(const Tensor& logits, int64_t valid_cols, const Tensor& labels,
+void check_rows(const Tensor& logits, int64_t valid_cols, const Tensor& labels, int64_t first_row,
                 const Tensor& sums) {
     const int64_t rows = logits.rows();
     TRIREME_CHECK(logits.dtype == DType::f32, "f32 logits");
     TRIREME_CHECK(valid_cols >= 0 && valid_cols <= logits.cols(), "valid columns within the row");
+    TRIREME_CHECK(first_row >= 0, "no negative first vocabulary row");
     TRIREME_CHECK(is_vector(labels, DType::i32, rows), "one i32 label for each row");
     TRIREME_CHECK(is_vector(sums, DType::f32, 2 * rows), "f32 sums [2, N]");
 }
 
-// Column of a label in this rank's part, or -1.
+// Column of a label in this rank's part, or -1; first_row >= 0, so a negative label gives -1.
 int64_t local_column(int32_t label, int64_t first_row, int64_t valid_cols) {
     const int64_t column = label - first_row;
-    return label >= 0 && column >= 0 && column < valid_cols ? column : -1;
+    return column >= 0 && column < valid_cols ? column : -1;
 }
 
 }  // namespace
@@ -92,7 +93,7 @@ void CpuOps::cross_entropy_max(Stream&, const Tensor& logits, int64_t valid_cols
 void CpuOps::cross_entropy_exp(Stream&, const Tensor& logits, int64_t valid_cols,
                                const Tensor& row_max, const Tensor& labels, int64_t first_row,
                                const Tensor& sums) {
-    check_rows(logits, valid_cols, labels, sums);
+    check_rows(logits, valid_cols, labels, first_row, sums);
     const int64_t rows = logits.rows();
     const int64_t cols = logits.cols();
     TRIREME_CHECK(is_vector(row_max, DType::f32, rows), "one f32 maximum for each row");
@@ -115,7 +116,7 @@ void CpuOps::cross_entropy_exp(Stream&, const Tensor& logits, int64_t valid_cols
 void CpuOps::cross_entropy_finish(Stream&, const Tensor& exp_logits, int64_t valid_cols,
                                   const Tensor& labels, int64_t first_row, const Tensor& sums,
                                   float scale, const Tensor& losses, const Tensor& dlogits) {
-    check_rows(exp_logits, valid_cols, labels, sums);
+    check_rows(exp_logits, valid_cols, labels, first_row, sums);
     const int64_t rows = exp_logits.rows();
     const int64_t cols = exp_logits.cols();
     TRIREME_CHECK(is_vector(losses, DType::f32, rows), "one f32 loss for each row");

@@ -12,7 +12,7 @@ namespace trireme {
 namespace {
 
 // Bounds the memory for parts to add; longer operations go in pieces.
-constexpr size_t kScratchBytes = size_t{8} << 20;
+constexpr size_t kScratchBytes = size_t{2} << 20;
 // More bytes a rank that cost less than one more round.
 constexpr size_t kRoundBytes = size_t{128} << 10;
 

@@ -23,7 +23,7 @@ using std::chrono::microseconds;
 // run, then naps that grow with the time waited, so that they add little to it. There are often
 // more ranks than cores.
 constexpr int kLooks = 4;
-constexpr int kYields = 32;
+constexpr int kYields = 200;
 constexpr microseconds kShortestNap{20};
 constexpr microseconds kLongestNap{500};
 constexpr int kNapShare = 8;

@@ -69,7 +69,7 @@ double worst_error(const MatmulCall& call, const Buffer& a, const Buffer& b, con
                 size += std::abs(row[l] * column[l]);
             }
             double bound = 6e-8 * (4 + std::sqrt(static_cast<double>(call.k))) * size;
-            if (call.c.dtype == DType::bf16) bound += std::abs(sum) / 500;
+            if (call.c.dtype == DType::bf16) bound += std::abs(sum) / 256;
             const double error = std::abs(c.at(i * call.n + j) - sum) / bound;
             if (!(error <= worst)) worst = error;  // NaN counts
         }

@@ -16,8 +16,8 @@ OwnedTensor make_table(int64_t positions, int head_dim) {
     OwnedTensor table(DType::f32, {positions, 2, half});
     for (int64_t t = 0; t < positions; ++t) {
         for (int64_t i = 0; i < half; ++i) {
-            const double angle =
-                static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(i) / head_dim);
+            const double frequency = std::pow(10000.0, -2.0 * static_cast<double>(i) / head_dim);
+            const double angle = static_cast<double>(t) * frequency;
             table.set((t * 2) * half + i, std::cos(angle));
             table.set((t * 2 + 1) * half + i, std::sin(angle));
         }

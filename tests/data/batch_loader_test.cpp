@@ -48,10 +48,14 @@ TEST_CASE("shards take each sample of a step exactly once, whatever their number
     const CountingSource source(1000, kLength);
     std::vector<std::unique_ptr<BatchLoader>> loaders;
     for (int shard = 0; shard < n_shards; ++shard) {
-        loaders.push_back(std::make_unique<BatchLoader>(
-            source, LoaderOptions{.micro_batch = micro_batch, .micro_batches = micro_batches,
-                                  .shard = shard, .n_shards = n_shards,
-                                  .sequence_length = kLength}, consumed));
+        loaders.push_back(
+            std::make_unique<BatchLoader>(source,
+                                          LoaderOptions{.micro_batch = micro_batch,
+                                                        .micro_batches = micro_batches,
+                                                        .shard = shard,
+                                                        .n_shards = n_shards,
+                                                        .sequence_length = kLength},
+                                          consumed));
     }
     for (int step = 0; step < 7; ++step) {
         std::multiset<int32_t> seen;
@@ -59,8 +63,8 @@ TEST_CASE("shards take each sample of a step exactly once, whatever their number
             for (int j = 0; j < micro_batches; ++j) {
                 const MicroBatch& batch = loaders[static_cast<size_t>(shard)]->next();
                 const auto rows = rows_of(batch);
-                const int64_t first = consumed + step * 12 + j * micro_batch * n_shards +
-                                      shard * micro_batch;
+                const int64_t first =
+                    consumed + step * 12 + j * micro_batch * n_shards + shard * micro_batch;
                 REQUIRE(batch.first_sample == first);
                 REQUIRE(static_cast<int>(rows.size()) == micro_batch);
                 for (size_t i = 0; i < rows.size(); ++i) {
@@ -71,7 +75,9 @@ TEST_CASE("shards take each sample of a step exactly once, whatever their number
             }
         }
         std::multiset<int32_t> expected;
-        for (int i = 0; i < 12; ++i) expected.insert(static_cast<int32_t>(consumed) + step * 12 + i);
+        for (int i = 0; i < 12; ++i) {
+            expected.insert(static_cast<int32_t>(consumed) + step * 12 + i);
+        }
         REQUIRE(seen == expected);
     }
 }
@@ -79,10 +85,10 @@ TEST_CASE("shards take each sample of a step exactly once, whatever their number
 TEST_CASE("a resumed loader goes on exactly where the run stopped", "[data][loader]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {50, 31, 7, 12});
-    const GptDataset dataset(folder / "d", {.sequence_length = 5, .n_samples = 120, .seed = 8,
-                                            .vocab_size = 100});
-    const LoaderOptions options{.micro_batch = 2, .micro_batches = 3, .shard = 1, .n_shards = 2,
-                                .sequence_length = 5};
+    const GptDataset dataset(
+        folder / "d", {.sequence_length = 5, .n_samples = 120, .seed = 8, .vocab_size = 100});
+    const LoaderOptions options{
+        .micro_batch = 2, .micro_batches = 3, .shard = 1, .n_shards = 2, .sequence_length = 5};
     BatchLoader whole(dataset, options, 0);
     std::vector<std::vector<int32_t>> tokens;
     for (int i = 0; i < 30; ++i) tokens.push_back(whole.next().tokens);
@@ -111,8 +117,7 @@ TEST_CASE("past its end a source begins again or gives nothing that counts", "[d
     CHECK(once.next().labels == std::vector<int32_t>(6, -1));
 }
 
-TEST_CASE("an error while reading ahead comes out of next, in order and again",
-          "[data][loader]") {
+TEST_CASE("an error while reading ahead comes out of next, in order and again", "[data][loader]") {
     CountingSource source(100, kLength);
     source.fail_at = 5;
     BatchLoader loader(source, {.micro_batch = 2, .sequence_length = kLength}, 0);

@@ -19,7 +19,8 @@ namespace trireme {
 class TestFolder {
 public:
     TestFolder() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "data_test_XXXXXX").string();
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "data_test_XXXXXX").string();
         if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no test folder");
         path_ = pattern;
     }

@@ -28,8 +28,8 @@ TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens"
     const TestFolder folder;
     const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
     write_counting_dataset(folder / "d", lengths);
-    const GptDataset dataset(folder / "d", {.sequence_length = length, .n_samples = 23, .seed = 5,
-                                            .vocab_size = 60});
+    const GptDataset dataset(
+        folder / "d", {.sequence_length = length, .n_samples = 23, .seed = 5, .vocab_size = 60});
     REQUIRE(dataset.size() >= 23);
 
     std::vector<int32_t> text;
@@ -42,8 +42,8 @@ TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens"
     }
     for (int64_t index = 0; index < dataset.size(); ++index) {
         const Sample sample = read_sample(dataset, index);
-        const auto at = text.begin() + int64_t{dataset.order().shuffle[static_cast<size_t>(index)]} *
-                                           length;
+        const int64_t sample_number = dataset.order().shuffle[static_cast<size_t>(index)];
+        const auto at = text.begin() + sample_number * length;
         REQUIRE(std::equal(sample.tokens.begin(), sample.tokens.end(), at));
         REQUIRE(std::equal(sample.labels.begin(), sample.labels.end(), at + 1));
     }
@@ -52,8 +52,9 @@ TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens"
 TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 3, 9, 2});
-    const GptDataset dataset(folder / "d", {.sequence_length = 4, .n_samples = 30, .seed = 1,
-                                            .vocab_size = 60}, SequenceRange{1, 3});
+    const GptDataset dataset(folder / "d",
+                             {.sequence_length = 4, .n_samples = 30, .seed = 1, .vocab_size = 60},
+                             SequenceRange{1, 3});
     std::set<int32_t> seen;
     for (int64_t index = 0; index < dataset.size(); ++index) {
         const Sample sample = read_sample(dataset, index);
@@ -75,8 +76,8 @@ TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][da
         writer.finish();
     }
     const std::vector<DataSourceOptions> sources{{folder / "a", 3.0}, {folder / "b", 1.0}};
-    const GptDatasetOptions options{.sequence_length = 6, .n_samples = 100, .seed = 3,
-                                    .vocab_size = 200};
+    const GptDatasetOptions options{
+        .sequence_length = 6, .n_samples = 100, .seed = 3, .vocab_size = 200};
     const auto blend = make_dataset(sources, options);
     REQUIRE(blend->size() == 100);
     GptDatasetOptions part = options;
@@ -109,8 +110,8 @@ TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]
     std::vector<std::unique_ptr<SampleSource>> parts;
     for (int i = 0; i < 2; ++i) {
         parts.push_back(std::make_unique<GptDataset>(
-            folder / "a", GptDatasetOptions{.sequence_length = 4, .n_samples = 2, .seed = 1,
-                                            .vocab_size = 60}));
+            folder / "a",
+            GptDatasetOptions{.sequence_length = 4, .n_samples = 2, .seed = 1, .vocab_size = 60}));
     }
     const std::vector<double> weights{1.0, 2.0};
     CHECK(caught([&] { BlendedDataset(std::move(parts), weights, 5); }).code == ExitCode::config);
@@ -119,8 +120,8 @@ TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]
 TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 6, 3});
-    const GptDataset dataset(folder / "d", {.sequence_length = 13, .n_samples = 1, .seed = 1,
-                                            .vocab_size = 13});
+    const GptDataset dataset(folder / "d",
+                             {.sequence_length = 13, .n_samples = 1, .seed = 1, .vocab_size = 13});
     const Caught error = caught([&] { read_sample(dataset, 0); });
     CHECK(error.code == ExitCode::bad_data);
     CHECK_THAT(error.message, Contains("d.bin: document 2, token 2 is id 13") &&
@@ -151,8 +152,7 @@ TEST_CASE("an evaluation counts every token but the first exactly once", "[data]
 TEST_CASE("an evaluation needs two tokens", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {1});
-    CHECK(caught([&] { make_sequential_dataset(folder / "d", 4, 12); }).code ==
-          ExitCode::bad_data);
+    CHECK(caught([&] { make_sequential_dataset(folder / "d", 4, 12); }).code == ExitCode::bad_data);
 }
 
 }  // namespace

@@ -77,9 +77,19 @@ TEST_CASE("the index is byte for byte Megatron's", "[data][indexed]") {
     writer.add_document(std::vector<int32_t>{2});
     writer.finish();
     const std::string expected{
-        "MMIDIDX\0\0" "\1\0\0\0\0\0\0\0" "\10" "\2\0\0\0\0\0\0\0" "\3\0\0\0\0\0\0\0"
-        "\2\0\0\0" "\1\0\0\0" "\0\0\0\0\0\0\0\0" "\4\0\0\0\0\0\0\0"
-        "\0\0\0\0\0\0\0\0" "\1\0\0\0\0\0\0\0" "\2\0\0\0\0\0\0\0", 34 + 24 + 24};
+        "MMIDIDX\0\0"
+        "\1\0\0\0\0\0\0\0"
+        "\10"
+        "\2\0\0\0\0\0\0\0"
+        "\3\0\0\0\0\0\0\0"
+        "\2\0\0\0"
+        "\1\0\0\0"
+        "\0\0\0\0\0\0\0\0"
+        "\4\0\0\0\0\0\0\0"
+        "\0\0\0\0\0\0\0\0"
+        "\1\0\0\0\0\0\0\0"
+        "\2\0\0\0\0\0\0\0",
+        34 + 24 + 24};
     REQUIRE(read_bytes(folder / "d.idx") == expected);
     REQUIRE(read_bytes(folder / "d.bin") == std::string("\0\1\1\0\2\0", 6));
     CHECK(token_type_for(65499) == TokenType::u16);
@@ -198,7 +208,8 @@ TEST_CASE("a token beyond the vocabulary is named with its place", "[data][index
     CHECK(tokens[6] == 99);
     Caught error = caught([&] { dataset.read(0, tokens, 99); });
     CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains(prefix + ".bin") && Contains("document 1, token 3 is id 99") &&
+    CHECK_THAT(error.message, Contains(prefix + ".bin") &&
+                                  Contains("document 1, token 3 is id 99") &&
                                   Contains("vocabulary has 99 ids"));
 
     std::string bin = read_bytes(prefix + ".bin");
@@ -258,8 +269,7 @@ TEST_CASE("outputs that cannot be created are refused", "[data][indexed]") {
     write_bytes(folder / "file", "x");
     std::filesystem::create_directory(folder / "d.idx");
     for (const std::string& prefix : {folder / "file/d", folder / "d", std::string("/proc/d")}) {
-        const Caught error =
-            caught([&] { IndexedDatasetWriter writer(prefix, TokenType::u8); });
+        const Caught error = caught([&] { IndexedDatasetWriter writer(prefix, TokenType::u8); });
         INFO(error.message);
         CHECK(error.code == ExitCode::output_busy);
     }

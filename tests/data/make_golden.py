@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes golden.json: what numpy and the written rules of Megatron's data order give.
 
-Needs numpy only. The rules are spelled out here a second time and differently from data/: a sample's
-place is found by searching the running sum of the document lengths, not by walking the documents.
+Needs numpy only. The rules are spelled out here a second time and differently from data/: a
+sample's place is found by searching the running sum of the document lengths, not by walking them.
 
     python3 make_golden.py > golden.json
 """

@@ -74,8 +74,12 @@ TEST_CASE("plain text is cut at line ends and nothing is lost", "[data][prepare]
     const std::string text = some_text(3500001) + "\xff\x80 no line end at the end";
     write_bytes(folder / "in.txt", text);
     int64_t done = 0, total = 0;
-    const PrepareResult result = prepare({.inputs = {folder / "in.txt"}, .output = folder / "new/out",
-                                          .progress = [&](int64_t d, int64_t t) { done = d; total = t; }});
+    const PrepareResult result = prepare({.inputs = {folder / "in.txt"},
+                                          .output = folder / "new/out",
+                                          .progress = [&](int64_t now, int64_t all) {
+                                              done = now;
+                                              total = all;
+                                          }});
     CHECK(done == static_cast<int64_t>(text.size()));
     CHECK(total == done);
     CHECK(result.prefixes == std::vector<std::string>{folder / "new/out"});
@@ -121,8 +125,8 @@ TEST_CASE("the held-out part is the tail, in the fraction asked for", "[data][pr
     const TestFolder folder;
     const std::string text = some_text(bytes);
     write_bytes(folder / "in", text);
-    const PrepareResult result = prepare(
-        {.inputs = {folder / "in"}, .output = folder / "out", .valid_fraction = fraction});
+    const PrepareResult result =
+        prepare({.inputs = {folder / "in"}, .output = folder / "out", .valid_fraction = fraction});
     CHECK(result.prefixes == std::vector<std::string>{folder / "out-train", folder / "out-valid"});
     const std::string train = text_of(folder / "out-train");
     CHECK(train + text_of(folder / "out-valid") == text);
@@ -130,6 +134,24 @@ TEST_CASE("the held-out part is the tail, in the fraction asked for", "[data][pr
     CHECK(static_cast<double>(result.valid.bytes) >= held_out - 1);
     CHECK(static_cast<double>(result.valid.bytes) <= held_out + 700);
     CHECK(result.train.bytes + result.valid.bytes == static_cast<int64_t>(bytes));
+}
+
+TEST_CASE("whole JSON lines are held out, and whole files where the cut falls between two",
+          "[data][prepare]") {
+    const TestFolder folder;
+    std::string lines;
+    for (char c = 'a'; c <= 'j'; ++c) lines += std::string("{\"text\": \"") + c + "\"}\n";
+    write_bytes(folder / "in.jsonl", lines);
+    prepare({.inputs = {folder / "in.jsonl"}, .output = folder / "out", .valid_fraction = 0.3});
+    CHECK(text_of(folder / "out-train") == "abcdefg");
+    CHECK(documents_of(folder / "out-valid") == std::vector<std::string>{"h", "i", "j"});
+
+    write_bytes(folder / "a", "no line end");
+    write_bytes(folder / "b", "as long too");
+    prepare(
+        {.inputs = {folder / "a", folder / "b"}, .output = folder / "ab", .valid_fraction = 0.5});
+    CHECK(documents_of(folder / "ab-train") == std::vector<std::string>{"no line end"});
+    CHECK(documents_of(folder / "ab-valid") == std::vector<std::string>{"as long too"});
 }
 
 TEST_CASE("text without line ends is cut between characters", "[data][prepare]") {
@@ -148,18 +170,20 @@ TEST_CASE("text without line ends is cut between characters", "[data][prepare]")
     CHECK(prepare({.inputs = {folder / "in"}, .output = folder / "out"}).train.bytes == 1500000);
 }
 
-TEST_CASE("each JSON line is a document, blank lines and empty texts are none",
-          "[data][prepare]") {
+TEST_CASE("each JSON line is a document, blank lines and empty texts are none", "[data][prepare]") {
     const TestFolder folder;
     const std::string long_text(2500000, 'x');
-    write_bytes(folder / "a.jsonl", "{\"t\":\"one\\n\\u20ac\"}\r\n\n  \n{\"t\":\"\"}\n{\"t\":\"" +
-                                        long_text + "\"}\n");
+    write_bytes(folder / "a.jsonl",
+                "{\"t\":\"one\\n\\u20ac\"}\r\n\n  \n{\"t\":\"\"}\n{\"t\":\"" + long_text + "\"}\n");
     write_gzip(folder / "b.jsonl.gz", "{\"x\":[1],\"t\":\"last\"}");
-    prepare({.inputs = {folder / "a.jsonl", folder / "b.jsonl.gz"}, .output = folder / "out",
+    prepare({.inputs = {folder / "a.jsonl", folder / "b.jsonl.gz"},
+             .output = folder / "out",
              .text_key = "t"});
     CHECK(documents_of(folder / "out") ==
           std::vector<std::string>{"one\n\xe2\x82\xac", long_text, "last"});
-    prepare({.inputs = {folder / "b.jsonl.gz"}, .output = folder / "bare", .text_key = "t",
+    prepare({.inputs = {folder / "b.jsonl.gz"},
+             .output = folder / "bare",
+             .text_key = "t",
              .append_end_of_text = false});
     CHECK(describe_dataset(folder / "bare").tokens == 4);
 }
@@ -211,8 +235,8 @@ TEST_CASE("inputs that cannot become a corpus are refused and leave nothing", "[
         return caught([&] { prepare(options); });
     };
     const std::string good = folder / "good.gz";
-    for (const char* bad : {"empty.txt", "blank.jsonl", "plain.gz", "cut.gz", "damaged.dz",
-                            "missing.txt", "."}) {
+    for (const char* bad :
+         {"empty.txt", "blank.jsonl", "plain.gz", "cut.gz", "damaged.dz", "missing.txt", "."}) {
         const Caught error = preparing({folder / bad});
         INFO(error.message);
         CHECK(error.code == ExitCode::bad_data);
@@ -234,16 +258,16 @@ TEST_CASE("an output that cannot be written is refused and leaves nothing", "[da
     write_bytes(folder / "in.txt", "some text\nto learn from\n");
     std::filesystem::create_directory(folder / "out-valid.idx");
     const Names before = folder.names();
-    const Caught error = caught([&] {
-        prepare({.inputs = {folder / "in.txt"}, .output = folder / "in.txt/out"});
-    });
+    const Caught error =
+        caught([&] { prepare({.inputs = {folder / "in.txt"}, .output = folder / "in.txt/out"}); });
     CHECK(error.code == ExitCode::output_busy);
     CHECK(caught([&] {
-              prepare({.inputs = {folder / "in.txt"}, .output = folder / "out",
-                       .valid_fraction = 0.4});
+              prepare(
+                  {.inputs = {folder / "in.txt"}, .output = folder / "out", .valid_fraction = 0.4});
           }).code == ExitCode::output_busy);
-    CHECK(caught([&] { prepare({.inputs = {folder / "in.txt"}, .output = "/proc/none/out"}); }).code ==
-          ExitCode::output_busy);
+    CHECK(caught([&] {
+              prepare({.inputs = {folder / "in.txt"}, .output = "/proc/none/out"});
+          }).code == ExitCode::output_busy);
     CHECK(folder.names() == before);
 }
 

@@ -18,8 +18,8 @@ namespace {
 using nlohmann::json;
 
 const json& golden() {
-    static const json values = json::parse(
-        std::ifstream(std::string(TRIREME_SOURCE_DIR) + "/tests/data/golden.json"));
+    static const json values =
+        json::parse(std::ifstream(std::string(TRIREME_SOURCE_DIR) + "/tests/data/golden.json"));
     return values;
 }
 
@@ -65,8 +65,8 @@ TEST_CASE("bounds above 32 bits draw two words", "[data][order]") {
 TEST_CASE("document, sample and shuffle indices are Megatron's", "[data][order]") {
     int n_separate = 0;
     for (const json& row : golden()["orders"]) {
-        INFO(row["lengths"].size() << " documents, T " << row["sequence_length"] << ", samples "
-                                   << row["n_samples"]);
+        INFO(row["lengths"].size()
+             << " documents, T " << row["sequence_length"] << ", samples " << row["n_samples"]);
         const SampleOrder order = order_of(row);
         REQUIRE(order.n_epochs == row["epochs"]);
         REQUIRE(order.separate_last_epoch == row["separate_last_epoch"]);

@@ -76,7 +76,7 @@ Curve train(const Scenario& scenario) {
         TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
         for (int step = 1; step <= scenario.steps; ++step) {
             const StepResult result =
-                engine.step(step, static_cast<double>(scenario.optimizer.lr),
+                engine.step(step, scenario.optimizer.lr,
                             [&, batches = &source.step(step)](int i) {
                                 return (*batches)[static_cast<size_t>(i)];
                             });

@@ -87,6 +87,16 @@ void check_case(World& world, const Case& c) {
             expect(held[e] == gradient_value(world.rank(), step, 9, e),
                    "a bucket to wait for its release");
         }
+        // With overlap the sums over tensor are there before finish(), without it they are not.
+        if (c.shape.data == 1 && c.shape.tensor > 1) {
+            float sum = 0.0f;
+            for (int tensor = 0; tensor < c.shape.tensor; ++tensor) {
+                sum += gradient_value(tensor, step, 8, 0);
+            }
+            const float own = gradient_value(world.rank(), step, 8, 0);
+            expect(gradients.as<float>()[layout.offsets[8]] == (c.overlap ? sum : own),
+                   "buckets to start as they become complete exactly when asked to overlap");
+        }
         reducer.release(9);
         if (step > 0) reducer.release(0);  // finish() starts what nobody released
         reducer.finish();

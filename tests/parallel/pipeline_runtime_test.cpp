@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "core/error.h"
-#include "sample_programs.h"
+#include "tests/parallel/sample_programs.h"
 
 using namespace trireme;
 using Catch::Matchers::Contains;

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "parallel/schedule_plan.h"
-#include "sample_programs.h"
+#include "tests/parallel/sample_programs.h"
 
 using namespace trireme;
 using Catch::Matchers::Contains;

@@ -1,5 +1,7 @@
 #include "app/trainer.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -15,6 +17,20 @@
 namespace trireme {
 
 namespace {
+
+// Whether the folder could be made and written, without making it: nothing is written before the
+// data and the checkpoint have been found good.
+void check_creatable(const std::string& folder) {
+    std::filesystem::path at = std::filesystem::absolute(folder);
+    std::error_code unknown;
+    while (!std::filesystem::exists(at, unknown) && at.has_relative_path()) at = at.parent_path();
+    const bool is_folder = std::filesystem::is_directory(at, unknown);
+    if (is_folder && access(at.c_str(), W_OK | X_OK) == 0) return;
+    throw Error(ExitCode::output_busy, "run.output: " + folder + " cannot be written: " +
+                                           at.string() +
+                                           (is_folder ? " is not writable" : " is not a folder") +
+                                           "; choose another run.output");
+}
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -38,7 +54,7 @@ Trainer::Trainer(World& world, const Config& config)
     }
     session_ = std::make_unique<Session>(world, config_, Session::Use::train, config_.batch.micro,
                                          config_.data.sequence_length);
-    if (world.rank() == 0) create_folders(config_.run.output);
+    if (world.rank() == 0) check_creatable(config_.run.output);
     resume();
     open_output();
     session_->mesh().all().barrier();
@@ -84,6 +100,7 @@ void Trainer::resume() {
 
 void Trainer::open_output() {
     if (world_.rank() != 0) return;
+    create_folders(config_.run.output);
     metrics_.emplace(config_.run.output + "/metrics.jsonl", first_step_);
     replace_file(config_.run.output + "/config.yaml", dump_config(config_));
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");

@@ -19,8 +19,8 @@ constexpr int kBatch = 8;  // sequences in a micro-batch
 void evaluate(World& world, const EvalArguments& arguments) {
     Log log(world.rank(), world.size());
     CheckpointReader reader(resolve_checkpoint(arguments.checkpoint));
-    const Config config = config_of_checkpoint(reader.state(), reader.folder(), arguments.sets,
-                                               world.size());
+    const Config config =
+        config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
     const auto data = make_sequential_dataset(arguments.data, config.data.sequence_length,
                                               config.model.vocab_size);
     Session session(world, config, Session::Use::forward, kBatch, config.data.sequence_length);
@@ -64,9 +64,8 @@ void evaluate(World& world, const EvalArguments& arguments) {
 }  // namespace
 
 int eval_command(const EvalArguments& arguments) {
-    return run_as_rank([&](World& world) {
-        end_ranks_on_failure(world, [&] { evaluate(world, arguments); });
-    });
+    return run_as_rank(
+        [&](World& world) { end_ranks_on_failure(world, [&] { evaluate(world, arguments); }); });
 }
 
 }  // namespace trireme

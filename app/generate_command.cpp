@@ -14,17 +14,16 @@ namespace {
 
 void generate(World& world, const GenerateArguments& arguments) {
     CheckpointReader reader(resolve_checkpoint(arguments.checkpoint));
-    const Config config = config_of_checkpoint(reader.state(), reader.folder(), arguments.sets,
-                                               world.size());
+    const Config config =
+        config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
     const auto tokenizer = make_tokenizer(config.data.tokenizer);
     std::vector<int32_t> tokens;
     tokenizer->encode(arguments.prompt, tokens);
     // An empty prompt begins a new document.
     if (tokens.empty()) tokens.push_back(tokenizer->end_of_text());
 
-    const int64_t window =
-        std::min<int64_t>(config.model.max_sequence_length,
-                          static_cast<int64_t>(tokens.size()) + arguments.tokens);
+    const int64_t window = std::min<int64_t>(
+        config.model.max_sequence_length, static_cast<int64_t>(tokens.size()) + arguments.tokens);
     Session session(world, config, Session::Use::forward, 1, window);
     load_model(session.engine(), reader);
 
@@ -33,9 +32,8 @@ void generate(World& world, const GenerateArguments& arguments) {
         std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
         std::fflush(stdout);
     }
-    const SamplingOptions sampling{.temperature = arguments.temperature,
-                                   .top_k = arguments.top_k,
-                                   .seed = arguments.seed};
+    const SamplingOptions sampling{
+        .temperature = arguments.temperature, .top_k = arguments.top_k, .seed = arguments.seed};
     std::vector<int32_t> input(static_cast<size_t>(window));
     for (int64_t i = 0; i < arguments.tokens; ++i) {
         // The newest tokens that fit; what stands behind them does not matter to a causal model.
@@ -43,8 +41,7 @@ void generate(World& world, const GenerateArguments& arguments) {
         std::fill(input.begin(), input.end(), 0);
         std::copy(tokens.end() - visible, tokens.end(), input.begin());
         const std::vector<float> logits = session.engine().next_token_logits(input, visible - 1);
-        const int32_t token =
-            sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
+        const int32_t token = sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
         if (token == tokenizer->end_of_text()) break;
         tokens.push_back(token);
         if (!prints) continue;
@@ -58,9 +55,8 @@ void generate(World& world, const GenerateArguments& arguments) {
 }  // namespace
 
 int generate_command(const GenerateArguments& arguments) {
-    return run_as_rank([&](World& world) {
-        end_ranks_on_failure(world, [&] { generate(world, arguments); });
-    });
+    return run_as_rank(
+        [&](World& world) { end_ranks_on_failure(world, [&] { generate(world, arguments); }); });
 }
 
 }  // namespace trireme

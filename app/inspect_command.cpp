@@ -99,23 +99,21 @@ Report inspect_checkpoint(const std::string& path, bool verify) {
         const std::string type(name_of(tensor.dtype));
         Json shape = {tensor.global[0], tensor.global[1]};
         if (tensor.is_vector) shape = Json::array({tensor.global[1]});
-        tensors.push_back({{"name", name},
-                           {"dtype", type},
-                           {"shape", shape},
-                           {"pieces", tensor.pieces.size()}});
+        tensors.push_back(
+            {{"name", name}, {"dtype", type}, {"shape", shape}, {"pieces", tensor.pieces.size()}});
         report.table.push_back(
             {name, type, tensor.shape_text(), std::to_string(tensor.pieces.size())});
     }
 
-    report.lines = {{"checkpoint", reader.folder()},
-                    {"step", with_commas(static_cast<uint64_t>(state.step))},
-                    {"tokens", with_commas(static_cast<uint64_t>(state.tokens))},
-                    {"samples", with_commas(static_cast<uint64_t>(state.samples))},
-                    {"written by", state.mesh.to_string()},
-                    {"files", with_commas(manifest.files.size()) + ", " +
-                                  readable_bytes(file_bytes)},
-                    {"tensors", with_commas(manifest.tensors.size()) + ", " +
-                                    with_commas(elements) + " elements"}};
+    report.lines = {
+        {"checkpoint", reader.folder()},
+        {"step", with_commas(static_cast<uint64_t>(state.step))},
+        {"tokens", with_commas(static_cast<uint64_t>(state.tokens))},
+        {"samples", with_commas(static_cast<uint64_t>(state.samples))},
+        {"written by", state.mesh.to_string()},
+        {"files", with_commas(manifest.files.size()) + ", " + readable_bytes(file_bytes)},
+        {"tensors",
+         with_commas(manifest.tensors.size()) + ", " + with_commas(elements) + " elements"}};
     for (const std::string& reason : skipped) report.lines.emplace_back("skipped", reason);
     report.json = {{"kind", "checkpoint"},
                    {"path", reader.folder()},
@@ -161,8 +159,8 @@ Report inspect_safetensors(const std::string& path, bool verify) {
     const uint64_t bytes = header.data_offset + header.data_bytes;
     report.lines = {{"safetensors", path},
                     {"size", readable_bytes(bytes)},
-                    {"tensors", with_commas(header.entries.size()) + ", " +
-                                    with_commas(elements) + " elements"}};
+                    {"tensors", with_commas(header.entries.size()) + ", " + with_commas(elements) +
+                                    " elements"}};
     for (const auto& [key, value] : header.metadata) report.lines.emplace_back(key, value);
     report.json = {{"kind", "safetensors"}, {"path", path},       {"bytes", bytes},
                    {"elements", elements},  {"tensors", tensors}, {"metadata", header.metadata}};
@@ -182,13 +180,13 @@ Report inspect_dataset(const std::string& prefix, bool verify) {
     Report report;
     const DatasetSummary summary = describe_dataset(prefix);
     const auto count = [](int64_t value) { return with_commas(static_cast<uint64_t>(value)); };
-    report.lines = {{"dataset", summary.prefix},
-                    {"tokens", count(summary.tokens) + " of type " + summary.token_type},
-                    {"documents", count(summary.documents)},
-                    {"sequences", count(summary.sequences) + ", " +
-                                      count(summary.shortest_sequence) + " to " +
-                                      count(summary.longest_sequence) + " tokens long"},
-                    {"size", readable_bytes(static_cast<uint64_t>(summary.bytes))}};
+    report.lines = {
+        {"dataset", summary.prefix},
+        {"tokens", count(summary.tokens) + " of type " + summary.token_type},
+        {"documents", count(summary.documents)},
+        {"sequences", count(summary.sequences) + ", " + count(summary.shortest_sequence) + " to " +
+                          count(summary.longest_sequence) + " tokens long"},
+        {"size", readable_bytes(static_cast<uint64_t>(summary.bytes))}};
     report.json = {{"kind", "dataset"},
                    {"path", summary.prefix},
                    {"token_type", summary.token_type},
@@ -225,9 +223,9 @@ Report inspect(const std::string& path, bool verify) {
         if (is_dataset) return inspect_dataset(path.substr(0, path.size() - 4), verify);
         return inspect_safetensors(path, verify);
     }
-    throw Error(ExitCode::bad_data,
-                "nothing found at " + path + ": expected a run folder, a step folder, a dataset "
-                "prefix (PREFIX.bin and PREFIX.idx) or a safetensors file");
+    throw Error(ExitCode::bad_data, "nothing found at " + path +
+                                        ": expected a run folder, a step folder, a dataset "
+                                        "prefix (PREFIX.bin and PREFIX.idx) or a safetensors file");
 }
 
 // Names come from files that nobody vouches for and must not steer the terminal.

@@ -67,9 +67,8 @@ MetricsFile::MetricsFile(const std::string& path, int64_t last_step) : path_(pat
     const std::string kept = records_until(path, last_step);
     file_ = std::fopen(path.c_str(), "w");
     if (!file_) {
-        throw Error(ExitCode::output_busy,
-                    path + ": cannot be written: " + std::strerror(errno) +
-                        "; choose another run.output");
+        throw Error(ExitCode::output_busy, path + ": cannot be written: " + std::strerror(errno) +
+                                               "; choose another run.output");
     }
     append(kept);
 }
@@ -79,8 +78,7 @@ MetricsFile::~MetricsFile() {
 }
 
 void MetricsFile::append(const std::string& line) {
-    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() ||
-        std::fflush(file_) != 0) {
+    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0) {
         throw Error(ExitCode::io, path_ + ": writing failed: " + std::strerror(errno));
     }
 }

@@ -14,8 +14,8 @@ struct StepMetrics {
     double loss = 0;
     double grad_norm = 0;
     double lr = 0;
-    int64_t tokens = 0;         // consumed since the start of training
-    double step_seconds = 0;    // mean over the steps since the last record
+    int64_t tokens = 0;       // consumed since the start of training
+    double step_seconds = 0;  // mean over the steps since the last record
     double tokens_per_second = 0;
     double tokens_per_second_per_rank = 0;
     double tflops_per_rank = 0;  // model FLOPs, see docs/numerics.md

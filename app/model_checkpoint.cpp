@@ -48,10 +48,10 @@ void load_parameters(Engine& engine, CheckpointReader& reader) {
             if (spec.box.elements() == 0) continue;
             const std::string name = kParameterPrefix + spec.name;
             reader.expect_shape(name, spec.global);
-            read_to_device(engine.device(), reader, name, spec.box,
-                           store.parameters().flat_range(store.layout().offsets[i],
-                                                         spec.box.elements()),
-                           values);
+            read_to_device(
+                engine.device(), reader, name, spec.box,
+                store.parameters().flat_range(store.layout().offsets[i], spec.box.elements()),
+                values);
         }
     }
 }

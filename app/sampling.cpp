@@ -34,8 +34,8 @@ int32_t sample_token(std::span<const float> logits, const SamplingOptions& optio
         weights[i] = std::exp((logit - top) / options.temperature);
     }
     const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-    const uint32_t word = philox_word(make_key(options.seed, "generate"), 0,
-                                      static_cast<uint64_t>(position));
+    const uint32_t word =
+        philox_word(make_key(options.seed, "generate"), 0, static_cast<uint64_t>(position));
     double left = total * (static_cast<double>(word) / 4294967296.0);
     for (size_t i = 0; i < kept; ++i) {
         left -= weights[i];

@@ -4,11 +4,11 @@
 
 namespace trireme {
 
-Session::Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence)
+Session::Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
+                 Trace* trace)
     : config_(config) {
     device_ = make_device(config.device, world.local_rank(), world.local_size());
-    mesh_ = std::make_unique<Mesh>(world, config.mesh,
-                                   kv_groups(config.model, config.mesh.tensor));
+    mesh_ = std::make_unique<Mesh>(world, config.mesh, kv_groups(config.model, config.mesh.tensor));
     const ModelContext context{
         .device = *device_,
         .mesh = *mesh_,
@@ -24,15 +24,15 @@ Session::Session(World& world, const Config& config, Use use, int64_t batch, int
     options.optimizer = config.optimizer;
     options.forward_only = use == Use::forward;
     options.micro_batches = use == Use::train ? config.micro_batches() : 1;
+    options.trace = trace;
     engine_ = std::make_unique<Engine>(context, options);
 }
 
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
                             const std::vector<std::string>& sets, int world) {
     std::vector<std::string> all = sets;
-    const bool names_mesh =
-        std::any_of(sets.begin(), sets.end(),
-                    [](const std::string& set) { return set.starts_with("mesh."); });
+    const bool names_mesh = std::any_of(
+        sets.begin(), sets.end(), [](const std::string& set) { return set.starts_with("mesh."); });
     if (!names_mesh && state.mesh.ranks() != world) {
         all.insert(all.begin(), {"mesh.tensor=1", "mesh.pipeline=1", "mesh.data=auto"});
     }

@@ -16,7 +16,9 @@ public:
 
     // batch and sequence: the micro-batch's sizes, which evaluation and generation choose freely.
     // Throws Error (config) when the mesh does not fit the world.
-    Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence);
+    // trace: may be null; must outlive the session.
+    Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
+            Trace* trace = nullptr);
 
     const Config& config() const { return config_; }
     Device& device() { return *device_; }

@@ -18,6 +18,8 @@ namespace trireme {
 
 namespace {
 
+constexpr size_t kTraceSpans = 1 << 18;  // the newest are kept
+
 // Whether the folder could be made and written, without making it: nothing is written before the
 // data and the checkpoint have been found good.
 void check_creatable(const std::string& folder) {
@@ -26,8 +28,8 @@ void check_creatable(const std::string& folder) {
     while (!std::filesystem::exists(at, unknown) && at.has_relative_path()) at = at.parent_path();
     const bool is_folder = std::filesystem::is_directory(at, unknown);
     if (is_folder && access(at.c_str(), W_OK | X_OK) == 0) return;
-    throw Error(ExitCode::output_busy, "run.output: " + folder + " cannot be written: " +
-                                           at.string() +
+    throw Error(ExitCode::output_busy, "run.output: " + folder +
+                                           " cannot be written: " + at.string() +
                                            (is_folder ? " is not writable" : " is not a folder") +
                                            "; choose another run.output");
 }
@@ -52,14 +54,14 @@ Trainer::Trainer(World& world, const Config& config)
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
         valid_data_ = make_dataset(config_.data.valid, data);
     }
+    if (config_.logging.trace) trace_ = std::make_unique<Trace>(world.rank(), kTraceSpans);
     session_ = std::make_unique<Session>(world, config_, Session::Use::train, config_.batch.micro,
-                                         config_.data.sequence_length);
+                                         config_.data.sequence_length, trace_.get());
     if (world.rank() == 0) check_creatable(config_.run.output);
     resume();
     open_output();
     session_->mesh().all().barrier();
-    peak_flops_per_second_ =
-        measure_matmul_rate(session_->device(), config_.precision.compute);
+    peak_flops_per_second_ = measure_matmul_rate(session_->device(), config_.precision.compute);
     if (session_->needs_data()) {
         loader_ = make_loader(*train_data_, first_samples_);
     }
@@ -114,8 +116,7 @@ HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
 
 void Trainer::run() {
     Engine& engine = session_->engine();
-    const int64_t tokens_per_step =
-        int64_t{config_.batch.global} * config_.data.sequence_length;
+    const int64_t tokens_per_step = int64_t{config_.batch.global} * config_.data.sequence_length;
     log_.info("training " + std::to_string(count_parameters(config_.model).total) +
               " parameters on " + config_.mesh.to_string() + " (" +
               session_->device().description() + "), " + std::to_string(tokens_per_step) +
@@ -127,8 +128,9 @@ void Trainer::run() {
     }
     for (int64_t step = first_step_ + 1; step <= config_.run.steps; ++step) {
         const auto begin = std::chrono::steady_clock::now();
-        const double lr = learning_rate(config_.schedule, config_.optimizer.lr, step,
-                                        config_.run.steps);
+        const double lr =
+            learning_rate(config_.schedule, config_.optimizer.lr, step, config_.run.steps);
+        const TraceSpan span(trace_.get(), "step", "step", Trace::kComputeTrack, step);
         const StepResult result =
             engine.step(step, lr, [&](int) { return next_micro_batch(loader_.get()); });
         window_seconds_ += seconds_since(begin);
@@ -149,6 +151,10 @@ void Trainer::run() {
         }
         if (is_due(config_.checkpoint.interval, step) || is_last) save(step);
     }
+    if (trace_) {
+        trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
+                           ".json");
+    }
 }
 
 void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
@@ -165,17 +171,14 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.tokens_per_second = tokens / m.step_seconds;
     m.tokens_per_second_per_rank = m.tokens_per_second / world_.size();
     const double flops_per_second =
-        m.tokens_per_second_per_rank *
-        flops_per_token(config_.model, config_.data.sequence_length);
+        m.tokens_per_second_per_rank * flops_per_token(config_.model, config_.data.sequence_length);
     m.tflops_per_rank = flops_per_second / 1e12;
     m.mfu = flops_per_second / peak_flops_per_second_;
     m.comm_exposed_seconds = window_exposed_ / steps;
     m.pipeline_idle_seconds = window_idle_ / steps;
-    m.memory_peak_bytes = static_cast<uint64_t>(
-        largest_of_all(session_->mesh().all(), session_->device(),
-                       static_cast<double>(peak_memory_bytes())));
-    const double seconds_left =
-        m.step_seconds * static_cast<double>(config_.run.steps - step);
+    m.memory_peak_bytes = static_cast<uint64_t>(largest_of_all(
+        session_->mesh().all(), session_->device(), static_cast<double>(peak_memory_bytes())));
+    const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
     window_seconds_ = window_exposed_ = window_idle_ = 0;

@@ -42,13 +42,13 @@ private:
     Config config_;
     Log log_;
     std::unique_ptr<SampleSource> train_data_, valid_data_;
+    std::unique_ptr<Trace> trace_;  // null unless asked for
     std::unique_ptr<Session> session_;
     std::unique_ptr<BatchLoader> loader_;
     std::optional<MetricsFile> metrics_;  // rank 0
-    std::unique_ptr<Trace> trace_;
     double peak_flops_per_second_ = 0;    // of this rank
-    int64_t first_step_ = 0;     // the last one that an earlier run has done
-    int64_t first_samples_ = 0;  // that it has consumed
+    int64_t first_step_ = 0;              // the last one that an earlier run has done
+    int64_t first_samples_ = 0;           // that it has consumed
 
     // Since the last logged step.
     double window_seconds_ = 0;

@@ -8,10 +8,14 @@ namespace trireme {
 namespace {
 constexpr size_t kAlignment = 64;
 
-size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+size_t aligned(size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 }  // namespace
 
-Arena Arena::measuring(std::string label) { return Arena(std::move(label)); }
+Arena Arena::measuring(std::string label) {
+    return Arena(std::move(label));
+}
 
 Arena::Arena(Device& device, std::string label, size_t capacity_bytes)
     : device_(&device), label_(std::move(label)), capacity_(aligned(capacity_bytes)) {
@@ -23,17 +27,20 @@ Arena::~Arena() {
 }
 
 Arena::Arena(Arena&& other) noexcept
-    : device_(other.device_), label_(std::move(other.label_)),
-      memory_(std::exchange(other.memory_, nullptr)), capacity_(other.capacity_),
-      used_(other.used_), peak_(other.peak_) {}
+    : device_(other.device_),
+      label_(std::move(other.label_)),
+      memory_(std::exchange(other.memory_, nullptr)),
+      capacity_(other.capacity_),
+      used_(other.used_),
+      peak_(other.peak_) {}
 
 Tensor Arena::take(DType dtype, Shape shape) {
     Tensor tensor(nullptr, dtype, shape);
     const size_t bytes = aligned(tensor.bytes());
     if (!is_measuring()) {
         if (used_ + bytes > capacity_) {
-            throw InternalError("arena '" + label_ + "' is full: " + std::to_string(used_) + " of " +
-                                std::to_string(capacity_) + " bytes used, " +
+            throw InternalError("arena '" + label_ + "' is full: " + std::to_string(used_) +
+                                " of " + std::to_string(capacity_) + " bytes used, " +
                                 std::to_string(bytes) + " more asked; please report this");
         }
         tensor.data = memory_ + used_;

@@ -11,10 +11,16 @@ enum class DType : uint8_t { f32, bf16, f64, i32, i64, u8 };
 
 constexpr size_t size_of(DType type) {
     switch (type) {
-        case DType::f32: case DType::i32: return 4;
-        case DType::bf16: return 2;
-        case DType::f64: case DType::i64: return 8;
-        case DType::u8: return 1;
+        case DType::f32:
+        case DType::i32:
+            return 4;
+        case DType::bf16:
+            return 2;
+        case DType::f64:
+        case DType::i64:
+            return 8;
+        case DType::u8:
+            return 1;
     }
     return 0;
 }
@@ -36,12 +42,31 @@ struct bf16 {
     operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
-template <typename T> struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
-template <> struct DTypeOf<bf16> { static constexpr DType value = DType::bf16; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::i32; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::i64; };
-template <> struct DTypeOf<uint8_t> { static constexpr DType value = DType::u8; };
+template <typename T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+    static constexpr DType value = DType::f32;
+};
+template <>
+struct DTypeOf<bf16> {
+    static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<double> {
+    static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<int32_t> {
+    static constexpr DType value = DType::i32;
+};
+template <>
+struct DTypeOf<int64_t> {
+    static constexpr DType value = DType::i64;
+};
+template <>
+struct DTypeOf<uint8_t> {
+    static constexpr DType value = DType::u8;
+};
 
 }  // namespace trireme

@@ -8,14 +8,14 @@ namespace trireme {
 // Process exit codes, as documented for users. The same code is used on every rank.
 enum class ExitCode : int {
     ok = 0,
-    bad_data = 65,        // data or checkpoint is damaged, missing or does not fit
-    internal = 70,        // a bug in this program
+    bad_data = 65,  // data or checkpoint is damaged, missing or does not fit
+    internal = 70,  // a bug in this program
     out_of_memory = 71,
-    output_busy = 73,     // output folder in use or not creatable
-    io = 74,              // reading or writing failed
-    stopped = 75,         // stopped on request, checkpoint saved
-    numerics = 76,        // NaN or Inf
-    config = 78,          // configuration, command line or environment
+    output_busy = 73,  // output folder in use or not creatable
+    io = 74,           // reading or writing failed
+    stopped = 75,      // stopped on request, checkpoint saved
+    numerics = 76,     // NaN or Inf
+    config = 78,       // configuration, command line or environment
     hang = 86,
     no_progress = 93,
 };
@@ -42,7 +42,7 @@ public:
 }  // namespace trireme
 
 // Always-on check of a cheap invariant. `what` completes "expected ...".
-#define TRIREME_CHECK(condition, what)                                  \
-    do {                                                                \
+#define TRIREME_CHECK(condition, what)                                     \
+    do {                                                                   \
         if (!(condition)) ::trireme::fail_check(what, __FILE__, __LINE__); \
     } while (0)

@@ -18,7 +18,9 @@ namespace trireme {
 
 namespace {
 
-std::string reason_of(int error) { return std::generic_category().message(error); }
+std::string reason_of(int error) {
+    return std::generic_category().message(error);
+}
 
 [[noreturn]] void fail_io(const std::string& what, const std::string& path, int error) {
     throw Error(ExitCode::io, "cannot " + what + " " + path + ": " + reason_of(error));
@@ -163,8 +165,8 @@ void create_folders(const std::string& path) {
         error = std::make_error_code(std::errc::not_a_directory);
     }
     if (error) {
-        throw Error(ExitCode::output_busy, "cannot create folder " + path + ": " +
-                                               error.message() + "; choose another output folder");
+        throw Error(ExitCode::output_busy, "cannot create folder " + path + ": " + error.message() +
+                                               "; choose another output folder");
     }
 }
 

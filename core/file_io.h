@@ -28,7 +28,7 @@ public:
     void write_all(const void* data, size_t bytes);
     // Throws Error (bad_data) when the file ends before offset + bytes.
     void read_all(void* to, size_t bytes, uint64_t offset) const;
-    void sync();   // to the disk; after an error the file must be given up, not synced again
+    void sync();  // to the disk; after an error the file must be given up, not synced again
     void close();
 
 private:

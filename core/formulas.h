@@ -34,8 +34,7 @@ TRIREME_HOST_DEVICE inline ExpParts split_exp(float x) {
     p = p * r + 0.0416665561f;
     p = p * r + 0.166665763f;
     p = p * r + 0.5f;
-    const uint32_t exponent =
-        std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRounder);
+    const uint32_t exponent = std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRounder);
     return {r + (r * r) * p, static_cast<int32_t>(exponent)};
 }
 
@@ -107,9 +106,13 @@ TRIREME_HOST_DEVICE inline float gelu_derivative(float x) {
 }
 
 // SiLU: x sigmoid(x). Its infinities: silu(-inf) is NaN as in 0 * inf.
-TRIREME_HOST_DEVICE inline float silu(float x) { return x * sigmoid(x); }
+TRIREME_HOST_DEVICE inline float silu(float x) {
+    return x * sigmoid(x);
+}
 
-TRIREME_HOST_DEVICE inline float swiglu(float gate, float up) { return silu(gate) * up; }
+TRIREME_HOST_DEVICE inline float swiglu(float gate, float up) {
+    return silu(gate) * up;
+}
 
 struct SwigluGradient {
     float gate;

@@ -13,16 +13,16 @@ namespace trireme {
 // 1 / (1 - probability). probability 0 means no dropout and costs nothing.
 struct Dropout {
     float probability = 0.0f;
-    PhiloxKey key;           // of the run's seed and the place in the model
-    uint64_t stream = 0;     // the optimizer step
+    PhiloxKey key;               // of the run's seed and the place in the model
+    uint64_t stream = 0;         // the optimizer step
     uint64_t first_element = 0;  // global index of the first element of the tensor
 };
 
 struct AttentionShape {
     int64_t batch = 0;
     int64_t sequence = 0;
-    int heads = 0;      // query heads on this rank
-    int kv_heads = 0;   // key/value heads on this rank; divides heads
+    int heads = 0;     // query heads on this rank
+    int kv_heads = 0;  // key/value heads on this rank; divides heads
     int head_dim = 0;
     float scale = 1.0f;
     // Dropout of attention probabilities. The element index of (b, h, q, k) on this rank is
@@ -52,10 +52,10 @@ public:
 
     // --- matmul ------------------------------------------------------------------------------
     // y = x w^T + bias. bias may be absent. y may be f32 while x and w are bf16.
-    virtual void linear_forward(Stream&, const Tensor& x,     // [N, K]
-                                const Tensor& w,              // [M, K]
-                                const Tensor& bias,           // [M] or absent
-                                const Tensor& y) = 0;         // [N, M]
+    virtual void linear_forward(Stream&, const Tensor& x,  // [N, K]
+                                const Tensor& w,           // [M, K]
+                                const Tensor& bias,        // [M] or absent
+                                const Tensor& y) = 0;      // [N, M]
     // dx = dy w
     virtual void linear_backward_input(Stream&, const Tensor& dy,  // [N, M]
                                        const Tensor& w,            // [M, K]
@@ -65,8 +65,8 @@ public:
                                         const Tensor& x,            // [N, K]
                                         const Tensor& dw) = 0;      // [M, K] f32
     // db += sum of the rows of dy
-    virtual void bias_backward(Stream&, const Tensor& dy,      // [N, M]
-                               const Tensor& db) = 0;          // [M] f32
+    virtual void bias_backward(Stream&, const Tensor& dy,  // [N, M]
+                               const Tensor& db) = 0;      // [M] f32
 
     // --- attention ---------------------------------------------------------------------------
     // Causal, grouped-query, blockwise: never stores a T x T matrix. qkv rows are
@@ -88,21 +88,21 @@ public:
                                int kv_heads, int head_dim) = 0;
 
     // --- norms ---------------------------------------------------------------------------------
-    virtual void layer_norm_forward(Stream&, const Tensor& x,        // [N, C]
-                                    const Tensor& weight, const Tensor& bias,  // [C] as x
-                                    float eps, const Tensor& y,      // [N, C]
+    virtual void layer_norm_forward(Stream&, const Tensor& x,                     // [N, C]
+                                    const Tensor& weight, const Tensor& bias,     // [C] as x
+                                    float eps, const Tensor& y,                   // [N, C]
                                     const Tensor& mean, const Tensor& rstd) = 0;  // [N] f32
     // dx += gradient (so that the residual's gradient needs no pass of its own).
     virtual void layer_norm_backward(Stream&, const Tensor& dy, const Tensor& x,
                                      const Tensor& weight, const Tensor& mean, const Tensor& rstd,
-                                     const Tensor& dx,                // [N, C], added to
+                                     const Tensor& dx,  // [N, C], added to
                                      const Tensor& dweight, const Tensor& dbias) = 0;  // [C] f32
     virtual void rms_norm_forward(Stream&, const Tensor& x, const Tensor& weight, float eps,
                                   const Tensor& y, const Tensor& rstd) = 0;
-    virtual void rms_norm_backward(Stream&, const Tensor& dy, const Tensor& x,
-                                   const Tensor& weight, const Tensor& rstd,
-                                   const Tensor& dx,                  // [N, C], added to
-                                   const Tensor& dweight) = 0;        // [C] f32
+    virtual void rms_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                   const Tensor& rstd,
+                                   const Tensor& dx,            // [N, C], added to
+                                   const Tensor& dweight) = 0;  // [C] f32
 
     // --- activations ---------------------------------------------------------------------------
     // GELU, tanh approximation.
@@ -113,36 +113,36 @@ public:
     virtual void swiglu_forward(Stream&, const Tensor& gate_up,  // [N, 2F]: gate | up
                                 const Tensor& y) = 0;            // [N, F]
     virtual void swiglu_backward(Stream&, const Tensor& dy, const Tensor& gate_up,
-                                 const Tensor& dgate_up) = 0;    // may be gate_up
+                                 const Tensor& dgate_up) = 0;  // may be gate_up
 
     // --- residual stream -----------------------------------------------------------------------
     // out = residual + dropout(y + bias). bias may be absent; out may be residual or y.
     virtual void residual_add_forward(Stream&, const Tensor& residual, const Tensor& y,  // [N, C]
-                                      const Tensor& bias,                       // [C] or absent
-                                      const Dropout&, const Tensor& out) = 0;   // [N, C]
+                                      const Tensor& bias,                      // [C] or absent
+                                      const Dropout&, const Tensor& out) = 0;  // [N, C]
     // Gradient through a dropout: dy = dropout mask * dout. dy may be dout. The same op is the
     // forward of a dropout that stands alone (after the embedding).
     virtual void dropout_apply(Stream&, const Tensor& dout, const Dropout&, const Tensor& dy) = 0;
 
     // --- embedding -----------------------------------------------------------------------------
     // y[n] = table[ids[n] - first_row], or zeros when the row is not on this rank.
-    virtual void embedding_forward(Stream&, const Tensor& ids,  // [N] i32
-                                   const Tensor& table,         // [V, C]
+    virtual void embedding_forward(Stream&, const Tensor& ids,               // [N] i32
+                                   const Tensor& table,                      // [V, C]
                                    int64_t first_row, const Tensor& y) = 0;  // [N, C]
-    virtual void embedding_backward(Stream&, const Tensor& dy, const Tensor& ids,
-                                    int64_t first_row, const Tensor& dtable) = 0;  // [V, C] f32 +=
+    virtual void embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, int64_t first_row,
+                                    const Tensor& dtable) = 0;  // [V, C] f32 +=
     // Token n of the tensor stands at position (first_token + n) % sequence.
     virtual void position_forward(Stream&, const Tensor& table,  // [T_max, C]
                                   int64_t first_token, int64_t sequence,
-                                  const Tensor& y) = 0;          // [N, C], added to
-    virtual void position_backward(Stream&, const Tensor& dy, int64_t first_token,
-                                   int64_t sequence, const Tensor& dtable) = 0;  // f32 +=
+                                  const Tensor& y) = 0;  // [N, C], added to
+    virtual void position_backward(Stream&, const Tensor& dy, int64_t first_token, int64_t sequence,
+                                   const Tensor& dtable) = 0;  // f32 +=
 
     // --- cross entropy over a split vocabulary -------------------------------------------------
     // Three steps with a reduction over the tensor axis between them. Columns >= valid_cols are
     // padding. A label < 0 means: this token does not count.
     // 1. row_max[n] = max of the row's valid columns               (then all-reduce max)
-    virtual void cross_entropy_max(Stream&, const Tensor& logits,  // [N, V] f32
+    virtual void cross_entropy_max(Stream&, const Tensor& logits,                   // [N, V] f32
                                    int64_t valid_cols, const Tensor& row_max) = 0;  // [N] f32
     // 2. logits = exp(logits - row_max) in place, 0 in padding; sums[0, n] = their sum;
     //    sums[1, n] = logits[label] - row_max, or 0 when not here  (then all-reduce sum)
@@ -154,8 +154,8 @@ public:
     //    dlogits may be logits when both are f32.
     virtual void cross_entropy_finish(Stream&, const Tensor& exp_logits, int64_t valid_cols,
                                       const Tensor& labels, int64_t first_row, const Tensor& sums,
-                                      float scale, const Tensor& losses,     // [N] f32
-                                      const Tensor& dlogits) = 0;            // [N, V] or absent
+                                      float scale, const Tensor& losses,  // [N] f32
+                                      const Tensor& dlogits) = 0;         // [N, V] or absent
 
     // --- plain element work --------------------------------------------------------------------
     virtual void fill_zero(Stream&, const Tensor& x) = 0;
@@ -167,7 +167,7 @@ public:
     virtual void add_squared_norm(Stream&, const Tensor& x, const Tensor& total) = 0;
     // scale = min(1, max_norm / sqrt(squared_norm)), 1 when max_norm <= 0. On the device, so that
     // the host need not wait for the norm.
-    virtual void clip_scale(Stream&, const Tensor& squared_norm,  // f64 scalar
+    virtual void clip_scale(Stream&, const Tensor& squared_norm,       // f64 scalar
                             float max_norm, const Tensor& scale) = 0;  // f32 scalar
 
     // --- optimizer -----------------------------------------------------------------------------
@@ -175,10 +175,10 @@ public:
     //   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
     //   master -= lr * (m / (1 - b1^step) / (sqrt(v / (1 - b2^step)) + eps) + wd * master)
     //   param = master, rounded to param's type. param may be master.
-    virtual void adamw(Stream&, const AdamWStep&, const Tensor& grad,  // [n] f32
-                       const Tensor& grad_scale,                       // f32 scalar
+    virtual void adamw(Stream&, const AdamWStep&, const Tensor& grad,           // [n] f32
+                       const Tensor& grad_scale,                                // f32 scalar
                        const Tensor& master, const Tensor& m, const Tensor& v,  // [n] f32
-                       const Tensor& param) = 0;                       // [n] f32 or bf16
+                       const Tensor& param) = 0;                                // [n] f32 or bf16
 };
 
 }  // namespace trireme

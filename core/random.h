@@ -19,8 +19,7 @@ inline std::array<uint32_t, 4> philox(PhiloxKey key, std::array<uint32_t, 4> cou
     for (int round = 0; round < 10; ++round) {
         const uint64_t p0 = kMultiplier0 * counter[0];
         const uint64_t p1 = kMultiplier1 * counter[2];
-        counter = {static_cast<uint32_t>(p1 >> 32) ^ counter[1] ^ key.lo,
-                   static_cast<uint32_t>(p1),
+        counter = {static_cast<uint32_t>(p1 >> 32) ^ counter[1] ^ key.lo, static_cast<uint32_t>(p1),
                    static_cast<uint32_t>(p0 >> 32) ^ counter[3] ^ key.hi,
                    static_cast<uint32_t>(p0)};
         key.lo += 0x9E3779B9u;
@@ -39,8 +38,8 @@ inline float uniform_from_bits(uint32_t bits) {
 inline uint32_t philox_word(PhiloxKey key, uint64_t stream, uint64_t element) {
     const uint64_t block = element / 4;
     return philox(key, {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
-                        static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)})
-        [static_cast<size_t>(element % 4)];
+                        static_cast<uint32_t>(stream),
+                        static_cast<uint32_t>(stream >> 32)})[static_cast<size_t>(element % 4)];
 }
 
 // Key of a named use of randomness in a run: FNV-1a of the name, mixed with the seed.

@@ -50,10 +50,8 @@ SafetensorsHeader read_safetensors_header(const std::string& path);
 
 // Reads bytes [begin, begin + size) of an entry. Throws Error (bad_data on a short file, io else).
 void read_safetensors_bytes(const File& file, const SafetensorsHeader& header,
-                            const SafetensorsEntry& entry, uint64_t begin, uint64_t size,
-                            void* to);
+                            const SafetensorsEntry& entry, uint64_t begin, uint64_t size, void* to);
 void read_safetensors_bytes(const std::string& path, const SafetensorsHeader& header,
-                            const SafetensorsEntry& entry, uint64_t begin, uint64_t size,
-                            void* to);
+                            const SafetensorsEntry& entry, uint64_t begin, uint64_t size, void* to);
 
 }  // namespace trireme

@@ -4,12 +4,18 @@ namespace trireme {
 
 std::string_view name_of(DType type) {
     switch (type) {
-        case DType::f32: return "F32";
-        case DType::bf16: return "BF16";
-        case DType::f64: return "F64";
-        case DType::i32: return "I32";
-        case DType::i64: return "I64";
-        case DType::u8: return "U8";
+        case DType::f32:
+            return "F32";
+        case DType::bf16:
+            return "BF16";
+        case DType::f64:
+            return "F64";
+        case DType::i32:
+            return "I32";
+        case DType::i64:
+            return "I64";
+        case DType::u8:
+            return "U8";
     }
     return "?";
 }
@@ -48,8 +54,7 @@ Tensor Tensor::row_range(int64_t begin, int64_t count) const {
 }
 
 Tensor Tensor::flat_range(int64_t begin, int64_t count) const {
-    TRIREME_CHECK(begin >= 0 && count >= 0 && begin + count <= elements(),
-                  "range inside tensor");
+    TRIREME_CHECK(begin >= 0 && count >= 0 && begin + count <= elements(), "range inside tensor");
     const size_t offset = static_cast<size_t>(begin) * size_of(dtype);
     return {data ? static_cast<char*>(data) + offset : nullptr, dtype, Shape{count}};
 }

@@ -45,14 +45,15 @@ struct Tensor {
     int64_t cols() const { return shape.rank() == 0 ? 0 : shape[shape.rank() - 1]; }
     int64_t rows() const { return cols() == 0 ? 0 : elements() / cols(); }
 
-    template <typename T> T* as() const {
+    template <typename T>
+    T* as() const {
         TRIREME_CHECK(dtype == DTypeOf<T>::value, "tensor element type to match the access");
         return static_cast<T*>(data);
     }
 
-    Tensor reshaped(Shape shape) const;                       // same number of elements
-    Tensor row_range(int64_t begin, int64_t count) const;     // [count, cols]
-    Tensor flat_range(int64_t begin, int64_t count) const;    // [count]
+    Tensor reshaped(Shape shape) const;                     // same number of elements
+    Tensor row_range(int64_t begin, int64_t count) const;   // [count, cols]
+    Tensor flat_range(int64_t begin, int64_t count) const;  // [count]
 };
 
 }  // namespace trireme

@@ -6,14 +6,14 @@
 namespace trireme {
 
 struct DataSourceOptions {
-    std::string path;     // prefix of PREFIX.bin + PREFIX.idx
+    std::string path;  // prefix of PREFIX.bin + PREFIX.idx
     double weight = 1.0;
 };
 
 struct DataOptions {
     std::vector<DataSourceOptions> train;
     std::vector<DataSourceOptions> valid;
-    int sequence_length = 0;       // 0: the model's max_sequence_length
+    int sequence_length = 0;  // 0: the model's max_sequence_length
     std::string tokenizer = "byte";
 };
 

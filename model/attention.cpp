@@ -19,13 +19,13 @@ std::vector<ColumnPart> qkv_parts(const ModelContext& context, const std::string
                      .global_rows = context.model.query_size(),
                      .first_row = context.tensor_rank() * query_rows,
                      .local_rows = query_rows};
-    ColumnPart key{.name = name + ".key",
-                   .global_rows = context.model.kv_size(),
-                   .first_row = context.first_kv_head() * head_dim,
-                   .local_rows = kv_rows,
-                   .sharing = shared ? ParameterSpec::Sharing::tensor_kv
-                                     : ParameterSpec::Sharing::none,
-                   .owner = context.tensor_rank() % sharers == 0};
+    ColumnPart key{
+        .name = name + ".key",
+        .global_rows = context.model.kv_size(),
+        .first_row = context.first_kv_head() * head_dim,
+        .local_rows = kv_rows,
+        .sharing = shared ? ParameterSpec::Sharing::tensor_kv : ParameterSpec::Sharing::none,
+        .owner = context.tensor_rank() % sharers == 0};
     ColumnPart value = key;
     value.name = name + ".value";
     return {query, key, value};
@@ -95,10 +95,9 @@ void AttentionBranch::forward(const MicroBatchContext& micro_batch, const Tensor
     const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "attention input");
     qkv_.forward(normed, saved.qkv);
     if (rope_) {
-        ops.rope_forward(stream, saved.qkv.reshaped({context_.batch, context_.sequence,
-                                                     qkv_width()}),
-                         rope_, context_.local_heads(), context_.local_kv_heads(),
-                         context_.model.head_dim);
+        ops.rope_forward(
+            stream, saved.qkv.reshaped({context_.batch, context_.sequence, qkv_width()}), rope_,
+            context_.local_heads(), context_.local_kv_heads(), context_.model.head_dim);
     }
     ops.attention_forward(stream, shape(micro_batch), saved.qkv, saved.attended, saved.lse);
     output_.forward(saved.attended, scratch.partial);
@@ -117,17 +116,16 @@ void AttentionBranch::backward(const MicroBatchContext& micro_batch, const Tenso
     const Tensor doutput = branch_output_gradient(
         context_, dresidual, residual_dropout(context_, micro_batch, residual_key_),
         gradients.output, !with_weights, "attention output gradient");
-    const Tensor dattended = scratch.inner.flat_range(0, saved.attended.elements())
-                                 .reshaped(saved.attended.shape);
+    const Tensor dattended =
+        scratch.inner.flat_range(0, saved.attended.elements()).reshaped(saved.attended.shape);
     output_.backward_input(doutput, dattended);
     if (with_weights) output_.backward_weight(doutput, saved.attended);
     ops.attention_backward(stream, shape(micro_batch), dattended, saved.qkv, saved.attended,
                            saved.lse, gradients.column);
     if (rope_) {
-        ops.rope_backward(stream, gradients.column.reshaped({context_.batch, context_.sequence,
-                                                             qkv_width()}),
-                          rope_, context_.local_heads(), context_.local_kv_heads(),
-                          context_.model.head_dim);
+        ops.rope_backward(
+            stream, gradients.column.reshaped({context_.batch, context_.sequence, qkv_width()}),
+            rope_, context_.local_heads(), context_.local_kv_heads(), context_.model.head_dim);
     }
     qkv_.backward_input(gradients.column, scratch.partial);
     TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),

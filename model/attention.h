@@ -26,13 +26,13 @@ public:
     BranchGradients take_gradients(Arena& arena) const;
 
     // out = x + branch(x), on this rank's tokens [local tokens, C].
-    void forward(const MicroBatchContext& micro_batch, const Tensor& x,
-                 const Activations& saved, const BranchScratch& scratch, const Tensor& out) const;
+    void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
+                 const BranchScratch& scratch, const Tensor& out) const;
     // dresidual: gradient of out on entry, of x on return. Fills `gradients`; with_weights: adds
     // the weight gradients as well, otherwise backward_weight does so later from `gradients`.
     void backward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
-                  const BranchScratch& scratch, BranchGradients& gradients,
-                  const Tensor& dresidual, bool with_weights) const;
+                  const BranchScratch& scratch, BranchGradients& gradients, const Tensor& dresidual,
+                  bool with_weights) const;
     void backward_weight(const Activations& saved, const BranchGradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
 

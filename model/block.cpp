@@ -17,15 +17,15 @@ Block::Gradients Block::take_gradients(Arena& arena) const {
     return {attention_.take_gradients(arena), mlp_.take_gradients(arena)};
 }
 
-void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x,
-                    const Activations& saved, const BranchScratch& scratch) const {
+void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
+                    const BranchScratch& scratch) const {
     attention_.forward(micro_batch, x, saved.attention, scratch, saved.middle);
     mlp_.forward(micro_batch, saved.middle, saved.mlp, scratch, saved.output);
 }
 
 void Block::backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                     const Activations& saved, const BranchScratch& scratch,
-                     Gradients& gradients, const Tensor& dresidual, bool with_weights) const {
+                     const Activations& saved, const BranchScratch& scratch, Gradients& gradients,
+                     const Tensor& dresidual, bool with_weights) const {
     mlp_.backward(micro_batch, saved.middle, saved.mlp, scratch, gradients.mlp, dresidual,
                   with_weights);
     attention_.backward(micro_batch, x, saved.attention, scratch, gradients.attention, dresidual,

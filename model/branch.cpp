@@ -7,8 +7,8 @@
 namespace trireme {
 
 BranchScratch BranchScratch::take(const ModelContext& context, Arena& arena) {
-    const int64_t widest = std::max(context.local_ffn(),
-                                    int64_t{context.local_heads()} * context.model.head_dim);
+    const int64_t widest =
+        std::max(context.local_ffn(), int64_t{context.local_heads()} * context.model.head_dim);
     return {arena.take(context.compute, {context.tokens(), context.model.hidden}),
             arena.take(context.compute, {context.tokens(), widest})};
 }

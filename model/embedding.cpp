@@ -63,8 +63,7 @@ void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids
         ops.position_backward(stream, doutput, context_.first_local_token(), context_.sequence,
                               store_.gradient(position_));
     }
-    const Tensor gathered =
-        gather_tokens(context_, doutput, scratch.partial, "embedding gradient");
+    const Tensor gathered = gather_tokens(context_, doutput, scratch.partial, "embedding gradient");
     ops.embedding_backward(stream, gathered, ids, context_.first_vocab_row(),
                            store_.gradient(token_));
 }

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "core/error.h"
+#include "parallel/traced_executor.h"
 
 namespace trireme {
 
@@ -61,8 +62,8 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     state_arena_.emplace(make_arena(context_.device, "optimizer state", [&](Arena& arena) {
         optimizers_.clear();
         for (auto& chunk : model_->chunks()) {
-            optimizers_.push_back(std::make_unique<Optimizer>(
-                context_, chunk->store(), options_.data_parallel.zero, arena));
+            optimizers_.push_back(std::make_unique<Optimizer>(context_, chunk->store(),
+                                                              options_.data_parallel.zero, arena));
         }
     }));
     for (auto& optimizer : optimizers_) optimizer->initialise();
@@ -123,18 +124,21 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
     StepInputs inputs = make_inputs(StepInputs::Pass::train);
     for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(inputs, source(i));
     inputs.step = step;
-    inputs.loss_scale =
-        static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
-                                  options_.micro_batches * mesh.shape().data));
+    inputs.loss_scale = static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
+                                                  options_.micro_batches * mesh.shape().data));
     zero_gradients();
     context_.ops().fill_zero(stream, totals_);
     for (auto& optimizer : optimizers_) optimizer->wait_parameters();
     for (auto& reducer : reducers_) reducer->begin_step();
 
     model_->begin(inputs, reducer_views_);
-    runtime_->run(*model_);
-    model_->sum_tied_gradients();
-    for (auto& reducer : reducers_) reducer->finish();
+    TracedExecutor executor(*model_, options_.trace);
+    runtime_->run(executor);
+    {
+        const TraceSpan span(options_.trace, "finish gradients", "data parallel");
+        model_->sum_tied_gradients();
+        for (auto& reducer : reducers_) reducer->finish();
+    }
 
     // Every tensor rank has the whole loss: one of them counts it.
     if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs.loss_total);
@@ -158,6 +162,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
                         "schedule.warmup_steps or check the data");
     }
 
+    const TraceSpan span(options_.trace, "optimizer", "optimizer", Trace::kComputeTrack, step);
     const OptimizerOptions& adam = options_.optimizer;
     context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);
     for (auto& optimizer : optimizers_) {
@@ -212,8 +217,8 @@ std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, in
     if (mesh.is_last_stage()) {
         stream.wait(mesh.tensor().all_gather(stream, logits_, all_logits_, "logits"));
     }
-    const MeshCoordinates root{.tensor = 0, .context = 0, .data = 0,
-                               .pipeline = mesh.shape().pipeline - 1};
+    const MeshCoordinates root{
+        .tensor = 0, .context = 0, .data = 0, .pipeline = mesh.shape().pipeline - 1};
     stream.wait(mesh.all().broadcast(stream, all_logits_, rank_of(mesh.shape(), root), "logits"));
     std::vector<float> logits(static_cast<size_t>(all_logits_.elements()));
     context_.device.copy_to_host(logits.data(), all_logits_.data, all_logits_.bytes());

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/trace.h"
 #include "model/model.h"
 #include "model/optimizer.h"
 #include "model/optimizer_options.h"
@@ -20,6 +21,7 @@ struct EngineOptions {
     OptimizerOptions optimizer;
     int micro_batches = 1;      // of a step, per data rank
     bool forward_only = false;  // no gradients, no optimizer: evaluation and generation
+    Trace* trace = nullptr;     // where the time of a step is recorded; must outlive the engine
 };
 
 // A micro-batch in host memory, read during the call that asks for it. Ranks without the first
@@ -34,8 +36,8 @@ struct HostMicroBatch {
 using MicroBatchSource = std::function<HostMicroBatch(int)>;
 
 struct StepResult {
-    double loss = 0;       // mean over the global batch's tokens, nats
-    double grad_norm = 0;  // global, before clipping
+    double loss = 0;                        // mean over the global batch's tokens, nats
+    double grad_norm = 0;                   // global, before clipping
     double communication_wait_seconds = 0;  // compute waited for gradient reductions
     double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
 };
@@ -86,10 +88,10 @@ private:
     std::vector<GradientReducer*> reducer_views_;
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
     std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
-    Tensor totals_;      // [2] f64: squared gradient norm, loss sum
-    Tensor grad_scale_;  // [1] f32
-    Tensor logits_;      // [1, V local] f32, generation
-    Tensor all_logits_;  // [tensor, V local] f32
+    Tensor totals_;                        // [2] f64: squared gradient norm, loss sum
+    Tensor grad_scale_;                    // [1] f32
+    Tensor logits_;                        // [1, V local] f32, generation
+    Tensor all_logits_;                    // [tensor, V local] f32
 };
 
 }  // namespace trireme

@@ -6,8 +6,8 @@ ParameterCount count_parameters(const ModelOptions& model) {
     const bool is_gpt2 = model.family == Family::gpt2;
     const int64_t hidden = model.hidden, ffn = model.ffn_hidden;
     const int64_t qkv_rows = model.query_size() + 2 * model.kv_size();
-    const int64_t layer_matmul = qkv_rows * hidden + hidden * model.query_size() +
-                                 (is_gpt2 ? 2 : 3) * hidden * ffn;
+    const int64_t layer_matmul =
+        qkv_rows * hidden + hidden * model.query_size() + (is_gpt2 ? 2 : 3) * hidden * ffn;
     const int64_t layer_vectors =
         is_gpt2 ? 4 * hidden + qkv_rows + hidden + ffn + hidden : 2 * hidden;
     const int64_t vocabulary = int64_t{model.vocab_size} * hidden;

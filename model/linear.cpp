@@ -51,8 +51,8 @@ void ColumnParallelLinear::forward(const Tensor& x, const Tensor& y) const {
 }
 
 void ColumnParallelLinear::backward_input(const Tensor& dy, const Tensor& dx) const {
-    context_.ops().linear_backward_input(context_.stream(), dy,
-                                         store_.value(first_weight_, parts_), dx);
+    context_.ops().linear_backward_input(context_.stream(), dy, store_.value(first_weight_, parts_),
+                                         dx);
 }
 
 void ColumnParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const {
@@ -101,7 +101,9 @@ void RowParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const
     if (bias_ >= 0) context_.ops().bias_backward(context_.stream(), dy, store_.gradient(bias_));
 }
 
-Tensor RowParallelLinear::bias() const { return bias_ < 0 ? Tensor() : store_.value(bias_); }
+Tensor RowParallelLinear::bias() const {
+    return bias_ < 0 ? Tensor() : store_.value(bias_);
+}
 
 void RowParallelLinear::collect_parameters(std::vector<int>& indices) const {
     indices.push_back(weight_);

@@ -25,8 +25,8 @@ public:
     ColumnParallelLinear(const ModelContext& context, ParameterStore& store,
                          const std::vector<ColumnPart>& parts, int64_t in_features, bool bias);
 
-    void forward(const Tensor& x, const Tensor& y) const;             // [N, K] -> [N, M local]
-    void backward_input(const Tensor& dy, const Tensor& dx) const;    // dx: this rank's part of a sum
+    void forward(const Tensor& x, const Tensor& y) const;           // [N, K] -> [N, M local]
+    void backward_input(const Tensor& dy, const Tensor& dx) const;  // dx: this rank's part of a sum
     void backward_weight(const Tensor& dy, const Tensor& x) const;
     void collect_parameters(std::vector<int>& indices) const;
 
@@ -45,10 +45,10 @@ public:
     RowParallelLinear(const ModelContext& context, ParameterStore& store, const std::string& name,
                       int64_t out_features, int64_t in_features, bool bias, float init_std);
 
-    void forward(const Tensor& x, const Tensor& partial) const;      // [N, K local] -> [N, M]
-    void backward_input(const Tensor& dy, const Tensor& dx) const;   // dy: all tokens
+    void forward(const Tensor& x, const Tensor& partial) const;     // [N, K local] -> [N, M]
+    void backward_input(const Tensor& dy, const Tensor& dx) const;  // dy: all tokens
     void backward_weight(const Tensor& dy, const Tensor& x) const;
-    Tensor bias() const;                                             // [M] or absent
+    Tensor bias() const;  // [M] or absent
     void collect_parameters(std::vector<int>& indices) const;
 
 private:

@@ -14,8 +14,7 @@ constexpr int64_t kLogitElements = 64 << 20;
 
 int declare_weight(const ModelContext& context, ParameterStore& store) {
     const bool is_copy = context.model.tie_embeddings;  // of the first stage's embedding
-    ParameterSpec spec =
-        vocabulary_matrix(context, is_copy ? kTokenEmbeddingName : "head.weight");
+    ParameterSpec spec = vocabulary_matrix(context, is_copy ? kTokenEmbeddingName : "head.weight");
     spec.own_bucket = is_copy;
     spec.owner = !is_copy;
     return store.declare(spec);
@@ -24,8 +23,11 @@ int declare_weight(const ModelContext& context, ParameterStore& store) {
 }  // namespace
 
 LossHead::LossHead(const ModelContext& context, ParameterStore& store, int tied)
-    : context_(context), store_(store), norm_(context, store, "final_norm"),
-      owns_weight_(tied < 0), weight_(tied >= 0 ? tied : declare_weight(context, store)) {}
+    : context_(context),
+      store_(store),
+      norm_(context, store, "final_norm"),
+      owns_weight_(tied < 0),
+      weight_(tied >= 0 ? tied : declare_weight(context, store)) {}
 
 int64_t LossHead::chunk_tokens() const {
     const int64_t tokens = context_.tokens();
@@ -53,9 +55,9 @@ LossHead::Scratch LossHead::take_scratch(Arena& arena) const {
     return scratch;
 }
 
-void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x,
-                       const Tensor& labels, float loss_scale, const Activations& saved,
-                       const Scratch& scratch, const Tensor& loss_total) const {
+void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
+                       float loss_scale, const Activations& saved, const Scratch& scratch,
+                       const Tensor& loss_total) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     Communicator& tensor = context_.mesh.tensor();

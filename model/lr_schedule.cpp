@@ -32,8 +32,8 @@ double learning_rate(const LrScheduleOptions& options, double peak, int64_t step
             return low + (peak - low) * 0.5 * (1.0 + std::cos(std::numbers::pi * at));
         }
         case LrShape::wsd: {
-            const int64_t decay = options.decay_steps > 0 ? options.decay_steps
-                                                          : std::max<int64_t>(1, steps / 10);
+            const int64_t decay =
+                options.decay_steps > 0 ? options.decay_steps : std::max<int64_t>(1, steps / 10);
             const int64_t begin = std::max(options.warmup_steps, steps - decay);
             return peak + (low - peak) * progress(step, begin, steps);
         }

@@ -28,10 +28,10 @@ MlpBranch::MlpBranch(const ModelContext& context, ParameterStore& store, const s
       norm_(context, store, name + ".mlp_norm"),
       expand_(context, store, expand_parts(context, name + ".mlp"), context.model.hidden,
               context.model.family == Family::gpt2),
-      contract_(context, store, name + ".mlp.down", context.model.hidden,
-                context.model.ffn_hidden, context.model.family == Family::gpt2,
-                context.model.init_std /
-                    std::sqrt(2.0f * static_cast<float>(context.model.layers))) {}
+      contract_(
+          context, store, name + ".mlp.down", context.model.hidden, context.model.ffn_hidden,
+          context.model.family == Family::gpt2,
+          context.model.init_std / std::sqrt(2.0f * static_cast<float>(context.model.layers))) {}
 
 MlpBranch::Activations MlpBranch::take_activations(Arena& arena) const {
     const int64_t tokens = context_.tokens();
@@ -76,8 +76,8 @@ void MlpBranch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
     const Tensor doutput = branch_output_gradient(
         context_, dresidual, residual_dropout(context_, micro_batch, residual_key_),
         gradients.output, !with_weights, "mlp output gradient");
-    const Tensor dactivated = scratch.inner.flat_range(0, saved.activated.elements())
-                                  .reshaped(saved.activated.shape);
+    const Tensor dactivated =
+        scratch.inner.flat_range(0, saved.activated.elements()).reshaped(saved.activated.shape);
     contract_.backward_input(doutput, dactivated);
     if (with_weights) contract_.backward_weight(doutput, saved.activated);
     if (is_gated()) {
@@ -92,8 +92,7 @@ void MlpBranch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
     norm_.backward(sum.wait(), x, saved.norm, dresidual);
 }
 
-void MlpBranch::backward_weight(const Activations& saved,
-                                const BranchGradients& gradients) const {
+void MlpBranch::backward_weight(const Activations& saved, const BranchGradients& gradients) const {
     contract_.backward_weight(gradients.output, saved.activated);
     expand_.backward_weight(gradients.column, saved.normed);
 }

@@ -26,8 +26,8 @@ public:
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
                  const BranchScratch& scratch, const Tensor& out) const;
     void backward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
-                  const BranchScratch& scratch, BranchGradients& gradients,
-                  const Tensor& dresidual, bool with_weights) const;
+                  const BranchScratch& scratch, BranchGradients& gradients, const Tensor& dresidual,
+                  bool with_weights) const;
     void backward_weight(const Activations& saved, const BranchGradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
 

@@ -21,8 +21,8 @@ void Model::forward(int chunk, int micro_batch, int slot, const Tensor& input,
 }
 
 void Model::backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                     const Tensor& output_gradient, const Tensor& input_gradient,
-                     bool with_weights, bool last) {
+                     const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
+                     bool last) {
     chunks_[static_cast<size_t>(chunk)]->backward(*inputs_, micro_batch, slot, input,
                                                   output_gradient, input_gradient, with_weights,
                                                   reducer(chunk, last));

@@ -41,9 +41,8 @@ int ModelChunk::tied_parameter() const {
 
 void ModelChunk::allocate_parameters(bool forward_only) {
     parameter_arena_.emplace(
-        make_arena(context_.device, "parameters and gradients", [&](Arena& arena) {
-            store_.allocate(context_, arena, !forward_only);
-        }));
+        make_arena(context_.device, "parameters and gradients",
+                   [&](Arena& arena) { store_.allocate(context_, arena, !forward_only); }));
 }
 
 void ModelChunk::allocate_activations(int slots, bool split_backward) {
@@ -51,8 +50,8 @@ void ModelChunk::allocate_activations(int slots, bool split_backward) {
         slots_.assign(static_cast<size_t>(slots), Slot());
         for (Slot& slot : slots_) {
             if (embedding_) {
-                slot.embedded = arena.take(context_.compute,
-                                           {context_.local_tokens(), context_.model.hidden});
+                slot.embedded =
+                    arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
             }
             for (const auto& block : blocks_) {
                 slot.layers.push_back(block->take_activations(arena));
@@ -115,8 +114,8 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
     if (inputs.pass == StepInputs::Pass::generate) {
         head_->logits_of_token(x, inputs.logits_token, slot.head, inputs.logits);
     } else {
-        head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)],
-                       inputs.loss_scale, slot.head, head_scratch_, inputs.loss_total);
+        head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)], inputs.loss_scale,
+                       slot.head, head_scratch_, inputs.loss_total);
     }
 }
 
@@ -143,8 +142,8 @@ void ModelChunk::backward(const StepInputs& inputs, int micro_batch, int slot_in
     }
     for (size_t i = blocks_.size(); i-- > 0;) {
         Block::Gradients& gradients = with_weights ? shared_gradients_ : slot.gradients[i];
-        blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_,
-                             gradients, dresidual, with_weights);
+        blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_, gradients,
+                             dresidual, with_weights);
         report_ready(reducer, block_parameters_[i]);
     }
     if (embedding_) {

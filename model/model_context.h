@@ -14,10 +14,10 @@ struct ModelContext {
     Device& device;
     Mesh& mesh;
     ModelOptions model;
-    DType compute = DType::f32;    // type of parameters and activations
+    DType compute = DType::f32;  // type of parameters and activations
     bool sequence_parallel = false;
-    int64_t batch = 1;             // sequences in a micro-batch
-    int64_t sequence = 1;          // tokens in a sequence
+    int64_t batch = 1;     // sequences in a micro-batch
+    int64_t sequence = 1;  // tokens in a sequence
     uint64_t seed = 0;
 
     Ops& ops() const { return device.ops(); }
@@ -45,9 +45,7 @@ struct ModelContext {
     int first_kv_head() const { return tensor_rank() * model.kv_heads / tensor_size(); }
     int64_t local_ffn() const { return model.ffn_hidden / tensor_size(); }
     // Vocabulary rows per tensor rank, the last ranks' padded.
-    int64_t local_vocab() const {
-        return (model.vocab_size + tensor_size() - 1) / tensor_size();
-    }
+    int64_t local_vocab() const { return (model.vocab_size + tensor_size() - 1) / tensor_size(); }
     int64_t first_vocab_row() const { return tensor_rank() * local_vocab(); }
     int64_t valid_vocab_rows() const {
         const int64_t left = model.vocab_size - first_vocab_row();

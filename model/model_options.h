@@ -13,9 +13,9 @@ struct ModelOptions {
     int layers = 0;
     int hidden = 0;
     int heads = 0;
-    int kv_heads = 0;      // 0: heads
-    int head_dim = 0;      // 0: hidden / heads
-    int ffn_hidden = 0;    // 0: 4 * hidden for gpt2; 8/3 * hidden rounded up to 16 for llama
+    int kv_heads = 0;    // 0: heads
+    int head_dim = 0;    // 0: hidden / heads
+    int ffn_hidden = 0;  // 0: 4 * hidden for gpt2; 8/3 * hidden rounded up to 16 for llama
     int vocab_size = 0;
     int max_sequence_length = 0;
     bool tie_embeddings = false;  // default by family: gpt2 true, llama false

@@ -17,8 +17,8 @@ Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zer
         if (is_sharded && shard != rank) continue;
         for_each_segment(layout, store.specs(), shard, [&](const FlatSegment& part) {
             segments_.push_back({part.parameter, part.local.begin, part.flat.begin,
-                                 is_sharded ? part.compact.begin : part.flat.begin,
-                                 part.flat.size, shard == rank});
+                                 is_sharded ? part.compact.begin : part.flat.begin, part.flat.size,
+                                 shard == rank});
         });
     }
     state_elements_ = is_sharded ? layout.shard_elements() : layout.elements;
@@ -63,9 +63,8 @@ void Optimizer::step(const AdamWStep& step, const Tensor& grad_scale) const {
         AdamWStep own = step;
         if (!store_.specs()[static_cast<size_t>(segment.parameter)].decay) own.weight_decay = 0;
         context_.ops().adamw(context_.stream(), own,
-                             store_.gradients().flat_range(segment.flat, segment.count),
-                             grad_scale, master(segment),
-                             m_.flat_range(segment.state, segment.count),
+                             store_.gradients().flat_range(segment.flat, segment.count), grad_scale,
+                             master(segment), m_.flat_range(segment.state, segment.count),
                              v_.flat_range(segment.state, segment.count),
                              store_.parameters().flat_range(segment.flat, segment.count));
     }
@@ -79,10 +78,9 @@ void Optimizer::gather_parameters() {
     const auto& buckets = store_.layout().buckets;
     for (size_t i = buckets.size(); i-- > 0;) {
         const FlatLayout::Range own = store_.layout().shard_of(buckets[i], data.rank());
-        gathers_.push_back(
-            data.all_gather(context_.stream(), store_.parameters().flat_range(own.begin, own.size),
-                            store_.parameters().flat_range(buckets[i].begin, buckets[i].size),
-                            "parameters"));
+        gathers_.push_back(data.all_gather(
+            context_.stream(), store_.parameters().flat_range(own.begin, own.size),
+            store_.parameters().flat_range(buckets[i].begin, buckets[i].size), "parameters"));
     }
 }
 
@@ -98,8 +96,8 @@ void Optimizer::visit_pieces(const std::vector<const Segment*>& segments,
         const Tensor states[] = {master(*segment), m_.flat_range(segment->state, segment->count),
                                  v_.flat_range(segment->state, segment->count)};
         const char* prefixes[] = {"parameter/", "adam_m/", "adam_v/"};
-        for (const FlatBox& part : boxes_of_flat_range(spec.box, spec.padding_rows,
-                                                       segment->local, segment->count)) {
+        for (const FlatBox& part :
+             boxes_of_flat_range(spec.box, spec.padding_rows, segment->local, segment->count)) {
             for (size_t i = 0; i < std::size(states); ++i) {
                 visit({prefixes[i] + spec.name, &spec, part.box,
                        states[i].flat_range(part.offset, part.box.elements())});

@@ -9,7 +9,8 @@
 namespace trireme {
 
 int ParameterStore::declare(ParameterSpec spec) {
-    TRIREME_CHECK(layout_.offsets.empty(), "parameters to be declared before the layout is planned");
+    TRIREME_CHECK(layout_.offsets.empty(),
+                  "parameters to be declared before the layout is planned");
     specs_.push_back(std::move(spec));
     return static_cast<int>(specs_.size()) - 1;
 }
@@ -62,11 +63,11 @@ namespace {
 
 // Four consecutive standard normals, those philox_normal gives for elements 4 * block + 0..3.
 void normal_block(PhiloxKey key, uint64_t block, float* to) {
-    const auto words = philox(key, {static_cast<uint32_t>(block),
-                                    static_cast<uint32_t>(block >> 32), 0, 0});
+    const auto words =
+        philox(key, {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0});
     for (int pair = 0; pair < 2; ++pair) {
-        const double u = (static_cast<double>(words[static_cast<size_t>(2 * pair)]) + 1.0) /
-                         4294967296.0;
+        const double u =
+            (static_cast<double>(words[static_cast<size_t>(2 * pair)]) + 1.0) / 4294967296.0;
         const double angle = 2.0 * std::numbers::pi *
                              static_cast<double>(words[static_cast<size_t>(2 * pair + 1)]) /
                              4294967296.0;

@@ -9,8 +9,7 @@ Tensor local_slice(const ModelContext& context, const Tensor& whole) {
 Tensor gather_tokens(const ModelContext& context, const Tensor& local, const Tensor& whole,
                      const char* label) {
     if (!context.is_sharded_by_token()) return local;
-    context.stream().wait(
-        context.mesh.tensor().all_gather(context.stream(), local, whole, label));
+    context.stream().wait(context.mesh.tensor().all_gather(context.stream(), local, whole, label));
     return whole;
 }
 

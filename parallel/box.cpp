@@ -39,9 +39,8 @@ std::vector<FlatBox> boxes_of_flat_range(const Box& whole, int64_t padding_rows,
         const int64_t left = end - at;
         Box box;
         box.begin = {whole.begin[0] + row, whole.begin[1] + col};
-        box.size = col == 0 && left >= cols
-                       ? std::array<int64_t, 2>{left / cols, cols}
-                       : std::array<int64_t, 2>{1, std::min(left, cols - col)};
+        box.size = col == 0 && left >= cols ? std::array<int64_t, 2>{left / cols, cols}
+                                            : std::array<int64_t, 2>{1, std::min(left, cols - col)};
         boxes.push_back({box, at - begin});
         at += box.elements();
     }

@@ -6,13 +6,16 @@ namespace trireme {
 
 Channel::Channel(std::string name, std::vector<int> ranks, int rank,
                  std::chrono::milliseconds timeout)
-    : name_(std::move(name)), ranks_(std::move(ranks)), rank_(rank), timeout_(timeout),
-      collectives_(timeout, [this](uint64_t ticket, const char* label) {
-          time_out(OperationKind::barrier, ticket, label);
-      }),
-      sends_(timeout, [this](uint64_t ticket, const char* label) {
-          time_out(OperationKind::send, ticket, label);
-      }),
+    : name_(std::move(name)),
+      ranks_(std::move(ranks)),
+      rank_(rank),
+      timeout_(timeout),
+      collectives_(timeout,
+                   [this](uint64_t ticket, const char* label) {
+                       time_out(OperationKind::barrier, ticket, label);
+                   }),
+      sends_(timeout, [this](uint64_t ticket,
+                             const char* label) { time_out(OperationKind::send, ticket, label); }),
       receives_(timeout, [this](uint64_t ticket, const char* label) {
           time_out(OperationKind::recv, ticket, label);
       }) {}
@@ -48,12 +51,12 @@ void Channel::time_out(OperationKind queue, uint64_t ticket, const char* label) 
     const char* what = queue == OperationKind::send   ? "send"
                        : queue == OperationKind::recv ? "receive"
                                                       : "collective";
-    give_up(Error(ExitCode::hang,
-                  "communication hangs: rank " + std::to_string(world_rank(rank_)) +
-                      " waited more than " + std::to_string(timeout_.count() / 1000.0) + " s for " +
-                      what + " " + std::to_string(ticket) + " '" + label + "' of " +
-                      describe_group() + "; " + who_is_missing(queue, ticket) +
-                      ". Look in those ranks' logs for what they do instead"));
+    give_up(Error(ExitCode::hang, "communication hangs: rank " + std::to_string(world_rank(rank_)) +
+                                      " waited more than " +
+                                      std::to_string(timeout_.count() / 1000.0) + " s for " + what +
+                                      " " + std::to_string(ticket) + " '" + label + "' of " +
+                                      describe_group() + "; " + who_is_missing(queue, ticket) +
+                                      ". Look in those ranks' logs for what they do instead"));
 }
 
 }  // namespace trireme

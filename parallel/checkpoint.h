@@ -28,7 +28,7 @@ struct CheckpointPiece {
     bool is_vector = false;               // written to files with one dimension
     Box box;                              // at least one element
     DType dtype = DType::f32;
-    const void* data = nullptr;           // contents, row-major and contiguous, in host memory
+    const void* data = nullptr;  // contents, row-major and contiguous, in host memory
 };
 
 // Writes folder/step-N, replacing one of that name. Collective and blocking: every rank calls it,

@@ -186,8 +186,7 @@ std::string tiling_fault(const ManifestTensor& tensor) {
     uint64_t covered = 0;
     for (const ManifestPiece& piece : tensor.pieces) {
         if (piece.box.size[0] < 1 || piece.box.size[1] < 1 || !contains(whole, piece.box)) {
-            return "piece " + box_text(piece.box) + " does not lie in shape " +
-                   tensor.shape_text();
+            return "piece " + box_text(piece.box) + " does not lie in shape " + tensor.shape_text();
         }
         boxes.push_back(piece.box);
         covered += static_cast<uint64_t>(piece.box.elements());
@@ -215,9 +214,8 @@ std::string manifest_text(const Manifest& manifest) {
     const CheckpointState& state = manifest.state;
     json files = json::array();
     for (const ManifestFile& file : manifest.files) {
-        files.push_back({{"name", file.name},
-                         {"bytes", file.bytes},
-                         {"header_crc32c", hex(file.header_crc)}});
+        files.push_back(
+            {{"name", file.name}, {"bytes", file.bytes}, {"header_crc32c", hex(file.header_crc)}});
     }
     json tensors = json::array();
     for (const auto& [name, tensor] : manifest.tensors) tensors.push_back(to_json(tensor));

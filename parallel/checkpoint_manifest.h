@@ -15,18 +15,18 @@ namespace trireme {
 // What a checkpoint holds beside tensors.
 struct CheckpointState {
     int64_t step = 0;
-    int64_t tokens = 0;    // consumed since the start of training
+    int64_t tokens = 0;  // consumed since the start of training
     int64_t samples = 0;
-    std::string config;    // resolved YAML
+    std::string config;  // resolved YAML
     std::map<std::string, std::string> extra;
-    MeshShape mesh;        // that wrote it; for information, any mesh can load it
+    MeshShape mesh;  // that wrote it; for information, any mesh can load it
 };
 
 struct ManifestPiece {
-    int64_t file = 0;      // index into the manifest's files
-    std::string entry;     // its name in that file
-    Box box;               // of the logical tensor
-    uint32_t crc = 0;      // CRC-32C of its bytes
+    int64_t file = 0;   // index into the manifest's files
+    std::string entry;  // its name in that file
+    Box box;            // of the logical tensor
+    uint32_t crc = 0;   // CRC-32C of its bytes
 };
 
 struct ManifestTensor {

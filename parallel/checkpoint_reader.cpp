@@ -45,8 +45,8 @@ void copy_rows(const char* rows, const Box& piece, int64_t first, int64_t count,
     const size_t bytes = static_cast<size_t>(common.size[1]) * element;
     for (int64_t r = 0; r < common.size[0]; ++r) {
         const int64_t row = common.begin[0] + r;
-        const int64_t from = (row - chunk.begin[0]) * chunk.size[1] + common.begin[1] -
-                             chunk.begin[1];
+        const int64_t from =
+            (row - chunk.begin[0]) * chunk.size[1] + common.begin[1] - chunk.begin[1];
         const int64_t into = (row - box.begin[0]) * box.size[1] + common.begin[1] - box.begin[1];
         std::memcpy(to + static_cast<size_t>(into) * element,
                     rows + static_cast<size_t>(from) * element, bytes);
@@ -98,8 +98,8 @@ void CheckpointReader::expect_shape(const std::string& name,
     expected.global = global;
     expected.is_vector = found.is_vector && global[0] == 1;
     fail(folder_, "a checkpoint of another model: tensor '" + name + "' has shape " +
-                      found.shape_text() + ", the configuration asks for " +
-                      expected.shape_text() + "; use the configuration that wrote it");
+                      found.shape_text() + ", the configuration asks for " + expected.shape_text() +
+                      "; use the configuration that wrote it");
 }
 
 File& CheckpointReader::open_file(Shard& shard) {
@@ -145,8 +145,8 @@ CheckpointReader::Shard& CheckpointReader::shard(int64_t index) {
 void CheckpointReader::read_piece(const ManifestTensor& tensor, const ManifestPiece& piece,
                                   const Box& box, void* to) {
     Shard& source = shard(piece.file);
-    const std::string where = source.path + ", tensor '" + tensor.name + "', piece " +
-                              box_text(piece.box);
+    const std::string where =
+        source.path + ", tensor '" + tensor.name + "', piece " + box_text(piece.box);
     const auto found = source.entries.find(piece.entry);
     if (found == source.entries.end()) fail(where, "the file holds no such entry");
     Shard::Entry& entry = found->second;
@@ -163,8 +163,7 @@ void CheckpointReader::read_piece(const ManifestTensor& tensor, const ManifestPi
     const int64_t rows = entry.checked ? common.size[0] : piece.box.size[0];
     const size_t element = size_of(tensor.dtype);
     const uint64_t row_bytes = static_cast<uint64_t>(piece.box.size[1]) * element;
-    const int64_t chunk_rows =
-        static_cast<int64_t>(std::max<uint64_t>(1, kChunkBytes / row_bytes));
+    const int64_t chunk_rows = static_cast<int64_t>(std::max<uint64_t>(1, kChunkBytes / row_bytes));
     std::vector<char> chunk(static_cast<size_t>(std::min(chunk_rows, rows)) * row_bytes);
     uint32_t crc = 0;
     for (int64_t done = 0; done < rows; done += chunk_rows) {
@@ -186,9 +185,8 @@ void CheckpointReader::read(const std::string& name, const Box& box, DType expec
     const ManifestTensor& from = tensor(name);
     TRIREME_CHECK(contains({{0, 0}, from.global}, box), "a box inside the checkpoint's tensor");
     if (from.dtype != expected) {
-        fail(folder_, "tensor '" + name + "' has element type " +
-                          std::string(name_of(from.dtype)) + ", expected " +
-                          std::string(name_of(expected)));
+        fail(folder_, "tensor '" + name + "' has element type " + std::string(name_of(from.dtype)) +
+                          ", expected " + std::string(name_of(expected)));
     }
     for (const ManifestPiece& piece : from.pieces) {
         if (intersect(piece.box, box).elements() > 0) read_piece(from, piece, box, to);

@@ -155,11 +155,10 @@ Manifest write_shard(const std::string& folder, const std::string& id, int64_t s
         if (piece.is_vector) entry.shape = {piece.box.size[1]};
         entries.push_back(std::move(entry));
     }
-    const std::string header = make_safetensors_header(
-        entries, {{"checkpoint_id", id},
-                  {"step", std::to_string(step)},
-                  {"rank", std::to_string(rank)},
-                  {"ranks", std::to_string(ranks)}});
+    const std::string header = make_safetensors_header(entries, {{"checkpoint_id", id},
+                                                                 {"step", std::to_string(step)},
+                                                                 {"rank", std::to_string(rank)},
+                                                                 {"ranks", std::to_string(ranks)}});
 
     const std::string name = shard_name(rank, ranks);
     wait_for_folder(folder);
@@ -240,12 +239,16 @@ void save_checkpoint(Communicator& all, Stream& stream, const std::string& folde
     const std::string temporary = folder + "/" + name + kTemporaryMark + id;
     const auto clean_up = [&] { remove_tree(temporary); };
 
-    group.run([&] { if (first) create_folders(temporary); }, clean_up);
+    group.run(
+        [&] {
+            if (first) create_folders(temporary);
+        },
+        clean_up);
     std::string part;
     group.run(
         [&] {
-            part = manifest_text(write_shard(temporary, id, state.step, group.rank(),
-                                             group.size(), pieces));
+            part = manifest_text(
+                write_shard(temporary, id, state.step, group.rank(), group.size(), pieces));
         },
         clean_up);
     const std::vector<std::string> parts = group.gather(std::move(part));

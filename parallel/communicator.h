@@ -57,7 +57,7 @@ public:
 
     virtual int rank() const = 0;
     virtual int size() const = 0;
-    virtual int local_rank() const = 0;   // among the ranks on this host
+    virtual int local_rank() const = 0;  // among the ranks on this host
     virtual int local_size() const = 0;
 
     // Ranks with the same color form a group, ordered by key, then by rank. Collective over the

@@ -48,7 +48,7 @@ private:
     std::atomic<bool> failed_{false};
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::vector<uint64_t> early_;   // finished before one issued earlier
+    std::vector<uint64_t> early_;  // finished before one issued earlier
     std::optional<Error> error_;
 };
 

@@ -9,7 +9,9 @@ namespace {
 // 64 bytes of f32: the width of a cache line and of the widest vector.
 constexpr int64_t kAlignment = 16;
 
-int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+int64_t round_up(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
 
 // Parameters that must lie back to back.
 struct Group {

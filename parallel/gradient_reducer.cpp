@@ -17,25 +17,30 @@ int64_t elements_to_coalesce(const std::vector<Tensor>& parts) {
 }  // namespace
 
 GradientReducer::GradientReducer(Device& device, Communicator& data, Communicator& tensor,
-                                 Communicator& tensor_kv,
-                                 std::span<const ParameterSpec> parameters,
+                                 Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
                                  const FlatLayout& layout, Tensor gradients, int zero_stage,
                                  bool overlap)
-    : device_(device), data_(data), tensor_(tensor), tensor_kv_(tensor_kv),
-      reduce_scatter_(zero_stage >= 1), overlap_(overlap), bucket_index_(parameters.size()),
-      is_ready_(parameters.size()), is_held_(parameters.size()), own_bucket_(parameters.size()) {
+    : device_(device),
+      data_(data),
+      tensor_(tensor),
+      tensor_kv_(tensor_kv),
+      reduce_scatter_(zero_stage >= 1),
+      overlap_(overlap),
+      bucket_index_(parameters.size()),
+      is_ready_(parameters.size()),
+      is_held_(parameters.size()),
+      own_bucket_(parameters.size()) {
     TRIREME_CHECK(zero_stage == 0 || zero_stage == 1, "ZeRO stage 0 or 1");
     TRIREME_CHECK(gradients.dtype == DType::f32 && gradients.elements() == layout.elements,
                   "one f32 gradient for each element of the layout");
-    TRIREME_CHECK(!reduce_scatter_ || layout.shards == data.size(),
-                  "as many shards as data ranks");
+    TRIREME_CHECK(!reduce_scatter_ || layout.shards == data.size(), "as many shards as data ranks");
     int64_t coalesced = 0;
     for (const FlatLayout::Bucket& planned : layout.buckets) {
         Bucket& bucket = buckets_.emplace_back();
         bucket.whole = gradients.flat_range(planned.begin, planned.size);
-        const FlatLayout::Range own =
-            reduce_scatter_ ? layout.shard_of(planned, data.rank())
-                            : FlatLayout::Range{planned.begin, planned.size};
+        const FlatLayout::Range own = reduce_scatter_
+                                          ? layout.shard_of(planned, data.rank())
+                                          : FlatLayout::Range{planned.begin, planned.size};
         bucket.shard = gradients.flat_range(own.begin, own.size);
         for (int i = planned.first_parameter; i < planned.first_parameter + planned.n_parameters;
              ++i) {
@@ -52,8 +57,8 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
                 bucket.kv.push_back(gradient);
             }
         }
-        coalesced = std::max({coalesced, elements_to_coalesce(bucket.partial),
-                              elements_to_coalesce(bucket.kv)});
+        coalesced = std::max(
+            {coalesced, elements_to_coalesce(bucket.partial), elements_to_coalesce(bucket.kv)});
     }
     arena_.emplace(make_arena(device, "gradient reduction", [&](Arena& arena) {
         if (coalesced > 0) scratch_ = arena.take(DType::f32, {coalesced});
@@ -98,11 +103,11 @@ void GradientReducer::start(Bucket& bucket) {
     bucket.done = {};
     if (data_.size() == 1) return;
     if (reduce_scatter_) {
-        bucket.done = data_.reduce_scatter(device_.compute(), bucket.whole, bucket.shard,
-                                           "gradient bucket");
+        bucket.done =
+            data_.reduce_scatter(device_.compute(), bucket.whole, bucket.shard, "gradient bucket");
     } else {
-        bucket.done = data_.all_reduce(device_.compute(), bucket.whole, ReduceOp::sum,
-                                       "gradient bucket");
+        bucket.done =
+            data_.all_reduce(device_.compute(), bucket.whole, ReduceOp::sum, "gradient bucket");
     }
 }
 

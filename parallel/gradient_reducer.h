@@ -44,11 +44,11 @@ public:
 
 private:
     struct Bucket {
-        Tensor whole;                  // [size] of the gradients
-        Tensor shard;                  // this rank's part of it
-        std::vector<Tensor> partial;   // gradients to be summed over tensor
-        std::vector<Tensor> kv;        // over tensor_kv
-        int n_waits = 0;               // its parameters, and the release of own_bucket ones
+        Tensor whole;                 // [size] of the gradients
+        Tensor shard;                 // this rank's part of it
+        std::vector<Tensor> partial;  // gradients to be summed over tensor
+        std::vector<Tensor> kv;       // over tensor_kv
+        int n_waits = 0;              // its parameters, and the release of own_bucket ones
         int waits_left = 0;
         bool started = false;
         Event done;
@@ -68,15 +68,15 @@ private:
     Communicator& tensor_kv_;
     bool reduce_scatter_;
     bool overlap_;
-    std::vector<Bucket> buckets_;     // as in the layout
+    std::vector<Bucket> buckets_;  // as in the layout
     // For each parameter:
     std::vector<int> bucket_index_;
     std::vector<char> is_ready_;
-    std::vector<char> is_held_;      // waits for its release
+    std::vector<char> is_held_;  // waits for its release
     std::vector<char> own_bucket_;
 
     std::optional<Arena> arena_;
-    Tensor scratch_;                 // [most elements that a bucket coalesces] f32
+    Tensor scratch_;  // [most elements that a bucket coalesces] f32
     double exposed_seconds_ = 0.0;
 };
 

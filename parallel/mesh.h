@@ -11,8 +11,8 @@ namespace trireme {
 // so that tensor neighbours share a node.
 struct MeshShape {
     int tensor = 1;
-    int context = 1;   // only 1 is built today
-    int data = 1;      // 0 in a configuration: what is left over
+    int context = 1;  // only 1 is built today
+    int data = 1;     // 0 in a configuration: what is left over
     int pipeline = 1;
 
     int ranks() const { return tensor * context * data * pipeline; }

@@ -6,13 +6,20 @@ namespace trireme {
 
 const char* name_of(OperationKind kind) {
     switch (kind) {
-        case OperationKind::all_reduce: return "all_reduce";
-        case OperationKind::all_gather: return "all_gather";
-        case OperationKind::reduce_scatter: return "reduce_scatter";
-        case OperationKind::broadcast: return "broadcast";
-        case OperationKind::barrier: return "barrier";
-        case OperationKind::send: return "send";
-        case OperationKind::recv: return "recv";
+        case OperationKind::all_reduce:
+            return "all_reduce";
+        case OperationKind::all_gather:
+            return "all_gather";
+        case OperationKind::reduce_scatter:
+            return "reduce_scatter";
+        case OperationKind::broadcast:
+            return "broadcast";
+        case OperationKind::barrier:
+            return "barrier";
+        case OperationKind::send:
+            return "send";
+        case OperationKind::recv:
+            return "recv";
     }
     return "";
 }
@@ -23,8 +30,8 @@ std::string describe(const Operation& operation) {
     if (operation.kind == OperationKind::all_reduce) {
         text += operation.reduce == ReduceOp::sum ? " sum" : " max";
     }
-    text += " of " + std::to_string(operation.elements) + " " +
-            std::string(name_of(operation.dtype));
+    text +=
+        " of " + std::to_string(operation.elements) + " " + std::string(name_of(operation.dtype));
     if (operation.kind == OperationKind::broadcast) {
         text += " from member " + std::to_string(operation.peer);
     }

@@ -26,12 +26,12 @@ struct Operation {
     OperationKind kind = OperationKind::barrier;
     ReduceOp reduce = ReduceOp::sum;
     DType dtype = DType::u8;
-    int peer = -1;               // root of a broadcast, the other side of a send or receive
-    int64_t elements = 0;        // of the shard where there is one, else of the buffer
-    const void* input = nullptr;   // shard of all_gather, whole of reduce_scatter, send buffer
-    void* output = nullptr;        // every other buffer
+    int peer = -1;                // root of a broadcast, the other side of a send or receive
+    int64_t elements = 0;         // of the shard where there is one, else of the buffer
+    const void* input = nullptr;  // shard of all_gather, whole of reduce_scatter, send buffer
+    void* output = nullptr;       // every other buffer
     const char* label = "";
-    uint64_t ticket = 0;         // its number in the queue of the rank that issued it
+    uint64_t ticket = 0;  // its number in the queue of the rank that issued it
 
     size_t bytes() const { return static_cast<size_t>(elements) * size_of(dtype); }
 };

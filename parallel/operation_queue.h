@@ -60,8 +60,10 @@ private:
             blocks_.push_back(std::make_unique<Block>());
             Block* fresh = blocks_.back().get();
             fresh->next = block ? block : fresh;
-            if (write_block_) write_block_->next = fresh;
-            else first_ = fresh;
+            if (write_block_)
+                write_block_->next = fresh;
+            else
+                first_ = fresh;
             block = fresh;
         }
         block->end = issued + kBlockSize;

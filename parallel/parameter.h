@@ -18,23 +18,23 @@ struct Box {
 
 // What a rank's copy of a parameter is, in terms of the whole model.
 struct ParameterSpec {
-    std::string name;                        // global: "layers.3.attention.query.weight"
-    std::array<int64_t, 2> global{1, 0};     // logical shape, without padding; a vector is [1, n]
-    bool is_vector = false;                  // written to files with one dimension
-    Box box;                                 // the part of the logical tensor that this rank holds
-    int64_t padding_rows = 0;                // rows stored after the box that belong to no logical
-                                             // tensor (padded vocabulary); always zero
-    bool adjoins_previous = false;           // stored right behind the previous parameter, so that
-                                             // one matmul serves both (query | key | value)
-    bool own_bucket = false;                 // reduced alone, once released (tied embedding)
-    bool decay = false;                      // weight decay applies (matrices)
+    std::string name;                     // global: "layers.3.attention.query.weight"
+    std::array<int64_t, 2> global{1, 0};  // logical shape, without padding; a vector is [1, n]
+    bool is_vector = false;               // written to files with one dimension
+    Box box;                              // the part of the logical tensor that this rank holds
+    int64_t padding_rows = 0;             // rows stored after the box that belong to no logical
+                                          // tensor (padded vocabulary); always zero
+    bool adjoins_previous = false;        // stored right behind the previous parameter, so that
+                                          // one matmul serves both (query | key | value)
+    bool own_bucket = false;              // reduced alone, once released (tied embedding)
+    bool decay = false;                   // weight decay applies (matrices)
 
     // Who else holds the same values, and how their gradients combine before the data axis.
     enum class Sharing {
-        none,           // only this tensor rank
-        tensor,         // all tensor ranks hold it and compute the same gradient
-        tensor_partial, // all tensor ranks hold it, each computes a part: sum over tensor
-        tensor_kv,      // ranks of one key/value group hold it: sum over tensor_kv
+        none,            // only this tensor rank
+        tensor,          // all tensor ranks hold it and compute the same gradient
+        tensor_partial,  // all tensor ranks hold it, each computes a part: sum over tensor
+        tensor_kv,       // ranks of one key/value group hold it: sum over tensor_kv
     };
     Sharing sharing = Sharing::none;
     bool owner = true;  // this rank counts it in norms and writes it to checkpoints (exactly one

@@ -28,8 +28,11 @@ struct ForwardLink {
 struct PipelineRuntime::State {
     State(Device& device_, Communicator& activations_, Communicator& gradients_,
           const ScheduleProgram& program, DType type, Shape boundary)
-        : device(device_), activations(activations_), gradients(gradients_),
-          rank(activations_.rank()), plan(plan_rank(program, rank)),
+        : device(device_),
+          activations(activations_),
+          gradients(gradients_),
+          rank(activations_.rank()),
+          plan(plan_rank(program, rank)),
           buffers(static_cast<size_t>(plan.buffers)) {
         const auto take = [&](Arena& to) {
             for (Buffer& buffer : buffers) buffer.tensor = to.take(type, boundary);
@@ -88,14 +91,14 @@ struct PipelineRuntime::State {
     bool running = false;
 };
 
-PipelineRuntime::PipelineRuntime(Device& device, Communicator& activations,
-                                 Communicator& gradients, const ScheduleProgram& program,
-                                 DType boundary_type, Shape boundary) {
+PipelineRuntime::PipelineRuntime(Device& device, Communicator& activations, Communicator& gradients,
+                                 const ScheduleProgram& program, DType boundary_type,
+                                 Shape boundary) {
     TRIREME_CHECK(activations.size() == program.stages && gradients.size() == program.stages &&
                       activations.rank() == gradients.rank(),
                   "a pipeline communicator with one rank a stage");
-    state_ = std::make_unique<State>(device, activations, gradients, program, boundary_type,
-                                     boundary);
+    state_ =
+        std::make_unique<State>(device, activations, gradients, program, boundary_type, boundary);
 }
 
 PipelineRuntime::~PipelineRuntime() {
@@ -118,9 +121,13 @@ int PipelineRuntime::slots() const {
     return *std::max_element(state_->plan.slots.begin(), state_->plan.slots.end());
 }
 
-const Arena& PipelineRuntime::arena() const { return *state_->arena; }
+const Arena& PipelineRuntime::arena() const {
+    return *state_->arena;
+}
 
-double PipelineRuntime::idle_seconds() const { return state_->idle_seconds; }
+double PipelineRuntime::idle_seconds() const {
+    return state_->idle_seconds;
+}
 
 void PipelineRuntime::run(StageExecutor& executor) {
     TRIREME_CHECK(!state_->running, "no run after one that failed");
@@ -152,8 +159,7 @@ void PipelineRuntime::State::perform(const RankPlan::Step& step, StageExecutor& 
                               action.kind == ActionKind::backward, step.last);
             break;
         case ActionKind::backward_weight:
-            executor.backward_weight(action.chunk, action.micro_batch, step.slot, input,
-                                     step.last);
+            executor.backward_weight(action.chunk, action.micro_batch, step.slot, input, step.last);
             break;
     }
     if (step.sends_to != RankPlan::kNone) send(!is_forward, step.result, step.sends_to);

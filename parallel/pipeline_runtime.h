@@ -51,9 +51,9 @@ public:
     PipelineRuntime(const PipelineRuntime&) = delete;
     PipelineRuntime& operator=(const PipelineRuntime&) = delete;
 
-    int slots(int chunk) const;   // the most micro-batches that the chunk holds at once
-    int slots() const;            // the largest of these
-    const Arena& arena() const;   // the buffers between stages
+    int slots(int chunk) const;  // the most micro-batches that the chunk holds at once
+    int slots() const;           // the largest of these
+    const Arena& arena() const;  // the buffers between stages
     // One step: all micro-batches. Returns when all is enqueued on the compute stream; blocks on
     // communication only where compute needs it.
     void run(StageExecutor& executor);

@@ -26,17 +26,24 @@ Event QueuedCommunicator::all_reduce(Stream& after, const Tensor& buffer, Reduce
     check_memory(buffer);
     TRIREME_CHECK(can_reduce(buffer.dtype, op), "an element type this reduction is made for");
     after.synchronize();
-    return channel_.issue({.kind = OperationKind::all_reduce, .reduce = op, .dtype = buffer.dtype,
-                           .elements = buffer.elements(), .output = buffer.data, .label = label});
+    return channel_.issue({.kind = OperationKind::all_reduce,
+                           .reduce = op,
+                           .dtype = buffer.dtype,
+                           .elements = buffer.elements(),
+                           .output = buffer.data,
+                           .label = label});
 }
 
 Event QueuedCommunicator::all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
                                      const char* label) {
     check_parts(whole, shard, size());
     after.synchronize();
-    return channel_.issue({.kind = OperationKind::all_gather, .dtype = shard.dtype,
-                           .elements = shard.elements(), .input = shard.data,
-                           .output = whole.data, .label = label});
+    return channel_.issue({.kind = OperationKind::all_gather,
+                           .dtype = shard.dtype,
+                           .elements = shard.elements(),
+                           .input = shard.data,
+                           .output = whole.data,
+                           .label = label});
 }
 
 Event QueuedCommunicator::reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
@@ -45,9 +52,12 @@ Event QueuedCommunicator::reduce_scatter(Stream& after, const Tensor& whole, con
     TRIREME_CHECK(can_reduce(whole.dtype, ReduceOp::sum),
                   "an element type this reduction is made for");
     after.synchronize();
-    return channel_.issue({.kind = OperationKind::reduce_scatter, .dtype = shard.dtype,
-                           .elements = shard.elements(), .input = whole.data,
-                           .output = shard.data, .label = label});
+    return channel_.issue({.kind = OperationKind::reduce_scatter,
+                           .dtype = shard.dtype,
+                           .elements = shard.elements(),
+                           .input = whole.data,
+                           .output = shard.data,
+                           .label = label});
 }
 
 Event QueuedCommunicator::broadcast(Stream& after, const Tensor& buffer, int root,
@@ -55,8 +65,12 @@ Event QueuedCommunicator::broadcast(Stream& after, const Tensor& buffer, int roo
     check_memory(buffer);
     TRIREME_CHECK(root >= 0 && root < size(), "the root to be a member of the group");
     after.synchronize();
-    return channel_.issue({.kind = OperationKind::broadcast, .dtype = buffer.dtype, .peer = root,
-                           .elements = buffer.elements(), .output = buffer.data, .label = label});
+    return channel_.issue({.kind = OperationKind::broadcast,
+                           .dtype = buffer.dtype,
+                           .peer = root,
+                           .elements = buffer.elements(),
+                           .output = buffer.data,
+                           .label = label});
 }
 
 Event QueuedCommunicator::send(Stream& after, const Tensor& buffer, int peer, const char* label) {
@@ -64,8 +78,12 @@ Event QueuedCommunicator::send(Stream& after, const Tensor& buffer, int peer, co
     TRIREME_CHECK(peer >= 0 && peer < size() && peer != rank(),
                   "the receiver to be another member of the group");
     after.synchronize();
-    return channel_.issue({.kind = OperationKind::send, .dtype = buffer.dtype, .peer = peer,
-                           .elements = buffer.elements(), .input = buffer.data, .label = label});
+    return channel_.issue({.kind = OperationKind::send,
+                           .dtype = buffer.dtype,
+                           .peer = peer,
+                           .elements = buffer.elements(),
+                           .input = buffer.data,
+                           .label = label});
 }
 
 Event QueuedCommunicator::recv(Stream& after, const Tensor& buffer, int peer, const char* label) {
@@ -73,8 +91,12 @@ Event QueuedCommunicator::recv(Stream& after, const Tensor& buffer, int peer, co
     TRIREME_CHECK(peer >= 0 && peer < size() && peer != rank(),
                   "the sender to be another member of the group");
     after.synchronize();
-    return channel_.issue({.kind = OperationKind::recv, .dtype = buffer.dtype, .peer = peer,
-                           .elements = buffer.elements(), .output = buffer.data, .label = label});
+    return channel_.issue({.kind = OperationKind::recv,
+                           .dtype = buffer.dtype,
+                           .peer = peer,
+                           .elements = buffer.elements(),
+                           .output = buffer.data,
+                           .label = label});
 }
 
 void QueuedCommunicator::barrier() {

@@ -9,10 +9,14 @@ namespace trireme {
 
 namespace {
 
-template <typename T> T sum_of(T a, T b) { return a + b; }
+template <typename T>
+T sum_of(T a, T b) {
+    return a + b;
+}
 
 // The sum carries on a NaN, and of two zeros of different sign it is the positive one.
-template <typename T> T max_of(T a, T b) {
+template <typename T>
+T max_of(T a, T b) {
     if (a > b) return a;
     if (b > a) return b;
     return a == b && a != 0 ? a : a + b;

@@ -44,8 +44,8 @@ int ScheduleProgram::target_of(int rank, const Action& action) const {
 
 ScheduleProgram make_schedule(const std::string& name, int stages, int chunks, int micro_batches) {
     if (name != "gpipe" && name != "1f1b") {
-        throw Error(ExitCode::config, "pipeline schedule '" + name +
-                                          "' is unknown; expected gpipe or 1f1b");
+        throw Error(ExitCode::config,
+                    "pipeline schedule '" + name + "' is unknown; expected gpipe or 1f1b");
     }
     if (chunks != 1) {
         throw Error(ExitCode::config, "pipeline schedule '" + name +

@@ -19,7 +19,7 @@ constexpr bool passes_gradient(ActionKind kind) {
 // One unit of work of one rank. `backward` is backward_input and backward_weight in one.
 struct Action {
     ActionKind kind = ActionKind::forward;
-    int chunk = 0;        // which of the rank's model chunks
+    int chunk = 0;  // which of the rank's model chunks
     int micro_batch = 0;
     bool operator==(const Action&) const = default;
 };

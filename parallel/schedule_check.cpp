@@ -9,10 +9,14 @@ namespace {
 
 std::string name_of(ActionKind kind) {
     switch (kind) {
-        case ActionKind::forward: return "forward";
-        case ActionKind::backward: return "backward";
-        case ActionKind::backward_input: return "backward_input";
-        case ActionKind::backward_weight: return "backward_weight";
+        case ActionKind::forward:
+            return "forward";
+        case ActionKind::backward:
+            return "backward";
+        case ActionKind::backward_input:
+            return "backward_input";
+        case ActionKind::backward_weight:
+            return "backward_weight";
     }
     return "?";
 }
@@ -160,9 +164,11 @@ std::string find_transfer_error(const ScheduleProgram& program) {
 class Rehearsal {
 public:
     explicit Rehearsal(const ScheduleProgram& program)
-        : program_(program), next_(program.ranks.size()),
+        : program_(program),
+          next_(program.ranks.size()),
           outstanding_(program.ranks.size()),
-          results_{Marks(places()), Marks(places())}, taken_{Marks(places()), Marks(places())} {}
+          results_{Marks(places()), Marks(places())},
+          taken_{Marks(places()), Marks(places())} {}
 
     std::string run() {
         bool progress = true;
@@ -190,8 +196,7 @@ private:
                static_cast<size_t>(micro_batch);
     }
     bool finished(int rank) const {
-        return next_[static_cast<size_t>(rank)] ==
-               program_.ranks[static_cast<size_t>(rank)].size();
+        return next_[static_cast<size_t>(rank)] == program_.ranks[static_cast<size_t>(rank)].size();
     }
     const Action& next(int rank) const {
         return program_.ranks[static_cast<size_t>(rank)][next_[static_cast<size_t>(rank)]];
@@ -255,10 +260,10 @@ private:
     };
 
     const ScheduleProgram& program_;
-    std::vector<size_t> next_;               // each rank's next action
-    std::vector<Outstanding> outstanding_;   // each rank's last send of either kind
-    std::array<Marks, 2> results_;           // of each virtual stage and micro-batch: computed
-    std::array<Marks, 2> taken_;             // and asked for by the receiver
+    std::vector<size_t> next_;              // each rank's next action
+    std::vector<Outstanding> outstanding_;  // each rank's last send of either kind
+    std::array<Marks, 2> results_;          // of each virtual stage and micro-batch: computed
+    std::array<Marks, 2> taken_;            // and asked for by the receiver
 };
 
 }  // namespace

@@ -59,7 +59,10 @@ private:
 class Flow {
 public:
     Flow(bool is_gradient, RankPlan& plan)
-        : is_gradient_(is_gradient), plan_(plan), in_(plan.buffers), out_(plan.buffers),
+        : is_gradient_(is_gradient),
+          plan_(plan),
+          in_(plan.buffers),
+          out_(plan.buffers),
           local_(plan.buffers) {}
 
     // In program order: a step will need the result of (chunk, micro-batch) from another rank.
@@ -182,8 +185,8 @@ RankPlan plan_rank(const ScheduleProgram& program, int rank) {
         const int target = program.target_of(rank, action);
         if (target >= 0) {
             if (program.rank_of(target) == rank) {
-                step.result = flow_of(action).take_to_hand_over(target / program.stages,
-                                                                action.micro_batch);
+                step.result =
+                    flow_of(action).take_to_hand_over(target / program.stages, action.micro_batch);
             } else {
                 step.result = flow_of(action).take_to_send();
                 step.sends_to = program.rank_of(target);

@@ -19,7 +19,9 @@ void copy_if_elsewhere(Stream& after, const Tensor& from, const Tensor& to) {
 
 }  // namespace
 
-Event SelfCommunicator::all_reduce(Stream&, const Tensor&, ReduceOp, const char*) { return {}; }
+Event SelfCommunicator::all_reduce(Stream&, const Tensor&, ReduceOp, const char*) {
+    return {};
+}
 
 Event SelfCommunicator::all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
                                    const char*) {
@@ -51,6 +53,8 @@ std::unique_ptr<Communicator> SelfWorld::split(int color, int, const std::string
     return std::make_unique<SelfCommunicator>(name);
 }
 
-void SelfWorld::abort(int exit_code) { std::_Exit(exit_code); }
+void SelfWorld::abort(int exit_code) {
+    std::_Exit(exit_code);
+}
 
 }  // namespace trireme

@@ -39,7 +39,8 @@ size_t physical_memory() {
 CpuDevice::CpuDevice(int threads) : ops_(threads) {}
 
 std::string CpuDevice::description() const {
-    return "CPU, " + std::to_string(ops_.threads()) + (ops_.threads() == 1 ? " thread" : " threads") +
+    const int threads = ops_.threads();
+    return "CPU, " + std::to_string(threads) + (threads == 1 ? " thread" : " threads") +
            ", bf16 matmul by " + std::string(name_of(this_processor().bf16_matmul));
 }
 

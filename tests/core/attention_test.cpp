@@ -66,7 +66,9 @@ struct Reference {
                     double top = -1e300;
                     for (int64_t k = 0; k <= q; ++k) {
                         double dot = 0;
-                        for (int64_t d = 0; d < D; ++d) dot += qkv_[at(q, h, d)] * qkv_[at(k, key, d)];
+                        for (int64_t d = 0; d < D; ++d) {
+                            dot += qkv_[at(q, h, d)] * qkv_[at(k, key, d)];
+                        }
                         p[static_cast<size_t>(k)] = dot * double(s.scale);
                         top = std::max(top, p[static_cast<size_t>(k)]);
                     }

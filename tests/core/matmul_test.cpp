@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "core/cpu/cpu_device.h"
@@ -42,7 +43,8 @@ std::vector<double> doubles_of(const Buffer& x, int64_t rows, int64_t cols, bool
     std::vector<double> values(static_cast<size_t>(rows * cols));
     for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < cols; ++j) {
-            values[static_cast<size_t>(transpose ? j * rows + i : i * cols + j)] = x.at(i * cols + j);
+            const int64_t to = transpose ? j * rows + i : i * cols + j;
+            values[static_cast<size_t>(to)] = x.at(i * cols + j);
         }
     }
     return values;
@@ -129,6 +131,30 @@ TEST_CASE("large products keep their bound", "[core][matmul]") {
     check_all_mixes(matmul, {70, 330, 1090});
 }
 
+TEST_CASE("ranks that are threads multiply at the same time", "[core][matmul]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    Buffer x(type, Shape{65, 130}), w(type, Shape{70, 130});
+    x.fill(1), w.fill(2);
+    std::vector<Buffer> results(4, Buffer(DType::f32, Shape{65, 70}));
+    std::vector<std::thread> ranks;
+    for (Buffer& result : results) {
+        result.tensor.data = result.bytes.data();
+        ranks.emplace_back([&] {
+            CpuDevice device(1);
+            for (int i = 0; i < 20; ++i) {
+                device.ops().linear_forward(device.compute(), x.tensor, w.tensor, {},
+                                            result.tensor);
+            }
+        });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    MatmulCall call;
+    call.m = 65, call.n = 70, call.k = 130, call.b_transposed = true;
+    call.c = results[0].tensor;
+    CHECK(worst_error(call, x, w, nullptr, results[0], results[0]) < 1.0);
+    for (const Buffer& result : results) CHECK(result.bytes == results[0].bytes);
+}
+
 TEST_CASE("a shape makes its primitive once", "[core][matmul]") {
     CpuMatmul matmul(1, Bf16Matmul::convert);
     Buffer a(DType::f32, Shape{5, 7}), b(DType::f32, Shape{3, 7}), c(DType::f32, Shape{5, 3});
@@ -167,7 +193,8 @@ TEST_CASE("linear forward and backward multiply the way their shapes say", "[cor
     const int64_t rows = 5, k = 3, m = 2;
     CpuDevice device(2);
     Buffer x(type, Shape{rows, k}), w(type, Shape{m, k}), bias(type, Shape{m});
-    Buffer y(DType::f32, Shape{rows, m}), dx(DType::f32, Shape{rows, k}), dw(DType::f32, Shape{m, k});
+    Buffer y(DType::f32, Shape{rows, m}), dx(DType::f32, Shape{rows, k});
+    Buffer dw(DType::f32, Shape{m, k});
     Buffer dy(type, Shape{rows, m}), db(DType::f32, Shape{m});
     x.fill(1), w.fill(2), bias.fill(3), dy.fill(4), dw.fill(5), db.fill(6);
     Buffer dw0(DType::f32, Shape{m, k}), db0(DType::f32, Shape{m});
@@ -204,7 +231,8 @@ TEST_CASE("linear forward and backward multiply the way their shapes say", "[cor
 TEST_CASE("column sums are exact to rounding and do not depend on threads",
           "[core][matmul][bias]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
-    for (const Case& size : {Case{1, 1, 0}, Case{257, 63, 0}, Case{65, 257, 0}, Case{1000, 515, 0}}) {
+    for (const Case& size :
+         {Case{1, 1, 0}, Case{257, 63, 0}, Case{65, 257, 0}, Case{1000, 515, 0}}) {
         Buffer dy(type, Shape{size.m, size.n});
         dy.fill(9);
         Buffer one(DType::f32, Shape{size.n}), four(DType::f32, Shape{size.n});

@@ -215,8 +215,8 @@ TEST_CASE("a checkpoint written from any tiling is read back by any other",
         CHECK(state.tokens == 100000);
         CHECK(state.samples == 800);
         CHECK(state.config == "run: {name: \"x\"}\n# \xc3\xa9\n");
-        CHECK(state.extra == std::map<std::string, std::string>{{"dataset", "abc"},
-                                                                {"", "empty key"}});
+        CHECK(state.extra ==
+              std::map<std::string, std::string>{{"dataset", "abc"}, {"", "empty key"}});
         CHECK(state.mesh.data == ranks);
     }
 }
@@ -324,8 +324,9 @@ TEST_CASE("damaged data is refused when it is read, naming file and tensor",
 
     CheckpointReader reader(step);
     std::vector<char> row(24 * 4);
-    const Error error = error_of(
-        [&] { reader.read("embedding.weight", {{0, 0}, {1, 24}}, DType::f32, row.data()); });
+    const Error error = error_of([&] {
+        reader.read("embedding.weight", {{0, 0}, {1, 24}}, DType::f32, row.data());
+    });
     CHECK(error.code() == ExitCode::bad_data);
     CHECK_THAT(error.what(), Contains(path) && Contains("embedding.weight"));
     reader.read("norm.weight", {{0, 0}, {1, 24}}, DType::f32, row.data());
@@ -346,8 +347,9 @@ TEST_CASE("a checkpoint of another model is refused by tensor, found and expecte
                                  Contains("[300, 24]") && Contains("another model"));
     CHECK(error_of([&] { reader.expect_shape("absent", {1, 1}); }).code() == ExitCode::bad_data);
     float value = 0;
-    const Error type =
-        error_of([&] { reader.read("norm.weight", {{0, 0}, {1, 1}}, DType::bf16, &value); });
+    const Error type = error_of([&] {
+        reader.read("norm.weight", {{0, 0}, {1, 1}}, DType::bf16, &value);
+    });
     CHECK_THAT(type.what(), Contains("F32") && Contains("BF16"));
 }
 
@@ -404,8 +406,8 @@ TEST_CASE("pruning keeps the newest valid checkpoints", "[parallel][checkpoint]"
     fs::remove(folder.path() + "/step-00000004/manifest.json");
     overwrite(folder.path() + "/other", "kept");
     prune_checkpoints(folder.path(), 2);
-    CHECK(names_in(folder.path()) == std::vector<std::string>{"other", "step-00000003",
-                                                              "step-00000004", "step-00000005"});
+    CHECK(names_in(folder.path()) ==
+          std::vector<std::string>{"other", "step-00000003", "step-00000004", "step-00000005"});
     prune_checkpoints(folder.path(), 0);
     CHECK(names_in(folder.path()) == std::vector<std::string>{"other", "step-00000005"});
     prune_checkpoints(folder.path() + "/nowhere", 2);

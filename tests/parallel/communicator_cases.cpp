@@ -11,7 +11,8 @@ namespace {
 // The largest messages do not leave before they are received.
 const std::vector<int64_t> kSizes = {0, 1, 3, 257, 5003, 150001};
 
-template <typename T> std::vector<int64_t> sizes() {
+template <typename T>
+std::vector<int64_t> sizes() {
     if (DTypeOf<T>::value == DType::f32) return kSizes;
     return {0, 1, 3, 257, 30011};
 }
@@ -21,26 +22,35 @@ void expect(bool condition, const std::string& what) {
 }
 
 // Something that sums inexactly, so that another order of addition shows.
-template <typename T> T value(int rank, int64_t i) {
+template <typename T>
+T value(int rank, int64_t i) {
     const int64_t mixed = (i * 7919 + rank * 104729 + 13) % 10007;
     return T(static_cast<float>(mixed - 5000) / 37.0f * (rank % 2 ? 1e-3f : 1.0f));
 }
 
-template <typename T> std::vector<T> values(int rank, int64_t count, int64_t first = 0) {
+template <typename T>
+std::vector<T> values(int rank, int64_t count, int64_t first = 0) {
     std::vector<T> result(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) result[static_cast<size_t>(i)] = value<T>(rank, first + i);
     return result;
 }
 
-template <typename T> Tensor tensor(std::vector<T>& data) {
+template <typename T>
+Tensor tensor(std::vector<T>& data) {
     return {data.data(), DTypeOf<T>::value, {static_cast<int64_t>(data.size())}};
 }
 
-template <typename T> struct SumType { using type = T; };
-template <> struct SumType<bf16> { using type = float; };
+template <typename T>
+struct SumType {
+    using type = T;
+};
+template <>
+struct SumType<bf16> {
+    using type = float;
+};
 
-template <typename T> std::vector<T> reduced(int ranks, int64_t count, ReduceOp op,
-                                             int64_t first = 0) {
+template <typename T>
+std::vector<T> reduced(int ranks, int64_t count, ReduceOp op, int64_t first = 0) {
     using Sum = typename SumType<T>::type;
     const std::vector<T> own = values<T>(0, count, first);
     std::vector<Sum> total(own.begin(), own.end());
@@ -69,7 +79,8 @@ void expect_same(const std::vector<T>& found, const std::vector<T>& expected,
     }
 }
 
-template <typename T> void all_reduce_type(Communicator& group, ReduceOp op) {
+template <typename T>
+void all_reduce_type(Communicator& group, ReduceOp op) {
     DoneStream stream;
     for (const int64_t size : sizes<T>()) {
         std::vector<T> buffer = values<T>(group.rank(), size);
@@ -88,7 +99,8 @@ void all_reduce_case(World& world) {
     all_reduce_type<double>(*group, ReduceOp::max);
 }
 
-template <typename T> void reduce_scatter_type(Communicator& group) {
+template <typename T>
+void reduce_scatter_type(Communicator& group) {
     DoneStream stream;
     const int n = group.size();
     for (const int64_t size : sizes<T>()) {
@@ -112,7 +124,8 @@ void reduce_scatter_case(World& world) {
     reduce_scatter_type<double>(*group);
 }
 
-template <typename T> void gather_type(Communicator& group) {
+template <typename T>
+void gather_type(Communicator& group) {
     DoneStream stream;
     const int n = group.size();
     for (const int64_t size : sizes<T>()) {

@@ -4,12 +4,12 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "tests/parallel/communicator_cases.h"
 #include "core/error.h"
 #include "parallel/mpi/launcher.h"
 #include "parallel/rank_order_reduce.h"
 #include "parallel/self_communicator.h"
 #include "parallel/thread/thread_world.h"
+#include "tests/parallel/communicator_cases.h"
 
 using namespace trireme;
 using trireme::testing::DoneStream;
@@ -126,8 +126,10 @@ TEST_CASE("collectives that differ between members are refused with both named",
                Contains("'loss'") && Contains("'norm'"));
     CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
                    std::vector<float> buffer(4);
-                   if (group.rank() == 0) stream.wait(group.broadcast(stream, f32(buffer), 0, "b"));
-                   else group.barrier();
+                   if (group.rank() == 0)
+                       stream.wait(group.broadcast(stream, f32(buffer), 0, "b"));
+                   else
+                       group.barrier();
                }),
                Contains("issued broadcast") && Contains("issued barrier"));
     CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
@@ -223,8 +225,8 @@ TEST_CASE("arguments that no group can carry are refused", "[parallel][comm]") {
 }
 
 TEST_CASE("the launcher is found from the environment", "[parallel][comm]") {
-    const char* const variables[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS",
-                                     "SLURM_PROCID", "PMI_SIZE", "PMIX_RANK"};
+    const char* const variables[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID",
+                                     "PMI_SIZE", "PMIX_RANK"};
     for (const char* variable : variables) {
         if (std::getenv(variable)) return;  // the tests themselves were launched
     }

@@ -37,8 +37,8 @@ std::vector<ParameterSpec> random_parameters(unsigned seed) {
         ParameterSpec spec = parameter(1 + below(7), 1 + below(41));
         spec.padding_rows = below(3) == 0 ? below(4) : 0;
         spec.own_bucket = below(9) == 0;
-        spec.adjoins_previous = i > 0 && !spec.own_bucket && !parameters.back().own_bucket &&
-                                below(3) == 0;
+        spec.adjoins_previous =
+            i > 0 && !spec.own_bucket && !parameters.back().own_bucket && below(3) == 0;
         parameters.push_back(spec);
     }
     return parameters;
@@ -59,9 +59,8 @@ TEST_CASE("a flat layout aligns parameters, keeps adjoining ones together and pa
 }
 
 TEST_CASE("buckets are cut from the end of the model", "[parallel][flat_layout]") {
-    const std::vector<ParameterSpec> parameters = {parameter(1, 16), parameter(2, 16),
-                                                   parameter(2, 16), parameter(3, 16),
-                                                   parameter(1, 16)};
+    const std::vector<ParameterSpec> parameters = {
+        parameter(1, 16), parameter(2, 16), parameter(2, 16), parameter(3, 16), parameter(1, 16)};
     const FlatLayout layout = plan_flat_layout(parameters, 1, 64);
     REQUIRE(layout.buckets.size() == 3);
     REQUIRE(layout.buckets[0].first_parameter == 3);

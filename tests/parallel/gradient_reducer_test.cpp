@@ -32,11 +32,11 @@ ParameterSpec parameter(int64_t rows, int64_t cols, Sharing sharing, bool own_bu
 // partial gradients.
 std::vector<ParameterSpec> sample_parameters() {
     std::vector<ParameterSpec> parameters = {
-        parameter(5, 9, Sharing::none, true),      parameter(1, 7, Sharing::tensor_partial),
-        parameter(3, 7, Sharing::none),            parameter(3, 5, Sharing::tensor_kv),
-        parameter(3, 5, Sharing::tensor_kv),       parameter(1, 7, Sharing::tensor_partial),
-        parameter(1, 3, Sharing::tensor),          parameter(7, 11, Sharing::none),
-        parameter(1, 7, Sharing::tensor_partial),  parameter(9, 4, Sharing::none, true)};
+        parameter(5, 9, Sharing::none, true),     parameter(1, 7, Sharing::tensor_partial),
+        parameter(3, 7, Sharing::none),           parameter(3, 5, Sharing::tensor_kv),
+        parameter(3, 5, Sharing::tensor_kv),      parameter(1, 7, Sharing::tensor_partial),
+        parameter(1, 3, Sharing::tensor),         parameter(7, 11, Sharing::none),
+        parameter(1, 7, Sharing::tensor_partial), parameter(9, 4, Sharing::none, true)};
     parameters[4].adjoins_previous = true;
     return parameters;
 }
@@ -60,9 +60,8 @@ void check_case(World& world, const Case& c) {
     const std::vector<ParameterSpec> parameters = sample_parameters();
     const FlatLayout layout = plan_flat_layout(parameters, c.shape.data, c.bucket_elements);
     expect(layout.buckets.size() >= 3, "several buckets");
-    Arena arena = make_arena(*device, "gradients", [&](Arena& to) {
-        to.take(DType::f32, {layout.elements});
-    });
+    Arena arena = make_arena(*device, "gradients",
+                             [&](Arena& to) { to.take(DType::f32, {layout.elements}); });
     arena.rewind(0);
     const Tensor gradients = arena.take(DType::f32, {layout.elements});
     GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
@@ -112,14 +111,13 @@ void check_case(World& world, const Case& c) {
                 for (int data = 0; data < c.shape.data; ++data) {
                     for (int tensor = 0; tensor < c.shape.tensor; ++tensor) {
                         const int own = mesh.at().tensor;
-                        const bool adds =
-                            tensor == own || sharing == Sharing::tensor_partial ||
-                            (sharing == Sharing::tensor_kv &&
-                             tensor / per_kv_group == own / per_kv_group);
+                        const bool adds = tensor == own || sharing == Sharing::tensor_partial ||
+                                          (sharing == Sharing::tensor_kv &&
+                                           tensor / per_kv_group == own / per_kv_group);
                         if (!adds) continue;
                         const int rank = rank_of(c.shape, {tensor, 0, data, mesh.at().pipeline});
-                        sum += gradient_value(rank, step, segment.parameter,
-                                              segment.local.begin + i);
+                        sum +=
+                            gradient_value(rank, step, segment.parameter, segment.local.begin + i);
                     }
                 }
                 expect(gradients.as<float>()[segment.flat.begin + i] == sum,
@@ -143,8 +141,8 @@ TEST_CASE("gradients are summed over the ranks that share them", "[parallel][red
                 for (int64_t bucket_elements : {1, 32, 90}) {
                     Case c{shape, shape.tensor == 4 ? 2 : 1, zero_stage, overlap, bucket_elements};
                     CAPTURE(shape.to_string(), zero_stage, overlap, bucket_elements);
-                    REQUIRE_NOTHROW(run_thread_ranks(
-                        shape.ranks(), [&](World& world) { check_case(world, c); }));
+                    REQUIRE_NOTHROW(run_thread_ranks(shape.ranks(),
+                                                     [&](World& world) { check_case(world, c); }));
                 }
             }
         }

@@ -95,8 +95,8 @@ TEST_CASE("each axis joins the ranks that differ only along it", "[parallel][mes
                 expect(mesh.pipeline_activations().rank() == mesh.at().pipeline,
                        "the pipeline's ranks to be its stages");
 
-                const bool at_end = mesh.at().pipeline == 0 ||
-                                    mesh.at().pipeline == shape.pipeline - 1;
+                const bool at_end =
+                    mesh.at().pipeline == 0 || mesh.at().pipeline == shape.pipeline - 1;
                 expect((mesh.embedding() != nullptr) == at_end, "embedding ranks at both ends");
                 if (at_end) {
                     MeshCoordinates first = mesh.at(), last = mesh.at();

@@ -27,8 +27,11 @@ const Shape kBoundary{3, 7};
 class NumberStage : public StageExecutor {
 public:
     NumberStage(const ScheduleProgram& program, int rank, const std::vector<int>& slots)
-        : program_(program), rank_(rank), random_(static_cast<unsigned>(rank + 1)),
-          backward_left_(slots.size()), last_seen_(slots.size()) {
+        : program_(program),
+          rank_(rank),
+          random_(static_cast<unsigned>(rank + 1)),
+          backward_left_(slots.size()),
+          last_seen_(slots.size()) {
         for (int n : slots) slots_.emplace_back(static_cast<size_t>(n), -1);
     }
 
@@ -69,8 +72,8 @@ public:
         const int stage = program_.virtual_stage(rank_, chunk);
         expect(slot_at(chunk, slot) == micro_batch, "the slot of the forward");
         check(input, stage > 0, activation(stage - 1, micro_batch), "input of backward");
-        check(output_gradient, stage + 1 < program_.virtual_stages(),
-              gradient(stage, micro_batch), "gradient");
+        check(output_gradient, stage + 1 < program_.virtual_stages(), gradient(stage, micro_batch),
+              "gradient");
         fill(input_gradient, stage > 0, gradient(stage - 1, micro_batch));
         if (output_gradient) fill(output_gradient, true, -1.0f);
         if (with_weights) end_slot(chunk, slot, last);
@@ -255,8 +258,8 @@ TEST_CASE("a stage that fails ends the pipeline instead of hanging it", "[parall
         Memory& own = kept[static_cast<size_t>(world.rank())];
         own.device = make_device({Backend::cpu, 1}, 0, 1);
         own.runtime = std::make_unique<PipelineRuntime>(
-            *own.device, *pipeline.activations, *pipeline.gradients,
-            make_schedule("1f1b", 3, 1, 6), DType::f32, kBoundary);
+            *own.device, *pipeline.activations, *pipeline.gradients, make_schedule("1f1b", 3, 1, 6),
+            DType::f32, kBoundary);
         FailingLast stage(world.rank(), 3);
         try {
             own.runtime->run(stage);

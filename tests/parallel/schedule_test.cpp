@@ -161,7 +161,8 @@ TEST_CASE("each rule that a schedule can break is named", "[parallel][schedule]"
     // Completeness.
     REQUIRE_THAT(error({{{F, 0, 1}, {B, 0, 1}}}, 2),
                  Contains("forward of micro-batch 0 on chunk 0 is missing"));
-    REQUIRE_THAT(error({{{F, 0, 0}}}, 1), Contains("backward of micro-batch 0 on chunk 0 is missing"));
+    REQUIRE_THAT(error({{{F, 0, 0}}}, 1),
+                 Contains("backward of micro-batch 0 on chunk 0 is missing"));
     REQUIRE_THAT(error({{{F, 0, 0}, {I, 0, 0}}}, 1),
                  Contains("backward_weight of micro-batch 0 on chunk 0 is missing"));
     REQUIRE_THAT(error({{{F, 0, 0}, {F, 0, 0}, {B, 0, 0}}}, 1), Contains("is there twice"));

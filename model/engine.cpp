@@ -88,16 +88,19 @@ Engine::~Engine() {
     }
 }
 
-StepInputs Engine::make_inputs(StepInputs::Pass pass) const {
-    StepInputs inputs;
-    inputs.pass = pass;
-    inputs.loss_total = totals_.flat_range(1, 1);
-    inputs.logits = logits_;
-    return inputs;
+void Engine::begin_inputs(StepInputs::Pass pass) {
+    inputs_.pass = pass;
+    inputs_.step = 0;
+    inputs_.loss_scale = 1.0f;
+    inputs_.tokens.clear();
+    inputs_.labels.clear();
+    inputs_.first_sample.clear();
+    inputs_.loss_total = totals_.flat_range(1, 1);
+    inputs_.logits = logits_;
 }
 
-void Engine::add_micro_batch(StepInputs& inputs, const HostMicroBatch& micro_batch) {
-    const size_t i = inputs.tokens.size();
+void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
+    const size_t i = inputs_.tokens.size();
     TRIREME_CHECK(i < tokens_.size(), "room for every micro-batch");
     const auto copy = [&](std::span<const int32_t> from, const Tensor& to) {
         if (from.empty()) return;
@@ -107,9 +110,9 @@ void Engine::add_micro_batch(StepInputs& inputs, const HostMicroBatch& micro_bat
     };
     copy(micro_batch.tokens, tokens_[i]);
     copy(micro_batch.labels, labels_[i]);
-    inputs.tokens.push_back(tokens_[i]);
-    inputs.labels.push_back(labels_[i]);
-    inputs.first_sample.push_back(micro_batch.first_sample);
+    inputs_.tokens.push_back(tokens_[i]);
+    inputs_.labels.push_back(labels_[i]);
+    inputs_.first_sample.push_back(micro_batch.first_sample);
 }
 
 void Engine::zero_gradients() {
@@ -121,17 +124,17 @@ void Engine::zero_gradients() {
 StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source) {
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
-    StepInputs inputs = make_inputs(StepInputs::Pass::train);
-    for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(inputs, source(i));
-    inputs.step = step;
-    inputs.loss_scale = static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
-                                                  options_.micro_batches * mesh.shape().data));
+    begin_inputs(StepInputs::Pass::train);
+    for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(source(i));
+    inputs_.step = step;
+    inputs_.loss_scale = static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
+                                                   options_.micro_batches * mesh.shape().data));
     zero_gradients();
     context_.ops().fill_zero(stream, totals_);
     for (auto& optimizer : optimizers_) optimizer->wait_parameters();
     for (auto& reducer : reducers_) reducer->begin_step();
 
-    model_->begin(inputs, reducer_views_);
+    model_->begin(inputs_, reducer_views_);
     TracedExecutor executor(*model_, options_.trace);
     runtime_->run(executor);
     {
@@ -141,7 +144,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
     }
 
     // Every tensor rank has the whole loss: one of them counts it.
-    if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs.loss_total);
+    if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs_.loss_total);
     for (auto& optimizer : optimizers_) optimizer->add_squared_norm(totals_.flat_range(0, 1));
     stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
     double totals[2];
@@ -185,9 +188,9 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
     int64_t tokens = 0;
     for (int i = 0; i < micro_batches; ++i) {
         const HostMicroBatch micro_batch = source(i);
-        StepInputs inputs = make_inputs(StepInputs::Pass::evaluate);
-        add_micro_batch(inputs, micro_batch);
-        model_->begin(inputs, {});
+        begin_inputs(StepInputs::Pass::evaluate);
+        add_micro_batch(micro_batch);
+        model_->begin(inputs_, {});
         runtime_->run_forward(*model_, 1);
         tokens += std::count_if(micro_batch.labels.begin(), micro_batch.labels.end(),
                                 [](int32_t label) { return label >= 0; });
@@ -209,10 +212,10 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
 std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, int64_t token) {
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
-    StepInputs inputs = make_inputs(StepInputs::Pass::generate);
-    add_micro_batch(inputs, {.tokens = tokens, .labels = {}, .first_sample = 0});
-    inputs.logits_token = token;
-    model_->begin(inputs, {});
+    begin_inputs(StepInputs::Pass::generate);
+    add_micro_batch({.tokens = tokens, .labels = {}, .first_sample = 0});
+    inputs_.logits_token = token;
+    model_->begin(inputs_, {});
     runtime_->run_forward(*model_, 1);
     if (mesh.is_last_stage()) {
         stream.wait(mesh.tensor().all_gather(stream, logits_, all_logits_, "logits"));

@@ -75,8 +75,8 @@ public:
     std::vector<std::pair<std::string, size_t>> memory() const;
 
 private:
-    StepInputs make_inputs(StepInputs::Pass pass) const;
-    void add_micro_batch(StepInputs& inputs, const HostMicroBatch& micro_batch);
+    void begin_inputs(StepInputs::Pass pass);
+    void add_micro_batch(const HostMicroBatch& micro_batch);
     void zero_gradients();
 
     const ModelContext context_;
@@ -88,6 +88,7 @@ private:
     std::vector<GradientReducer*> reducer_views_;
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
     std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
+    StepInputs inputs_;                    // of the current pass; its vectors keep their memory
     Tensor totals_;                        // [2] f64: squared gradient norm, loss sum
     Tensor grad_scale_;                    // [1] f32
     Tensor logits_;                        // [1, V local] f32, generation

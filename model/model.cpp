@@ -10,9 +10,9 @@ Model::Model(const ModelContext& context, const ScheduleProgram& program) : cont
     }
 }
 
-void Model::begin(const StepInputs& inputs, std::vector<GradientReducer*> reducers) {
+void Model::begin(const StepInputs& inputs, std::span<GradientReducer* const> reducers) {
     inputs_ = &inputs;
-    reducers_ = std::move(reducers);
+    reducers_ = reducers;
 }
 
 void Model::forward(int chunk, int micro_batch, int slot, const Tensor& input,

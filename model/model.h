@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/model_chunk.h"
@@ -18,9 +19,9 @@ public:
     const ModelContext& context() const { return context_; }
     std::vector<std::unique_ptr<ModelChunk>>& chunks() { return chunks_; }
 
-    // The inputs of the coming pass; they must outlive it. reducers: one a chunk, told as the
-    // gradients become final; empty when there is no backward pass.
-    void begin(const StepInputs& inputs, std::vector<GradientReducer*> reducers);
+    // The inputs of the coming pass. reducers: one a chunk, told as the gradients become final;
+    // empty when there is no backward pass. Both must outlive the pass.
+    void begin(const StepInputs& inputs, std::span<GradientReducer* const> reducers);
 
     void forward(int chunk, int micro_batch, int slot, const Tensor& input,
                  const Tensor& output) override;
@@ -42,7 +43,7 @@ private:
     const ModelContext context_;
     std::vector<std::unique_ptr<ModelChunk>> chunks_;
     const StepInputs* inputs_ = nullptr;
-    std::vector<GradientReducer*> reducers_;
+    std::span<GradientReducer* const> reducers_;
 };
 
 }  // namespace trireme

@@ -51,12 +51,13 @@ void Channel::time_out(OperationKind queue, uint64_t ticket, const char* label) 
     const char* what = queue == OperationKind::send   ? "send"
                        : queue == OperationKind::recv ? "receive"
                                                       : "collective";
-    give_up(Error(ExitCode::hang, "communication hangs: rank " + std::to_string(world_rank(rank_)) +
-                                      " waited more than " +
-                                      std::to_string(timeout_.count() / 1000.0) + " s for " + what +
-                                      " " + std::to_string(ticket) + " '" + label + "' of " +
-                                      describe_group() + "; " + who_is_missing(queue, ticket) +
-                                      ". Look in those ranks' logs for what they do instead"));
+    give_up(Error(ExitCode::hang,
+                  "communication hangs: rank " + std::to_string(world_rank(rank_)) +
+                      " waited more than " +
+                      std::to_string(static_cast<double>(timeout_.count()) / 1000.0) + " s for " +
+                      what + " " + std::to_string(ticket) + " '" + label + "' of " +
+                      describe_group() + "; " + who_is_missing(queue, ticket) +
+                      ". Look in those ranks' logs for what they do instead"));
 }
 
 }  // namespace trireme

@@ -54,21 +54,25 @@ private:
     };
 
     void next_write_block() {
-        const uint64_t issued = issued_.load(std::memory_order_relaxed);
-        Block* block = write_block_ ? write_block_->next : nullptr;
-        if (!block || block->end > freed_.load(std::memory_order_acquire)) {
-            blocks_.push_back(std::make_unique<Block>());
-            Block* fresh = blocks_.back().get();
-            fresh->next = block ? block : fresh;
-            if (write_block_)
-                write_block_->next = fresh;
-            else
-                first_ = fresh;
-            block = fresh;
-        }
-        block->end = issued + kBlockSize;
+        // The second from the start, so that it does not depend on the carrying thread's pace
+        // whether and when it is needed.
+        if (blocks_.empty()) insert_block(insert_block(nullptr));
+        Block* block = write_block_ ? write_block_->next : first_;
+        if (block->end > freed_.load(std::memory_order_acquire)) block = insert_block(write_block_);
+        block->end = issued_.load(std::memory_order_relaxed) + kBlockSize;
         write_block_ = block;
         write_at_ = 0;
+    }
+
+    Block* insert_block(Block* before) {
+        blocks_.push_back(std::make_unique<Block>());
+        Block* block = blocks_.back().get();
+        block->next = before ? before->next : block;
+        if (before)
+            before->next = block;
+        else
+            first_ = block;
+        return block;
     }
 
     // Issuing thread.

@@ -6,10 +6,11 @@ namespace trireme::test {
 
 namespace {
 
-// Of the loss. bf16 keeps 8 bits, a relative error of 0.4 % at most in each rounding; what they
-// make of a mean over 128 tokens stays well below one of them.
-constexpr double kLossBound = 0.02;
-constexpr double kNormBound = 0.1;
+// A rounding to bf16's 8 bits is off by 0.4 % at most, and most of that averages out over the 128
+// tokens of the loss. The norm of a step is less tame: it is at its most uneven where the loss
+// falls fastest.
+constexpr double kLossBound = 0.005;
+constexpr double kNormBound = 0.2;
 
 Curve curve_of(Family family, DType compute, const MeshShape& mesh) {
     Scenario scenario;
@@ -17,6 +18,7 @@ Curve curve_of(Family family, DType compute, const MeshShape& mesh) {
     scenario.compute = compute;
     scenario.mesh = mesh;
     scenario.sequence_parallel = mesh.tensor > 1;
+    scenario.optimizer.lr = 2.0e-3;
     return train(scenario);
 }
 
@@ -33,7 +35,7 @@ TEST_CASE("training in bf16 follows the curve of f32", "[model][precision]") {
             CHECK(loss < kLossBound);
             CHECK(loss > 0.0);  // it was another precision
             CHECK(largest_difference(found.grad_norms, expected.grad_norms) < kNormBound);
-            CHECK(found.losses.back() < 0.98 * found.losses.front());
+            CHECK(found.losses.back() < 0.96 * found.losses.front());
         }
     }
 }

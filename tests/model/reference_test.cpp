@@ -52,7 +52,8 @@ public:
         sequence = header_.find("tokens")->shape.at(1);
     }
 
-    template <typename T> std::vector<T> read(const std::string& name) const {
+    template <typename T>
+    std::vector<T> read(const std::string& name) const {
         const SafetensorsEntry* entry = header_.find(name);
         if (!entry || entry->dtype != DTypeOf<T>::value) {
             throw Error(ExitCode::bad_data, path_ + ": no " + name + " of the expected type");
@@ -67,8 +68,8 @@ public:
         const std::vector<float> whole = read<float>(kind + "/" + spec.name);
         std::vector<float> values;
         for (int64_t row = 0; row < spec.box.size[0]; ++row) {
-            const auto begin = whole.begin() + (spec.box.begin[0] + row) * spec.global[1] +
-                               spec.box.begin[1];
+            const auto begin =
+                whole.begin() + (spec.box.begin[0] + row) * spec.global[1] + spec.box.begin[1];
             values.insert(values.end(), begin, begin + spec.box.size[1]);
         }
         return values;
@@ -142,7 +143,9 @@ struct Difference {
     double value = 0;
 };
 
-bool has_no_gradient(const std::string& name) { return name.ends_with("attention.key.bias"); }
+bool has_no_gradient(const std::string& name) {
+    return name.ends_with("attention.key.bias");
+}
 
 std::span<const float> held(const Tensor& tensor, const ParameterSpec& spec) {
     return {tensor.as<float>(), static_cast<size_t>(spec.box.elements())};
@@ -158,10 +161,9 @@ std::vector<Difference> gradient_differences(Engine& engine, const Reference& re
             const auto found = held(store.gradient(static_cast<int>(i)), spec);
             // A bias of the keys shifts all scores of a query alike, which softmax does not see.
             // The true gradient is zero, so what is found can only be measured against the rest.
-            const double value =
-                has_no_gradient(spec.name)
-                    ? norm(found) / global_norm
-                    : relative_difference(found, reference.part("gradient", spec));
+            const double value = has_no_gradient(spec.name)
+                                     ? norm(found) / global_norm
+                                     : relative_difference(found, reference.part("gradient", spec));
             all.push_back({"gradient/" + spec.name, value});
         }
     }
@@ -215,9 +217,9 @@ Outcome train_as_reference(const Reference& reference, const Scenario& scenario)
         for (auto& optimizer : engine.optimizers()) optimizer->wait_parameters();
         const auto after = parameter_differences(engine, reference);
         differences.insert(differences.end(), after.begin(), after.end());
-        const EvaluationResult evaluated =
-            engine.evaluate(static_cast<int>(scenario.global_batch / scenario.micro_batch /
-                                             scenario.mesh.data), source);
+        const EvaluationResult evaluated = engine.evaluate(
+            static_cast<int>(scenario.global_batch / scenario.micro_batch / scenario.mesh.data),
+            source);
         if (world.rank() != 0) return;
         outcome.loss_after = evaluated.loss_sum / static_cast<double>(evaluated.tokens);
     });
@@ -262,7 +264,8 @@ TEST_CASE("the logits of every position are those of the reference", "[model][re
             set_parameters(engine, reference);
             for (int64_t b = 0; b < reference.sequences; ++b) {
                 for (int64_t t = 0; t < reference.sequence; ++t) {
-                    const auto row = engine.next_token_logits(reference.micro_batch(b, 1).tokens, t);
+                    const auto row =
+                        engine.next_token_logits(reference.micro_batch(b, 1).tokens, t);
                     logits.insert(logits.end(), row.begin(), row.end());
                 }
             }

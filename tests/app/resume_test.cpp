@@ -1,0 +1,206 @@
+#include <catch2/catch.hpp>
+
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "app/model_checkpoint.h"
+#include "tests/core/temporary_folder.h"
+#include "tests/model/training_support.h"
+
+// Training that was saved and continued is training that was never interrupted, bit for bit; and
+// what one mesh saved, any mesh holds.
+
+namespace trireme::test {
+
+namespace {
+
+struct Stretch {
+    int first_step = 1;
+    int last_step = 0;   // before the first: only load and save
+    std::string load{};  // step folder, empty: start from the seed
+    std::string save{};  // folder for step-N, empty: do not save
+};
+
+Curve run_stretch(const Scenario& scenario, const Stretch& stretch) {
+    Curve curve;
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
+        const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
+        Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        Engine engine(context_of(scenario, *device, mesh), engine_options_of(scenario));
+        if (!stretch.load.empty()) {
+            CheckpointReader reader(stretch.load);
+            load_model(engine, reader);
+        }
+        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
+        for (int step = stretch.first_step; step <= stretch.last_step; ++step) {
+            const StepResult result =
+                engine.step(step, scenario.optimizer.lr, [batches = &source.step(step)](int i) {
+                    return (*batches)[static_cast<size_t>(i)];
+                });
+            if (world.rank() != 0) continue;
+            curve.losses.push_back(result.loss);
+            curve.grad_norms.push_back(result.grad_norm);
+        }
+        if (stretch.save.empty()) return;
+        CheckpointState state;
+        state.step = stretch.last_step;
+        state.mesh = scenario.mesh;
+        save_model(engine, stretch.save, state);
+    });
+    return curve;
+}
+
+std::string newest(const std::string& folder) {
+    return resolve_checkpoint(folder);
+}
+
+// Every logical tensor, in whichever pieces it lies in the files.
+std::map<std::string, std::vector<float>> contents(const std::string& folder) {
+    CheckpointReader reader(newest(folder));
+    std::map<std::string, std::vector<float>> tensors;
+    for (const std::string& name : reader.names()) {
+        const ManifestTensor& tensor = reader.tensor(name);
+        std::vector<float>& values = tensors[name];
+        values.resize(tensor.elements());
+        reader.read(name, {{0, 0}, tensor.global}, DType::f32, values.data());
+    }
+    return tensors;
+}
+
+void require_same_contents(const std::string& folder, const std::string& expected_folder) {
+    const auto found = contents(folder), expected = contents(expected_folder);
+    REQUIRE(found.size() == expected.size());
+    size_t parameters = 0, states = 0;
+    for (const auto& [name, values] : expected) {
+        INFO(name);
+        const auto same = found.find(name);
+        REQUIRE(same != found.end());
+        REQUIRE(same->second.size() == values.size());
+        CHECK(std::memcmp(same->second.data(), values.data(), values.size() * sizeof(float)) == 0);
+        (name.starts_with("parameter/") ? parameters : states) += 1;
+    }
+    CHECK(parameters > 0);
+    CHECK(states == 2 * parameters);
+}
+
+void require_resumes(const Scenario& scenario) {
+    INFO(scenario.name() << ", " << name_of(scenario.compute));
+    const TemporaryFolder at_once, half, resumed;
+    const Curve expected = run_stretch(scenario, {.last_step = 20, .save = at_once.path()});
+    Curve found = run_stretch(scenario, {.last_step = 10, .save = half.path()});
+    const Curve rest = run_stretch(
+        scenario,
+        {.first_step = 11, .last_step = 20, .load = newest(half.path()), .save = resumed.path()});
+    found.losses.insert(found.losses.end(), rest.losses.begin(), rest.losses.end());
+    found.grad_norms.insert(found.grad_norms.end(), rest.grad_norms.begin(), rest.grad_norms.end());
+    CHECK(found.losses == expected.losses);
+    CHECK(found.grad_norms == expected.grad_norms);
+    require_same_contents(resumed.path(), at_once.path());
+}
+
+constexpr MeshShape mesh_of(int tensor, int pipeline, int data) {
+    return {.tensor = tensor, .context = 1, .data = data, .pipeline = pipeline};
+}
+
+Scenario scenario_of(Family family, const MeshShape& mesh, int zero, DType compute) {
+    Scenario scenario;
+    scenario.model = odd_model(family);
+    scenario.mesh = mesh;
+    scenario.zero = zero;
+    scenario.sequence_parallel = mesh.tensor > 1 && zero == 1;
+    scenario.compute = compute;
+    return scenario;
+}
+
+}  // namespace
+
+TEST_CASE("20 steps are 10 steps, a checkpoint and 10 more, bit for bit", "[app][resume]") {
+    using enum Family;
+    const DType f32 = DType::f32, bf16 = DType::bf16;
+    require_resumes(scenario_of(gpt2, mesh_of(1, 1, 1), 1, f32));
+    require_resumes(scenario_of(llama, mesh_of(1, 1, 1), 0, bf16));
+    require_resumes(scenario_of(gpt2, mesh_of(2, 2, 2), 1, f32));
+    require_resumes(scenario_of(llama, mesh_of(2, 2, 2), 0, f32));
+    require_resumes(scenario_of(llama, mesh_of(2, 2, 2), 1, bf16));
+    require_resumes(scenario_of(gpt2, mesh_of(1, 2, 4), 0, f32));
+    require_resumes(scenario_of(llama, mesh_of(1, 2, 4), 1, f32));
+    require_resumes(scenario_of(gpt2, mesh_of(1, 4, 2), 1, bf16));
+    require_resumes(scenario_of(llama, mesh_of(1, 4, 2), 0, f32));
+}
+
+TEST_CASE("a checkpoint of one mesh is the same after any other has loaded and saved it",
+          "[app][resume]") {
+    for (const Family family : {Family::gpt2, Family::llama}) {
+        for (const DType compute : {DType::f32, DType::bf16}) {
+            Scenario scenario = scenario_of(family, mesh_of(2, 2, 2), 1, compute);
+            scenario.model = wide_model(family);
+            const TemporaryFolder original;
+            run_stretch(scenario, {.last_step = 3, .save = original.path()});
+            for (const MeshShape& mesh :
+                 {mesh_of(4, 1, 2), mesh_of(1, 1, 1), mesh_of(1, 8, 1), mesh_of(2, 1, 4)}) {
+                for (const int zero : {0, 1}) {
+                    scenario.mesh = mesh;
+                    scenario.zero = zero;
+                    INFO(scenario.name() << ", " << name_of(compute));
+                    const TemporaryFolder again;
+                    run_stretch(scenario, {.first_step = 4,
+                                           .last_step = 3,
+                                           .load = newest(original.path()),
+                                           .save = again.path()});
+                    require_same_contents(again.path(), original.path());
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("a checkpoint continues on another mesh with the same curve", "[app][resume]") {
+    for (const Family family : {Family::gpt2, Family::llama}) {
+        Scenario scenario = scenario_of(family, mesh_of(2, 2, 2), 1, DType::f32);
+        const TemporaryFolder half;
+        run_stretch(scenario, {.last_step = 10, .save = half.path()});
+        const Stretch rest{
+            .first_step = 11, .last_step = 20, .load = newest(half.path()), .save = {}};
+        const Curve expected = run_stretch(scenario, rest);
+        for (const MeshShape& mesh : {mesh_of(1, 1, 1), mesh_of(2, 1, 4)}) {
+            scenario.mesh = mesh;
+            INFO(scenario.name());
+            const Curve found = run_stretch(scenario, rest);
+            CHECK(largest_difference(found.losses, expected.losses) < 1.0e-5);
+            CHECK(largest_difference(found.grad_norms, expected.grad_norms) < 1.0e-4);
+        }
+    }
+}
+
+TEST_CASE("a checkpoint of another model is refused on every mesh", "[app][resume]") {
+    const TemporaryFolder folder;
+    const Scenario scenario = scenario_of(Family::gpt2, mesh_of(1, 1, 1), 1, DType::f32);
+    run_stretch(scenario, {.last_step = 1, .save = folder.path()});
+    const auto refused = [&](Scenario other, const std::string& words) {
+        for (const MeshShape& mesh : {mesh_of(1, 1, 1), mesh_of(2, 2, 1)}) {
+            other.mesh = mesh;
+            INFO(other.name());
+            try {
+                run_stretch(other, {.load = newest(folder.path()), .save = {}});
+                FAIL("not refused");
+            } catch (const Error& error) {
+                CHECK(error.code() == ExitCode::bad_data);
+                CHECK_THAT(error.what(), Catch::Contains(words));
+            }
+        }
+    };
+    Scenario narrow = scenario;
+    narrow.model.ffn_hidden = 80;
+    refused(narrow, "another model");
+    Scenario llama = scenario;
+    llama.model = odd_model(Family::llama);
+    refused(llama, "another model");
+    // As many parameters, but others.
+    Scenario shifted = scenario;
+    shifted.model.vocab_size -= 1;
+    shifted.model.max_sequence_length += 1;
+    refused(shifted, "[257, 48]");
+}
+
+}  // namespace trireme::test

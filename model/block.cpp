@@ -24,8 +24,8 @@ void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, const
 }
 
 void Block::backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                     const Activations& saved, const BranchScratch& scratch, Gradients& gradients,
-                     const Tensor& dresidual, bool with_weights) const {
+                     const Activations& saved, const BranchScratch& scratch,
+                     const Gradients& gradients, const Tensor& dresidual, bool with_weights) const {
     mlp_.backward(micro_batch, saved.middle, saved.mlp, scratch, gradients.mlp, dresidual,
                   with_weights);
     attention_.backward(micro_batch, x, saved.attention, scratch, gradients.attention, dresidual,

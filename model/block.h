@@ -12,8 +12,8 @@ namespace trireme {
 class Block {
 public:
     struct Activations {
-        AttentionBranch::Activations attention;
-        MlpBranch::Activations mlp;
+        BranchActivations attention;
+        BranchActivations mlp;
         Tensor middle;  // [local tokens, C] residual stream between the branches
         Tensor output;  // [local tokens, C]
     };
@@ -32,7 +32,7 @@ public:
                  const BranchScratch& scratch) const;
     // dresidual: [local tokens, C], gradient of the output on entry, of x on return.
     void backward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
-                  const BranchScratch& scratch, Gradients& gradients, const Tensor& dresidual,
+                  const BranchScratch& scratch, const Gradients& gradients, const Tensor& dresidual,
                   bool with_weights) const;
     void backward_weight(const Activations& saved, const Gradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;

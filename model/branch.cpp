@@ -1,17 +1,11 @@
 #include "model/branch.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "model/tensor_parallel.h"
 
 namespace trireme {
-
-BranchScratch BranchScratch::take(const ModelContext& context, Arena& arena) {
-    const int64_t widest =
-        std::max(context.local_ffn(), int64_t{context.local_heads()} * context.model.head_dim);
-    return {arena.take(context.compute, {context.tokens(), context.model.hidden}),
-            arena.take(context.compute, {context.tokens(), widest})};
-}
 
 Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& micro_batch,
                          PhiloxKey key) {
@@ -25,15 +19,100 @@ Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& m
     return dropout;
 }
 
-Tensor branch_output_gradient(const ModelContext& context, const Tensor& dresidual,
-                              const Dropout& dropout, const Tensor& buffer, bool keep,
-                              const char* label) {
-    if (dropout.probability > 0.0f || (keep && !context.is_sharded_by_token())) {
-        const Tensor local = local_slice(context, buffer);
-        context.ops().dropout_apply(context.stream(), dresidual, dropout, local);
-        return gather_tokens(context, local, buffer, label);
+BranchScratch BranchScratch::take(const ModelContext& context, Arena& arena) {
+    const int64_t widest =
+        std::max(context.local_ffn(), int64_t{context.local_heads()} * context.model.head_dim);
+    return {arena.take(context.compute, {context.tokens(), context.model.hidden}),
+            arena.take(context.compute, {context.tokens(), widest})};
+}
+
+Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout& layout)
+    : context_(context),
+      inner_width_(layout.inner_features / context.tensor_size()),
+      statistics_(layout.statistics),
+      dropout_key_(make_key(context.seed, "dropout/" + layout.layer + "." + layout.name)),
+      norm_(context, store, layout.layer + "." + layout.name + "_norm"),
+      column_(context, store, layout.columns, context.model.hidden,
+              context.model.family == Family::gpt2),
+      row_(context, store, layout.layer + "." + layout.name + "." + layout.row_name,
+           context.model.hidden, layout.inner_features, context.model.family == Family::gpt2,
+           context.model.init_std / std::sqrt(2.0f * static_cast<float>(context.model.layers))) {
+    for (const ColumnPart& part : layout.columns) column_width_ += part.local_rows;
+}
+
+BranchActivations Branch::take_activations(Arena& arena) const {
+    BranchActivations saved;
+    saved.norm = norm_.take_statistics(arena);
+    saved.normed = arena.take(context_.compute, {context_.tokens(), context_.model.hidden});
+    saved.column = arena.take(context_.compute, {context_.tokens(), column_width_});
+    saved.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
+    if (statistics_.rank() > 0) saved.statistics = arena.take(DType::f32, statistics_);
+    return saved;
+}
+
+BranchGradients Branch::take_gradients(Arena& arena) const {
+    return {arena.take(context_.compute, {context_.tokens(), context_.model.hidden}),
+            arena.take(context_.compute, {context_.tokens(), column_width_})};
+}
+
+void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
+                     const BranchActivations& saved, const BranchScratch& scratch,
+                     const Tensor& out) const {
+    const Tensor normed_local = local_slice(context_, saved.normed);
+    norm_.forward(x, normed_local, saved.norm);
+    column_.forward(gather_tokens(context_, normed_local, saved.normed, "branch input"),
+                    saved.column);
+    interior_forward(micro_batch, saved);
+    row_.forward(saved.inner, scratch.partial);
+    TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
+                       "branch output");
+    context_.ops().residual_add_forward(context_.stream(), x, sum.wait(), row_.bias(),
+                                        residual_dropout(context_, micro_batch, dropout_key_), out);
+}
+
+// On all tokens, from the gradient of the residual stream on this rank's: through the dropout,
+// then gathered into `buffer`. Returns dresidual itself where that is the same, unless `keep`:
+// then the result is always in the buffer and survives changes to dresidual.
+Tensor Branch::output_gradient(const MicroBatchContext& micro_batch, const Tensor& dresidual,
+                               const Tensor& buffer, bool keep) const {
+    const Dropout dropout = residual_dropout(context_, micro_batch, dropout_key_);
+    const char* label = "branch output gradient";
+    if (dropout.probability > 0.0f || (keep && !context_.is_sharded_by_token())) {
+        const Tensor local = local_slice(context_, buffer);
+        context_.ops().dropout_apply(context_.stream(), dresidual, dropout, local);
+        return gather_tokens(context_, local, buffer, label);
     }
-    return gather_tokens(context, dresidual, buffer, label);
+    return gather_tokens(context_, dresidual, buffer, label);
+}
+
+void Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
+                      const BranchActivations& saved, const BranchScratch& scratch,
+                      const BranchGradients& gradients, const Tensor& dresidual,
+                      bool with_weights) const {
+    const Tensor doutput = output_gradient(micro_batch, dresidual, gradients.output, !with_weights);
+    const Tensor dinner =
+        scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
+    row_.backward_input(doutput, dinner);
+    if (with_weights) row_.backward_weight(doutput, saved.inner);
+    interior_backward(micro_batch, saved, dinner, gradients.column);
+    column_.backward_input(gradients.column, scratch.partial);
+    // The weight gradient hides the sum over the tensor ranks.
+    TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
+                       "branch input gradient");
+    if (with_weights) column_.backward_weight(gradients.column, saved.normed);
+    norm_.backward(sum.wait(), x, saved.norm, dresidual);
+}
+
+void Branch::backward_weight(const BranchActivations& saved,
+                             const BranchGradients& gradients) const {
+    row_.backward_weight(gradients.output, saved.inner);
+    column_.backward_weight(gradients.column, saved.normed);
+}
+
+void Branch::collect_parameters(std::vector<int>& indices) const {
+    norm_.collect_parameters(indices);
+    column_.collect_parameters(indices);
+    row_.collect_parameters(indices);
 }
 
 }  // namespace trireme

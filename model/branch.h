@@ -1,19 +1,22 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/arena.h"
-#include "model/model_context.h"
+#include "model/linear.h"
+#include "model/norm.h"
 
 namespace trireme {
 
-// A block is two residual branches, attention and MLP: x + dropout(row(...column(norm(x)))).
-// What both share stands here.
+// The residual dropout at a place of the model, for this rank's tokens of a micro-batch.
+Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& micro_batch,
+                         PhiloxKey key);
 
 // Buffers that live for one call; a chunk has one set for all its layers.
 struct BranchScratch {
     Tensor partial;  // [tokens, C] sums over the tensor ranks in the making
-    Tensor inner;    // [tokens, widest branch interior] gradient inside the branch
+    Tensor inner;    // [tokens, widest row-parallel input] its gradient
 
     static BranchScratch take(const ModelContext& context, Arena& arena);
 };
@@ -22,18 +25,74 @@ struct BranchScratch {
 // both halves run together; a schedule that splits them needs one for each slot and layer.
 struct BranchGradients {
     Tensor output;  // [tokens, C] of the branch's output, all tokens
-    Tensor column;  // [tokens, width] of the column-parallel layer's output
+    Tensor column;  // [tokens, column width] of the column-parallel layer's output
 };
 
-// The residual dropout at a place of the model, for this rank's tokens of a micro-batch.
-Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& micro_batch,
-                         PhiloxKey key);
+// What one micro-batch keeps of a branch for its backward pass.
+struct BranchActivations {
+    Norm::Statistics norm;
+    Tensor normed;      // [tokens, C] input of the column-parallel layer, all tokens
+    Tensor column;      // [tokens, column width] its output, this rank's features
+    Tensor inner;       // [tokens, inner width] input of the row-parallel layer
+    Tensor statistics;  // of the interior: attention's log-sum-exp; absent otherwise
+};
 
-// Gradient of a branch's output on all tokens, from that of the residual stream on this rank's:
-// through the dropout, then gathered into `buffer`. Returns dresidual itself where that is the
-// same, unless `keep`: then the result is always in the buffer and survives changes to dresidual.
-Tensor branch_output_gradient(const ModelContext& context, const Tensor& dresidual,
-                              const Dropout& dropout, const Tensor& buffer, bool keep,
-                              const char* label);
+// A block is two residual branches, attention and MLP:
+//   out = x + dropout(row_parallel(interior(column_parallel(norm(x)))))
+// All but the interior stands here. x, out and the residual's gradient hold this rank's tokens,
+// [local tokens, C]; the branch gathers and reduces them over the tensor ranks.
+class Branch {
+public:
+    virtual ~Branch() = default;
+    Branch(const Branch&) = delete;
+    Branch& operator=(const Branch&) = delete;
+
+    BranchActivations take_activations(Arena& arena) const;
+    BranchGradients take_gradients(Arena& arena) const;
+
+    void forward(const MicroBatchContext& micro_batch, const Tensor& x,
+                 const BranchActivations& saved, const BranchScratch& scratch,
+                 const Tensor& out) const;
+    // dresidual: gradient of out on entry, of x on return. Fills `gradients`; with_weights: adds
+    // the weight gradients as well, otherwise backward_weight does so later from `gradients`.
+    void backward(const MicroBatchContext& micro_batch, const Tensor& x,
+                  const BranchActivations& saved, const BranchScratch& scratch,
+                  const BranchGradients& gradients, const Tensor& dresidual,
+                  bool with_weights) const;
+    void backward_weight(const BranchActivations& saved, const BranchGradients& gradients) const;
+    void collect_parameters(std::vector<int>& indices) const;
+
+protected:
+    struct Layout {
+        std::string layer;     // "layers.0"
+        std::string name;      // "attention"
+        std::string row_name;  // "output"
+        std::vector<ColumnPart> columns;
+        int64_t inner_features = 0;  // of the whole model
+        Shape statistics;            // f32; none when empty
+    };
+    Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
+
+    // From saved.column to saved.inner; may change saved.column in place.
+    virtual void interior_forward(const MicroBatchContext& micro_batch,
+                                  const BranchActivations& saved) const = 0;
+    virtual void interior_backward(const MicroBatchContext& micro_batch,
+                                   const BranchActivations& saved, const Tensor& dinner,
+                                   const Tensor& dcolumn) const = 0;
+
+    const ModelContext& context_;
+
+private:
+    Tensor output_gradient(const MicroBatchContext& micro_batch, const Tensor& dresidual,
+                           const Tensor& buffer, bool keep) const;
+
+    int64_t column_width_ = 0;
+    int64_t inner_width_ = 0;
+    Shape statistics_;
+    PhiloxKey dropout_key_;
+    Norm norm_;
+    ColumnParallelLinear column_;
+    RowParallelLinear row_;
+};
 
 }  // namespace trireme

@@ -141,7 +141,7 @@ void ModelChunk::backward(const StepInputs& inputs, int micro_batch, int slot_in
         dresidual = output_gradient;
     }
     for (size_t i = blocks_.size(); i-- > 0;) {
-        Block::Gradients& gradients = with_weights ? shared_gradients_ : slot.gradients[i];
+        const Block::Gradients& gradients = with_weights ? shared_gradients_ : slot.gradients[i];
         blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_, gradients,
                              dresidual, with_weights);
         report_ready(reducer, block_parameters_[i]);

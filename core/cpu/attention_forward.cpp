@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
-#include "core/cpu/attention_dropout.h"
+#include "core/cpu/attention_amx.h"
 #include "core/cpu/attention_layout.h"
-#include "core/cpu/parallel_for.h"
+#include "core/cpu/attention_parts.h"
+#include "core/cpu/attention_rows.h"
 
 namespace trireme {
 
@@ -30,43 +30,10 @@ struct ForwardScratch {
     float *keys, *values, *queries, *out, *scores, *maximum, *sum, *factors;
 };
 
-void multiply_by(const float* factors, float* row) {
-#pragma omp simd
-    for (int j = 0; j < kKeys; ++j) row[j] *= factors[j];
-}
-
-// Turns a row of scores into exp(score - maximum) and brings the row's running maximum, sum and
-// output up to date. Keys from `visible` on get 0.
-void softmax_row(const Sizes& s, int visible, bool first, float* scores, float& maximum,
-                 float& sum, float* out) {
-    for (int j = visible; j < kKeys; ++j) scores[j] = -std::numeric_limits<float>::infinity();
-    float top = first ? -std::numeric_limits<float>::infinity() : maximum;
-#pragma omp simd reduction(max : top)
-    for (int j = 0; j < kKeys; ++j) top = scores[j] > top ? scores[j] : top;
-    float added = 0.0f;
-#pragma omp simd reduction(+ : added)
-    for (int j = 0; j < kKeys; ++j) {
-        scores[j] = exp_of_negative(scores[j] - top);
-        added += scores[j];
-    }
-    if (first) {
-        sum = added;
-    } else if (top == maximum) {
-        sum += added;
-    } else {
-        const float shrink = exp_of_negative(maximum - top);
-        sum = sum * shrink + added;
-#pragma omp simd
-        for (int64_t d = 0; d < s.padded; ++d) out[d] *= shrink;
-    }
-    maximum = top;
-}
-
 // The queries of one block and head against all keys before them.
 template <typename T>
 void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t head,
                    int64_t query_block, const T* qkv, T* out, float* lse) {
-    const Dropout& dropout = s.shape.dropout;
     const int64_t first = query_block * kQueries;
     const int64_t queries = std::min(kQueries, s.length - first);
     pack(s, qkv + s.query_offset(b, head) + first * s.row, s.row, queries, s.shape.scale,
@@ -79,12 +46,9 @@ void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t h
             float* row = w.scores + i * kKeys;
             softmax_row(s, block.visible(i), key_block == 0, row, w.maximum[i], w.sum[i],
                         w.out + i * s.padded);
-            if (dropout.probability > 0.0f) {
-                dropout_factors<kKeys>(dropout.key, dropout.stream,
-                                       s.dropout_element(b, head, first + i, block.first_key),
-                                       dropout.probability, w.factors);
-                multiply_by(w.factors, row);
-            }
+            const float* factors =
+                row_factors(s, b, head, first + i, block.first_key, w.factors);
+            if (factors) multiply_by(factors, row);
         }
         multiply({queries, s.padded, block.keys, w.scores, kKeys, 1,
                   w.values + block.first_key * s.padded, s.padded, w.out, s.padded,
@@ -100,16 +64,13 @@ void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t h
 template <typename T>
 void run_forward(const Sizes& s, int threads, const auto& scratch, const T* qkv, T* out,
                  float* lse) {
-    const int64_t units = s.shape.batch * s.shape.kv_heads;
-    const int64_t parts = parts_for(threads, units, 4 * threads, s.blocks);
-    parallel_tasks(threads, units * parts, [&](int64_t task, int thread) {
-        const int64_t b = task / parts / s.shape.kv_heads;
-        const int64_t kv = task / parts % s.shape.kv_heads;
+    for_forward_parts(s, threads, [&](int64_t b, int64_t kv, int64_t first, int64_t step,
+                                      int thread) {
         const ForwardScratch w(s, scratch(thread));
         pack_transposed(s, qkv + s.key_offset(b, kv), s.row, w.keys);
         pack(s, qkv + s.value_offset(b, kv), s.row, s.length, 1.0f, w.values);
         for (int64_t head = kv * s.group; head < (kv + 1) * s.group; ++head) {
-            for (int64_t q = task % parts; q < s.blocks; q += parts) {
+            for (int64_t q = first; q < s.blocks; q += step) {
                 forward_block(s, w, b, head, q, qkv, out, lse);
             }
         }
@@ -122,6 +83,12 @@ void CpuAttention::forward(const AttentionShape& shape, const Tensor& qkv, const
                            const Tensor& lse) {
     check_shape(shape, qkv, out, lse);
     if (qkv.elements() == 0) return;
+    if (tiles_ && qkv.dtype == DType::bf16) {
+        reserve(amx_forward_scratch(shape));
+        amx_forward({shape, threads_, scratch(0), stride_}, qkv.as<bf16>(), out.as<bf16>(),
+                    lse.as<float>());
+        return;
+    }
     const Sizes s(shape);
     reserve(ForwardScratch(s, nullptr).cut.used());
     const auto memory = [this](int thread) { return scratch(thread); };

@@ -34,8 +34,8 @@ private:
 
 // Sizes and strides that follow from a shape.
 struct Sizes {
-    explicit Sizes(const AttentionShape& s)
-        : shape(s), depth(s.head_dim), padded(round_up(depth, kLanes)), length(s.sequence),
+    explicit Sizes(const AttentionShape& s, int64_t unit = kLanes)
+        : shape(s), depth(s.head_dim), padded(round_up(depth, unit)), length(s.sequence),
           group(s.heads / s.kv_heads), blocks(round_up(length, kKeys) / kKeys),
           row(static_cast<int64_t>(s.heads + 2 * s.kv_heads) * depth),
           out_row(static_cast<int64_t>(s.heads) * depth) {}
@@ -60,7 +60,7 @@ struct Sizes {
 
     const AttentionShape& shape;
     int64_t depth;    // of a head
-    int64_t padded;   // the same in scratch memory, in whole vectors
+    int64_t padded;   // the same in scratch memory, in whole vectors or tiles
     int64_t length;   // of the sequence
     int64_t group;    // query heads that share a key/value head
     int64_t blocks;   // of keys, and of queries, in the sequence

@@ -9,7 +9,8 @@ namespace trireme {
 
 CpuOps::CpuOps(int threads)
     : threads_(std::max(threads, 1)), matmul_(std::make_unique<CpuMatmul>(threads_)),
-      attention_(std::make_unique<CpuAttention>(threads_)) {}
+      attention_(
+          std::make_unique<CpuAttention>(threads_, this_processor().tiles_usable)) {}
 
 CpuOps::~CpuOps() = default;
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/file_io.h"
 
 namespace trireme {
 
@@ -64,13 +65,13 @@ std::string console_line(const StepMetrics& m, int64_t steps, double seconds_lef
 }
 
 MetricsFile::MetricsFile(const std::string& path, int64_t last_step) : path_(path) {
-    const std::string kept = records_until(path, last_step);
-    file_ = std::fopen(path.c_str(), "w");
+    // Replaced in one step, so that a crash in between loses no record.
+    replace_file(path, records_until(path, last_step));
+    file_ = std::fopen(path.c_str(), "a");
     if (!file_) {
         throw Error(ExitCode::output_busy, path + ": cannot be written: " + std::strerror(errno) +
                                                "; choose another run.output");
     }
-    append(kept);
 }
 
 MetricsFile::~MetricsFile() {

@@ -14,8 +14,8 @@ MatmulPlan plan_matmul(const ProcessorFacts& facts) {
     MatmulPlan plan;
     const bool usable = facts.amx_tile && facts.amx_enabled && facts.amx_permitted;
     plan.forbid_onednn_amx = facts.amx_tile && !(usable && facts.amx_palettes > 0);
-    plan.tiles_usable = usable && facts.amx_bf16;
-    if (plan.tiles_usable) {
+    plan.amx_attention = usable && facts.amx_bf16 && facts.avx512_bf16;
+    if (usable && facts.amx_bf16) {
         plan.bf16_matmul = facts.amx_palettes > 0 ? Bf16Matmul::onednn : Bf16Matmul::amx;
     } else if (facts.avx512_bf16 && !facts.amx_tile) {
         plan.bf16_matmul = Bf16Matmul::onednn;

@@ -27,7 +27,7 @@ struct MatmulPlan {
     // likewise: then it must be told not to use AMX.
     bool forbid_onednn_amx = false;
     Bf16Matmul bf16_matmul = Bf16Matmul::convert;
-    bool tiles_usable = false;  // for bf16 kernels of our own, whoever does the matmuls
+    bool amx_attention = false;  // our AMX kernels for attention in bf16, whoever does the matmuls
 };
 
 // The way to multiply, as a function of the facts alone. Order: oneDNN with AMX, our AMX kernel,

@@ -12,7 +12,7 @@
 
 // Compiled for processors with AMX whatever the rest is compiled for: callers ask first.
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")
 
 namespace trireme {
 
@@ -165,6 +165,21 @@ void pack_b_panel(const PanelSource& source, int64_t first, int64_t k_begin, int
     }
 }
 
+// Rounds to nearest even, and denormals to zero as the tile instructions do.
+void pack_a_panel(const float* rows, int64_t row_elements, int64_t steps, uint16_t* to) {
+    for (int64_t step = 0; step < steps; ++step) {
+        const float* row = rows + step * kTileDepth;
+        for (int64_t r = 0; r < kPanelWidth; ++r) {
+            const __m512 low = _mm512_loadu_ps(row);
+            const __m512 high = _mm512_loadu_ps(row + kTileDepth / 2);
+            const __m512i pair = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(to, pair);
+            row += row_elements;
+            to += kTileDepth;
+        }
+    }
+}
+
 void multiply_panels(const uint16_t* a, const uint16_t* b, int64_t steps, float* c, int64_t c_row,
                      bool add) {
     constexpr int kRowBytes = 64;
@@ -219,6 +234,7 @@ namespace {
 
 void pack_a_panel(const PanelSource&, int64_t, int64_t, int64_t, uint16_t*) { fail(); }
 void pack_b_panel(const PanelSource&, int64_t, int64_t, int64_t, uint16_t*) { fail(); }
+void pack_a_panel(const float*, int64_t, int64_t, uint16_t*) { fail(); }
 void multiply_panels(const uint16_t*, const uint16_t*, int64_t, float*, int64_t, bool) { fail(); }
 TileSession::TileSession() { fail(); }
 TileSession::~TileSession() = default;

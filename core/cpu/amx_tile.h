@@ -26,6 +26,9 @@ void pack_a_panel(const PanelSource& source, int64_t first, int64_t k_begin, int
 void pack_b_panel(const PanelSource& source, int64_t first, int64_t k_begin, int64_t k_end,
                   uint16_t* to);
 
+// kPanelWidth rows of `steps` * kTileDepth f32, `row_elements` apart, as a panel of a.
+void pack_a_panel(const float* rows, int64_t row_elements, int64_t steps, uint16_t* to);
+
 // c (kPanelWidth square, rows `c_row` floats apart) = or += the product of `steps` tile pairs.
 void multiply_panels(const uint16_t* a, const uint16_t* b, int64_t steps, float* c, int64_t c_row,
                      bool add);

@@ -7,7 +7,7 @@
 
 namespace trireme {
 
-CpuAttention::CpuAttention(int threads, bool tiles) : threads_(threads), tiles_(tiles) {}
+CpuAttention::CpuAttention(int threads, bool amx) : threads_(threads), amx_(amx) {}
 
 void CpuAttention::reserve(int64_t floats) {
     constexpr int64_t kPage = 1024;  // floats: threads must not share pages

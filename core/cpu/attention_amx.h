@@ -29,6 +29,7 @@ void amx_backward(const AmxCall& call, const bf16* dout, const bf16* qkv, const 
 static_assert(kQueries == 2 * kPanelWidth && kKeys == 2 * kPanelWidth, "blocks of two panels");
 static_assert(kPanelWidth == kTileDepth, "the depth in whole panels is in whole steps too");
 
+// A block of probabilities, or of gradients of scores, is packed as op(a) along the keys.
 // Elements of a panel that is multiplied along the keys or the queries of a block.
 inline constexpr int64_t kBlockPanel = kQueries * kPanelWidth;
 inline constexpr int64_t kStepElements = kPanelWidth * kTileDepth;
@@ -80,17 +81,14 @@ inline void pack_blocks_as_b(const Sizes& s, const HeadRows& rows, uint16_t* to)
     }
 }
 
-// A row of a block's probabilities, or of gradients, as op(a) along the keys.
-inline void pack_block_row(const float* row, int64_t i, uint16_t* block) {
-    uint16_t* to = block + i / kPanelWidth * kBlockPanel + i % kPanelWidth * kTileDepth;
-#pragma omp simd
-    for (int j = 0; j < kTileDepth; ++j) to[j] = bf16(row[j]).bits;
-    row += kTileDepth;
-    to += kStepElements;
-#pragma omp simd
-    for (int j = 0; j < kTileDepth; ++j) to[j] = bf16(row[j]).bits;
+inline void pack_block(const float* rows, const Block& block, uint16_t* to) {
+    for (int64_t i = 0; i < panels_of(block.queries); ++i) {
+        pack_a_panel(rows + i * kPanelWidth * kKeys, kKeys, panels_of(block.keys),
+                     to + i * kBlockPanel);
+    }
 }
 
+// Panels one after the other, from which a product takes its rows of a or columns of b.
 struct Panels {
     const uint16_t* first;
     int64_t stride;  // elements

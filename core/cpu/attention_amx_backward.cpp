@@ -69,15 +69,13 @@ void backward_rows(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t 
         const float* factors = row_factors(s, b, head, query, block.first_key, w.factors);
         backward_row(block.visible(i), s.shape.scale, lse[query], w.delta[query], factors, scores,
                      gradient);
-        pack_block_row(scores, i, w.probabilities);
-        pack_block_row(gradient, i, w.dscores);
     }
+    const int64_t padded_queries = panels_of(block.queries) * kPanelWidth;
     // Rows beyond the sequence are summed over too.
-    for (int64_t i = block.queries; i < panels_of(block.queries) * kPanelWidth; ++i) {
-        constexpr float kZeros[kKeys] = {};
-        pack_block_row(kZeros, i, w.probabilities);
-        pack_block_row(kZeros, i, w.dscores);
-    }
+    std::fill(w.scores + block.queries * kKeys, w.scores + padded_queries * kKeys, 0.0f);
+    std::fill(w.gradient + block.queries * kKeys, w.gradient + padded_queries * kKeys, 0.0f);
+    pack_block(w.scores, block, w.probabilities);
+    pack_block(w.gradient, block, w.dscores);
 }
 
 void backward_block(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t head,

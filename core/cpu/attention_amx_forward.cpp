@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/cpu/attention_amx.h"
 #include "core/cpu/attention_parts.h"
@@ -7,6 +9,11 @@
 namespace trireme::attention {
 
 namespace {
+
+// A row's sum is kept in lanes until its last block, for summing them takes as long as a vector of
+// exponentials.
+constexpr int kSumLanes = 16;
+static_assert(kKeys == 4 * kSumLanes);
 
 struct ForwardScratch {
     ForwardScratch(const Sizes& s, float* memory) : cut(memory) {
@@ -17,45 +24,98 @@ struct ForwardScratch {
         out = cut.take(kQueries * s.padded);
         scores = cut.take(kQueries * kKeys);
         maximum = cut.take(kQueries);
-        sum = cut.take(kQueries);
+        shrink = cut.take(kQueries);
+        sums = cut.take(kQueries * kSumLanes);
         factors = cut.take(kKeys);
     }
     Cutter cut;
     uint16_t *keys, *values, *queries, *probabilities;
-    float *out, *scores, *maximum, *sum, *factors;
+    float *out, *scores, *maximum, *shrink, *sums, *factors;
 };
 
+// Scales and masks a block of scores, brings the running maxima of its rows up to date, and finds
+// by what their former sums must shrink: 0 in the first block. Steps are passes over all rows
+// because the rows of one pass do not wait for each other.
+void raise_maxima(const Sizes& s, const ForwardScratch& w, const Block& block) {
+    for (int64_t i = 0; i < block.queries; ++i) {
+        float* row = w.scores + i * kKeys;
+        const float scale = s.shape.scale;
+#pragma omp simd
+        for (int j = 0; j < kKeys; ++j) row[j] *= scale;
+        for (int j = block.visible(i); j < kKeys; ++j) {
+            row[j] = -std::numeric_limits<float>::infinity();
+        }
+        float top = w.maximum[i];
+#pragma omp simd reduction(max : top)
+        for (int j = 0; j < kKeys; ++j) top = row[j] > top ? row[j] : top;
+        w.shrink[i] = w.maximum[i] - top;
+        w.maximum[i] = top;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < kQueries; ++i) w.shrink[i] = exp_of_negative(w.shrink[i]);
+}
+
+// Turns a block of scores into exp(score - maximum) and adds them to the rows' sums.
+void add_exponentials(const ForwardScratch& w, const Block& block) {
+    for (int64_t i = 0; i < block.queries; ++i) {
+        float* row = w.scores + i * kKeys;
+        float* sums = w.sums + i * kSumLanes;
+        const float top = w.maximum[i];
+        const float shrink = w.shrink[i];
+#pragma omp simd
+        for (int j = 0; j < kKeys; ++j) row[j] = exp_of_negative(row[j] - top);
+#pragma omp simd
+        for (int j = 0; j < kSumLanes; ++j) {
+            sums[j] = sums[j] * shrink + ((row[j] + row[j + kSumLanes]) +
+                                          (row[j + 2 * kSumLanes] + row[j + 3 * kSumLanes]));
+        }
+    }
+}
+
+void shrink_out(const Sizes& s, const ForwardScratch& w, const Block& block) {
+    for (int64_t i = 0; i < block.queries; ++i) {
+        float* out = w.out + i * s.padded;
+        const float shrink = w.shrink[i];
+#pragma omp simd
+        for (int64_t d = 0; d < s.padded; ++d) out[d] *= shrink;
+    }
+}
+
+// The queries of one block and head against all keys before them.
 void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t head,
                    int64_t query_block, const HeadRows& rows, bf16* out, float* lse) {
     const int64_t first = query_block * kQueries;
     const int64_t queries = std::min(kQueries, s.length - first);
     const int64_t panel = kPanelWidth * s.padded;
     pack_rows_as_a(s, rows, first, queries, w.queries);
+    std::fill_n(w.maximum, kQueries, -std::numeric_limits<float>::infinity());
+    std::fill_n(w.sums, kQueries * kSumLanes, 0.0f);
     for (int64_t key_block = 0; key_block <= query_block; ++key_block) {
         const Block block(s, query_block, key_block);
         const int64_t offset = block.first_key * s.padded;
         multiply({w.queries, panel, panels_of(queries)},
                  {w.keys + offset, panel, panels_of(block.keys)}, panels_of(s.depth), w.scores,
                  kKeys, false);
+        raise_maxima(s, w, block);
+        add_exponentials(w, block);
         for (int64_t i = 0; i < queries; ++i) {
-            float* row = w.scores + i * kKeys;
-#pragma omp simd
-            for (int j = 0; j < kKeys; ++j) row[j] *= s.shape.scale;
-            softmax_row(s, block.visible(i), key_block == 0, row, w.maximum[i], w.sum[i],
-                        w.out + i * s.padded);
             const float* factors =
                 row_factors(s, b, head, first + i, block.first_key, w.factors);
-            if (factors) multiply_by(factors, row);
-            pack_block_row(row, i, w.probabilities);
+            if (!factors) break;
+            multiply_by(factors, w.scores + i * kKeys);
         }
+        pack_block(w.scores, block, w.probabilities);
+        if (key_block > 0) shrink_out(s, w, block);
         multiply({w.probabilities, kBlockPanel, panels_of(queries)},
                  {w.values + offset, kBlockPanel, panels_of(s.depth)}, panels_of(block.keys),
                  w.out, s.padded, key_block > 0);
     }
     bf16* to = out + s.out_offset(b, head) + first * s.out_row;
     for (int64_t i = 0; i < queries; ++i) {
-        unpack(s, w.out + i * s.padded, 1, 1.0f / w.sum[i], to + i * s.out_row, s.out_row);
-        lse[s.lse_offset(b, head) + first + i] = w.maximum[i] + std::log(w.sum[i]);
+        float sum = 0.0f;
+        for (int j = 0; j < kSumLanes; ++j) sum += w.sums[i * kSumLanes + j];
+        unpack(s, w.out + i * s.padded, 1, 1.0f / sum, to + i * s.out_row, s.out_row);
+        lse[s.lse_offset(b, head) + first + i] = w.maximum[i] + std::log(sum);
     }
 }
 

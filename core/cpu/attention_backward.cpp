@@ -128,7 +128,7 @@ void CpuAttention::backward(const AttentionShape& shape, const Tensor& dout, con
                       dout.dtype == qkv.dtype && dqkv.dtype == qkv.dtype,
                   "attention gradients of the sizes and type of their tensors");
     if (qkv.elements() == 0) return;
-    if (tiles_ && qkv.dtype == DType::bf16) {
+    if (amx_ && qkv.dtype == DType::bf16) {
         reserve(amx_backward_scratch(shape));
         amx_backward({shape, threads_, scratch(0), stride_}, dout.as<bf16>(), qkv.as<bf16>(),
                      out.as<bf16>(), lse.as<float>(), dqkv.as<bf16>());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "core/cpu/attention_amx.h"
 #include "core/cpu/attention_layout.h"
@@ -29,6 +30,33 @@ struct ForwardScratch {
     Cutter cut;
     float *keys, *values, *queries, *out, *scores, *maximum, *sum, *factors;
 };
+
+// Turns a row of scores into exp(score - maximum) and brings the row's running maximum, sum and
+// output up to date. Keys from `visible` on get 0.
+void softmax_row(const Sizes& s, int visible, bool first, float* scores, float& maximum,
+                 float& sum, float* out) {
+    for (int j = visible; j < kKeys; ++j) scores[j] = -std::numeric_limits<float>::infinity();
+    float top = first ? -std::numeric_limits<float>::infinity() : maximum;
+#pragma omp simd reduction(max : top)
+    for (int j = 0; j < kKeys; ++j) top = scores[j] > top ? scores[j] : top;
+    float added = 0.0f;
+#pragma omp simd reduction(+ : added)
+    for (int j = 0; j < kKeys; ++j) {
+        scores[j] = exp_of_negative(scores[j] - top);
+        added += scores[j];
+    }
+    if (first) {
+        sum = added;
+    } else if (top == maximum) {
+        sum += added;
+    } else {
+        const float shrink = exp_of_negative(maximum - top);
+        sum = sum * shrink + added;
+#pragma omp simd
+        for (int64_t d = 0; d < s.padded; ++d) out[d] *= shrink;
+    }
+    maximum = top;
+}
 
 // The queries of one block and head against all keys before them.
 template <typename T>
@@ -83,7 +111,7 @@ void CpuAttention::forward(const AttentionShape& shape, const Tensor& qkv, const
                            const Tensor& lse) {
     check_shape(shape, qkv, out, lse);
     if (qkv.elements() == 0) return;
-    if (tiles_ && qkv.dtype == DType::bf16) {
+    if (amx_ && qkv.dtype == DType::bf16) {
         reserve(amx_forward_scratch(shape));
         amx_forward({shape, threads_, scratch(0), stride_}, qkv.as<bf16>(), out.as<bf16>(),
                     lse.as<float>());

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <limits>
+#include <cstdint>
 
 #include "core/cpu/attention_dropout.h"
 #include "core/cpu/attention_layout.h"
@@ -11,33 +11,6 @@ namespace trireme::attention {
 inline void multiply_by(const float* factors, float* row) {
 #pragma omp simd
     for (int j = 0; j < kKeys; ++j) row[j] *= factors[j];
-}
-
-// Turns a row of scores into exp(score - maximum) and brings the row's running maximum, sum and
-// output up to date. Keys from `visible` on get 0.
-inline void softmax_row(const Sizes& s, int visible, bool first, float* scores, float& maximum,
-                        float& sum, float* out) {
-    for (int j = visible; j < kKeys; ++j) scores[j] = -std::numeric_limits<float>::infinity();
-    float top = first ? -std::numeric_limits<float>::infinity() : maximum;
-#pragma omp simd reduction(max : top)
-    for (int j = 0; j < kKeys; ++j) top = scores[j] > top ? scores[j] : top;
-    float added = 0.0f;
-#pragma omp simd reduction(+ : added)
-    for (int j = 0; j < kKeys; ++j) {
-        scores[j] = exp_of_negative(scores[j] - top);
-        added += scores[j];
-    }
-    if (first) {
-        sum = added;
-    } else if (top == maximum) {
-        sum += added;
-    } else {
-        const float shrink = exp_of_negative(maximum - top);
-        sum = sum * shrink + added;
-#pragma omp simd
-        for (int64_t d = 0; d < s.padded; ++d) out[d] *= shrink;
-    }
-    maximum = top;
 }
 
 // In: a row of scores, still to be multiplied by `scale`, and of the gradient of the dropped-out

@@ -10,7 +10,7 @@ namespace trireme {
 CpuOps::CpuOps(int threads)
     : threads_(std::max(threads, 1)), matmul_(std::make_unique<CpuMatmul>(threads_)),
       attention_(
-          std::make_unique<CpuAttention>(threads_, this_processor().tiles_usable)) {}
+          std::make_unique<CpuAttention>(threads_, this_processor().amx_attention)) {}
 
 CpuOps::~CpuOps() = default;
 

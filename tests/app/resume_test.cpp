@@ -32,16 +32,8 @@ Curve run_stretch(const Scenario& scenario, const Stretch& stretch) {
             CheckpointReader reader(stretch.load);
             load_model(engine, reader);
         }
-        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
-        for (int step = stretch.first_step; step <= stretch.last_step; ++step) {
-            const StepResult result =
-                engine.step(step, scenario.optimizer.lr, [batches = &source.step(step)](int i) {
-                    return (*batches)[static_cast<size_t>(i)];
-                });
-            if (world.rank() != 0) continue;
-            curve.losses.push_back(result.loss);
-            curve.grad_norms.push_back(result.grad_norm);
-        }
+        Curve own = run_steps(engine, scenario, stretch.first_step, stretch.last_step);
+        if (world.rank() == 0) curve = std::move(own);
         if (stretch.save.empty()) return;
         CheckpointState state;
         state.step = stretch.last_step;

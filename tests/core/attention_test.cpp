@@ -4,6 +4,7 @@
 #include <random>
 #include <vector>
 
+#include "core/cpu/attention.h"
 #include "core/cpu/attention_block.h"
 #include "core/cpu/attention_dropout.h"
 #include "core/cpu/cpu_device.h"
@@ -111,7 +112,8 @@ struct Reference {
 // The operation's tensors, and what it made of random input.
 template <typename T>
 struct Run {
-    Run(const AttentionShape& s, int threads, const Doubles& qkv_, const Doubles& dout_)
+    Run(const AttentionShape& s, int threads, const Doubles& qkv_, const Doubles& dout_,
+        bool without_amx = false)
         : qkv(qkv_.size()), dqkv(qkv_.size()), out(dout_.size()), dout(dout_.size()),
           lse(static_cast<size_t>(s.batch * s.heads * s.sequence), -1.0f) {
         for (size_t i = 0; i < qkv.size(); ++i) qkv[i] = T(static_cast<float>(qkv_[i]));
@@ -125,8 +127,14 @@ struct Run {
         const Tensor q(qkv.data(), type, rows), dq(dqkv.data(), type, rows);
         const Tensor o(out.data(), type, out_rows), g(dout.data(), type, out_rows);
         const Tensor l(lse.data(), DType::f32, Shape{s.batch, s.heads, s.sequence});
-        device.ops().attention_forward(device.compute(), s, q, o, l);
-        device.ops().attention_backward(device.compute(), s, g, q, o, l, dq);
+        if (without_amx) {
+            CpuAttention attention(threads, false);
+            attention.forward(s, q, o, l);
+            attention.backward(s, g, q, o, l, dq);
+        } else {
+            device.ops().attention_forward(device.compute(), s, q, o, l);
+            device.ops().attention_backward(device.compute(), s, g, q, o, l, dq);
+        }
     }
     std::vector<T> qkv, dqkv, out, dout;
     std::vector<float> lse;
@@ -158,10 +166,10 @@ std::vector<uint8_t> bytes_of(const std::vector<T>& v) {
 }
 
 template <typename T>
-void check_against_reference(const AttentionShape& s, double bound) {
+void check_against_reference(const AttentionShape& s, double bound, bool without_amx = false) {
     const Doubles qkv = random_values(qkv_size(s), 1);
     const Doubles dout = random_values(out_size(s), 2);
-    const Run<T> run(s, 2, qkv, dout);
+    const Run<T> run(s, 2, qkv, dout, without_amx);
     const Reference reference(s, qkv, &dout);
     INFO("B " << s.batch << " T " << s.sequence << " heads " << s.heads << "/" << s.kv_heads
               << " D " << s.head_dim << " dropout " << s.dropout.probability);
@@ -183,8 +191,10 @@ TEST_CASE("attention and its gradient equal a plain double implementation", "[co
           shape_of(2, 65, 6, 2, 17, dropout), shape_of(1, 130, 2, 1, 128, dropout),
           shape_of(1, 257, 3, 1, 65, dropout)}) {
         check_against_reference<float>(s, 4e-6);
-        // bf16 keeps 8 bits of the output, which enters the gradient through delta.
+        // bf16 keeps 8 bits of the output, which enters the gradient through delta; with AMX also
+        // of probabilities and of gradients of scores.
         check_against_reference<bf16>(s, 8e-3);
+        check_against_reference<bf16>(s, 8e-3, true);
     }
 }
 
@@ -212,19 +222,66 @@ TEST_CASE("the gradient of attention equals finite differences", "[core][attenti
     }
 }
 
-TEST_CASE("attention has the same bits for any number of threads", "[core][attention]") {
+TEMPLATE_TEST_CASE("attention has the same bits for any number of threads", "[core][attention]",
+                   float, bf16) {
     // One key/value head: with several threads its blocks are dealt out.
     for (const AttentionShape& s : {shape_of(1, 257, 2, 1, 20, 0.1f), shape_of(3, 130, 4, 2, 16)}) {
         const Doubles qkv = random_values(qkv_size(s), 5);
         const Doubles dout = random_values(out_size(s), 6);
-        const Run<float> one(s, 1, qkv, dout);
+        const Run<TestType> one(s, 1, qkv, dout);
         for (int threads : {2, 3, 8}) {
-            const Run<float> several(s, threads, qkv, dout);
+            const Run<TestType> several(s, threads, qkv, dout);
             CHECK(bytes_of(one.out) == bytes_of(several.out));
             CHECK(bytes_of(one.lse) == bytes_of(several.lse));
             CHECK(bytes_of(one.dqkv) == bytes_of(several.dqkv));
         }
     }
+}
+
+TEST_CASE("bf16 attention loses nothing that grows with the sequence", "[core][attention]") {
+    // 9 blocks, of which the last is not whole, and head dimensions of one and a half panels.
+    for (int head_dim : {48, 64}) {
+        const AttentionShape s = shape_of(1, 550, 2, 1, head_dim);
+        check_against_reference<bf16>(s, 8e-3);
+    }
+}
+
+TEST_CASE("what scratch memory held before does not reach the results", "[core][attention]") {
+    const AttentionShape s = shape_of(1, 71, 2, 1, 33, 0.2f);
+    const Doubles qkv = random_values(qkv_size(s), 13);
+    const Doubles dout = random_values(out_size(s), 14);
+    const Run<bf16> fresh(s, 1, qkv, dout);
+    CpuDevice device(1);
+    // Sums of infinities leave NaN wherever a larger shape has written.
+    const AttentionShape large = shape_of(1, 200, 2, 1, 80);
+    std::vector<bf16> bad(qkv_size(large), bf16(INFINITY)), bad_out(out_size(large));
+    std::vector<float> bad_lse(400);
+    std::vector<bf16> qkv16(fresh.qkv), out(out_size(s)), dqkv(qkv_size(s));
+    std::vector<float> lse(fresh.lse.size());
+    const auto tensor = [](auto& v, int64_t tokens) {
+        using T = typename std::decay_t<decltype(v)>::value_type;
+        return Tensor(v.data(), DTypeOf<T>::value,
+                      Shape{1, tokens, static_cast<int64_t>(v.size()) / tokens});
+    };
+    const auto poison = [&] {
+        std::vector<bf16> gradient(bad.size());
+        device.ops().attention_forward(device.compute(), large, tensor(bad, 200),
+                                       tensor(bad_out, 200), tensor(bad_lse, 200));
+        device.ops().attention_backward(device.compute(), large, tensor(bad_out, 200),
+                                        tensor(bad, 200), tensor(bad_out, 200),
+                                        tensor(bad_lse, 200), tensor(gradient, 200));
+        REQUIRE(std::isnan(float(gradient[0])));
+    };
+    poison();
+    device.ops().attention_forward(device.compute(), s, tensor(qkv16, 71), tensor(out, 71),
+                                   tensor(lse, 71));
+    poison();
+    std::vector<bf16> dout16(fresh.dout);
+    device.ops().attention_backward(device.compute(), s, tensor(dout16, 71), tensor(qkv16, 71),
+                                    tensor(out, 71), tensor(lse, 71), tensor(dqkv, 71));
+    CHECK(bytes_of(out) == bytes_of(fresh.out));
+    CHECK(bytes_of(lse) == bytes_of(fresh.lse));
+    CHECK(bytes_of(dqkv) == bytes_of(fresh.dqkv));
 }
 
 TEST_CASE("heads split over two ranks give what one rank gives, dropout included",

@@ -118,6 +118,12 @@ TEST_CASE("the matmul plan follows from the processor's facts", "[core][device][
         const MatmulPlan plan = plan_matmul(facts_with_amx());
         CHECK_FALSE(plan.forbid_onednn_amx);
         CHECK(plan.bf16_matmul == Bf16Matmul::onednn);
+        CHECK(plan.amx_attention);
+    }
+    SECTION("attention needs an instruction to round to bf16 beside the tiles") {
+        ProcessorFacts facts = facts_with_amx();
+        facts.avx512_bf16 = false;
+        CHECK_FALSE(plan_matmul(facts).amx_attention);
     }
     SECTION("a hidden tile leaf keeps oneDNN off AMX, and ours is used") {
         ProcessorFacts facts = facts_with_amx();
@@ -125,6 +131,7 @@ TEST_CASE("the matmul plan follows from the processor's facts", "[core][device][
         const MatmulPlan plan = plan_matmul(facts);
         CHECK(plan.forbid_onednn_amx);
         CHECK(plan.bf16_matmul == Bf16Matmul::amx);
+        CHECK(plan.amx_attention);
     }
     SECTION("without the kernel's permission nobody uses AMX") {
         ProcessorFacts facts = facts_with_amx();
@@ -132,6 +139,7 @@ TEST_CASE("the matmul plan follows from the processor's facts", "[core][device][
         const MatmulPlan plan = plan_matmul(facts);
         CHECK(plan.forbid_onednn_amx);
         CHECK(plan.bf16_matmul == Bf16Matmul::convert);
+        CHECK_FALSE(plan.amx_attention);
     }
     SECTION("a kernel that does not save tiles counts as no permission") {
         ProcessorFacts facts = facts_with_amx();
@@ -142,11 +150,13 @@ TEST_CASE("the matmul plan follows from the processor's facts", "[core][device][
     SECTION("tiles for integers only do not multiply bf16") {
         ProcessorFacts facts = facts_with_amx();
         facts.amx_bf16 = false;
+        CHECK_FALSE(plan_matmul(facts).amx_attention);
         CHECK(plan_matmul(facts).bf16_matmul == Bf16Matmul::convert);
     }
     SECTION("AVX512-BF16 without AMX is oneDNN's") {
         ProcessorFacts facts;
         facts.avx512_bf16 = true;
+        CHECK_FALSE(plan_matmul(facts).amx_attention);
         CHECK_FALSE(plan_matmul(facts).forbid_onednn_amx);
         CHECK(plan_matmul(facts).bf16_matmul == Bf16Matmul::onednn);
     }

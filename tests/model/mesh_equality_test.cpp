@@ -19,7 +19,9 @@ std::vector<MeshShape> factorizations(int ranks) {
     for (int tensor = 1; tensor <= ranks; ++tensor) {
         for (int pipeline = 1; tensor * pipeline <= ranks; ++pipeline) {
             if (ranks % (tensor * pipeline) != 0) continue;
-            shapes.push_back({.tensor = tensor, .context = 1, .data = ranks / tensor / pipeline,
+            shapes.push_back({.tensor = tensor,
+                              .context = 1,
+                              .data = ranks / tensor / pipeline,
                               .pipeline = pipeline});
         }
     }
@@ -101,9 +103,9 @@ TEST_CASE("every mesh, schedule, ZeRO stage and sequence parallelism gives the c
                 for (const std::string schedule : {"gpipe", "1f1b"}) {
                     for (const int zero : {0, 1}) {
                         for (const bool sequence_parallel : {false, true}) {
-                            require_equal(scenario_of(family, mesh, schedule, zero,
-                                                      sequence_parallel),
-                                          single);
+                            require_equal(
+                                scenario_of(family, mesh, schedule, zero, sequence_parallel),
+                                single);
                         }
                     }
                 }
@@ -122,8 +124,8 @@ TEST_CASE("the size of the micro-batch does not change the curve", "[model][mesh
 }
 
 TEST_CASE("the same mesh gives the same bits", "[model][mesh]") {
-    Scenario scenario = scenario_of(Family::gpt2, {.tensor = 2, .context = 1, .data = 2,
-                                                   .pipeline = 2}, "1f1b", 1, true);
+    Scenario scenario = scenario_of(
+        Family::gpt2, {.tensor = 2, .context = 1, .data = 2, .pipeline = 2}, "1f1b", 1, true);
     scenario.steps = 5;
     const Curve first = train(scenario), second = train(scenario);
     CHECK(first.losses == second.losses);

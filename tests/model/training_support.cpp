@@ -6,8 +6,8 @@
 namespace trireme::test {
 
 std::string Scenario::name() const {
-    return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") + ", " +
-           mesh.to_string() + ", " + schedule + ", zero " + std::to_string(zero) +
+    return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") + ", " + mesh.to_string() +
+           ", " + schedule + ", zero " + std::to_string(zero) +
            (sequence_parallel ? ", sequence parallel" : "");
 }
 
@@ -25,11 +25,10 @@ ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
 EngineOptions engine_options_of(const Scenario& scenario) {
     EngineOptions options;
     options.pipeline.schedule = scenario.schedule;
-    options.data_parallel = {.zero = scenario.zero, .overlap = scenario.overlap,
-                             .bucket_mb = 0.02};
+    options.data_parallel = {.zero = scenario.zero, .overlap = scenario.overlap, .bucket_mb = 0.02};
     options.optimizer = scenario.optimizer;
-    options.micro_batches = static_cast<int>(scenario.global_batch / scenario.micro_batch /
-                                             scenario.mesh.data);
+    options.micro_batches =
+        static_cast<int>(scenario.global_batch / scenario.micro_batch / scenario.mesh.data);
     return options;
 }
 
@@ -45,8 +44,8 @@ TokenSource::TokenSource(const Scenario& scenario, int data_rank, int data_ranks
 const std::vector<HostMicroBatch>& TokenSource::step(int64_t step) {
     const int64_t first = (step - 1) * scenario_.global_batch;
     for (size_t j = 0; j < micro_batches_.size(); ++j) {
-        const int64_t first_sample = first + static_cast<int64_t>(j) * scenario_.micro_batch *
-                                                 data_ranks_ +
+        const int64_t first_sample = first +
+                                     static_cast<int64_t>(j) * scenario_.micro_batch * data_ranks_ +
                                      data_rank_ * scenario_.micro_batch;
         for (int64_t b = 0; b < scenario_.micro_batch; ++b) {
             // A walk around the vocabulary with a stride that depends on the sample.
@@ -66,24 +65,27 @@ const std::vector<HostMicroBatch>& TokenSource::step(int64_t step) {
     return micro_batches_;
 }
 
+Curve run_steps(Engine& engine, const Scenario& scenario, int first, int last) {
+    TokenSource source(scenario, engine.model().context().mesh.at().data, scenario.mesh.data);
+    Curve curve;
+    for (int step = first; step <= last; ++step) {
+        const StepResult result = engine.step(
+            step, scenario.optimizer.lr,
+            [batches = &source.step(step)](int i) { return (*batches)[static_cast<size_t>(i)]; });
+        curve.losses.push_back(result.loss);
+        curve.grad_norms.push_back(result.grad_norm);
+    }
+    return curve;
+}
+
 Curve train(const Scenario& scenario) {
     Curve curve;
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
         const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
         Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
-        const ModelContext context = context_of(scenario, *device, mesh);
-        Engine engine(context, engine_options_of(scenario));
-        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
-        for (int step = 1; step <= scenario.steps; ++step) {
-            const StepResult result =
-                engine.step(step, scenario.optimizer.lr,
-                            [&, batches = &source.step(step)](int i) {
-                                return (*batches)[static_cast<size_t>(i)];
-                            });
-            if (world.rank() != 0) continue;
-            curve.losses.push_back(result.loss);
-            curve.grad_norms.push_back(result.grad_norm);
-        }
+        Engine engine(context_of(scenario, *device, mesh), engine_options_of(scenario));
+        Curve own = run_steps(engine, scenario, 1, scenario.steps);
+        if (world.rank() == 0) curve = std::move(own);
     });
     return curve;
 }

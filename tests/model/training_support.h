@@ -47,6 +47,9 @@ private:
     std::vector<HostMicroBatch> micro_batches_;
 };
 
+// Steps first..last of the scenario on an engine of it; collective.
+Curve run_steps(Engine& engine, const Scenario& scenario, int first, int last);
+
 // Trains with ranks as threads of this process and returns what rank 0 saw.
 Curve train(const Scenario& scenario);
 

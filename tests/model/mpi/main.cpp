@@ -19,16 +19,7 @@ Curve train_with_processes(World& world, const Scenario& scenario) {
     const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
     Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
     Engine engine(context_of(scenario, *device, mesh), engine_options_of(scenario));
-    TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
-    Curve curve;
-    for (int step = 1; step <= scenario.steps; ++step) {
-        const StepResult result = engine.step(
-            step, scenario.optimizer.lr,
-            [batches = &source.step(step)](int i) { return (*batches)[static_cast<size_t>(i)]; });
-        curve.losses.push_back(result.loss);
-        curve.grad_norms.push_back(result.grad_norm);
-    }
-    return curve;
+    return run_steps(engine, scenario, 1, scenario.steps);
 }
 
 constexpr MeshShape mesh_of(int tensor, int pipeline, int data) {

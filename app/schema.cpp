@@ -316,7 +316,8 @@ Rows record_rows() {
             "checkpoint.keep", {1, 1000000}, "How many of the newest checkpoints stay.",
             [](auto& c) -> auto& { return c.checkpoint.keep; }),
         boolean(
-            "checkpoint.async", "Writes checkpoints while training goes on. Not built yet: training waits.",
+            "checkpoint.async",
+            "Writes checkpoints while training goes on. Not built yet: training waits.",
             [](auto& c) -> auto& { return c.checkpoint.async; }),
         text(
             "checkpoint.resume", "auto, never or a folder",
@@ -333,7 +334,8 @@ Rows record_rows() {
             "Steps between lines on the console and in metrics.jsonl.",
             [](auto& c) -> auto& { return c.logging.interval; }),
         boolean(
-            "logging.tensorboard", "Writes event files for TensorBoard. Not built yet: nothing is written.",
+            "logging.tensorboard",
+            "Writes event files for TensorBoard. Not built yet: nothing is written.",
             [](auto& c) -> auto& { return c.logging.tensorboard; }),
         boolean(
             "logging.trace", "Writes a trace of every rank for Chrome or Perfetto.",

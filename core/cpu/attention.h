@@ -9,10 +9,10 @@ namespace trireme {
 // Attention kernels of one rank. Queries and keys are walked in blocks: forward keeps a running
 // maximum and sum for each query (online softmax) and saves their log-sum-exp; backward makes the
 // probabilities of a block again from it. Softmax, statistics and sums are f32. Products are f32
-// too, but with AMX those of bf16 tensors take bf16 factors, for which probabilities and
+// too, except that AMX takes the factors of bf16 attention as bf16, for which probabilities and
 // gradients of scores are rounded. Every element is written by one thread and summed in an order
-// that depends on the shape alone, so that results have the same bits for any number of threads. Scratch memory, one piece a thread, grows to the largest shape
-// seen and stays.
+// that depends on the shape alone, so that results have the same bits for any number of threads.
+// Scratch memory, one piece a thread, grows to the largest shape seen and stays.
 class CpuAttention {
 public:
     // amx: take bf16 tensors to the AMX kernels; only where MatmulPlan says so.

@@ -7,8 +7,8 @@
 #include "core/cpu/attention_layout.h"
 #include "core/ops.h"
 
-// Attention of bf16 tensors with AMX tiles: the block products only, everything between them is
-// f32 as in attention_rows.h. Backward rounds the same values as forward: what enters a product.
+// Attention of bf16 tensors with the products of blocks by AMX. All between the products is f32;
+// probabilities and gradients of scores are rounded to bf16 where they enter a product.
 namespace trireme::attention {
 
 struct AmxCall {
@@ -29,11 +29,12 @@ void amx_backward(const AmxCall& call, const bf16* dout, const bf16* qkv, const 
 static_assert(kQueries == 2 * kPanelWidth && kKeys == 2 * kPanelWidth, "blocks of two panels");
 static_assert(kPanelWidth == kTileDepth, "the depth in whole panels is in whole steps too");
 
-// A block of probabilities, or of gradients of scores, is packed as op(a) along the keys.
-// Elements of a panel that is multiplied along the keys or the queries of a block.
+// Elements of a panel that is multiplied along the keys or the queries of a block, and of one step
+// of any panel.
 inline constexpr int64_t kBlockPanel = kQueries * kPanelWidth;
 inline constexpr int64_t kStepElements = kPanelWidth * kTileDepth;
 
+// Also the steps of n elements.
 constexpr int64_t panels_of(int64_t n) { return (n + kPanelWidth - 1) / kPanelWidth; }
 
 // Sizes with rows in whole panels. A block of 64 rows of a head has 64 * padded elements packed,
@@ -81,6 +82,7 @@ inline void pack_blocks_as_b(const Sizes& s, const HeadRows& rows, uint16_t* to)
     }
 }
 
+// A block of probabilities, or of gradients of scores, as op(a), multiplied along the keys.
 inline void pack_block(const float* rows, const Block& block, uint16_t* to) {
     for (int64_t i = 0; i < panels_of(block.queries); ++i) {
         pack_a_panel(rows + i * kPanelWidth * kKeys, kKeys, panels_of(block.keys),

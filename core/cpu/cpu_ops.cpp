@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cpu/amx_support.h"
 #include "core/cpu/attention.h"
 #include "core/cpu/matmul.h"
 
@@ -9,8 +10,7 @@ namespace trireme {
 
 CpuOps::CpuOps(int threads)
     : threads_(std::max(threads, 1)), matmul_(std::make_unique<CpuMatmul>(threads_)),
-      attention_(
-          std::make_unique<CpuAttention>(threads_, this_processor().amx_attention)) {}
+      attention_(std::make_unique<CpuAttention>(threads_, this_processor().amx_attention)) {}
 
 CpuOps::~CpuOps() = default;
 

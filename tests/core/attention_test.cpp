@@ -238,8 +238,8 @@ TEMPLATE_TEST_CASE("attention has the same bits for any number of threads", "[co
     }
 }
 
-TEST_CASE("bf16 attention loses nothing that grows with the sequence", "[core][attention]") {
-    // 9 blocks, of which the last is not whole, and head dimensions of one and a half panels.
+TEST_CASE("bf16 attention keeps its error bound over many blocks", "[core][attention]") {
+    // Nine blocks, the last not whole; a head dimension of one and a half panels.
     for (int head_dim : {48, 64}) {
         const AttentionShape s = shape_of(1, 550, 2, 1, head_dim);
         check_against_reference<bf16>(s, 8e-3);

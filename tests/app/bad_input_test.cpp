@@ -1,94 +1,23 @@
 // Runs the built program on bad input, as a user would, and looks at what comes back.
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
-#include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
 
 using namespace trireme;
+using namespace trireme::test;
 namespace fs = std::filesystem;
 
 namespace {
 
 using Catch::Matchers::Contains;
-using Arguments = std::vector<std::string>;
-
-constexpr auto kTimeLimit = std::chrono::seconds(30);
-
-std::string read_text(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::stringstream content;
-    content << file.rdbuf();
-    return content.str();
-}
-
-void write_text(const std::string& path, const std::string& content) {
-    fs::create_directories(fs::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << content;
-}
-
-struct Outcome {
-    int code = -1;  // -1: killed, by the time limit or by a signal
-    std::string out, error;
-};
-
-// Runs a program in `folder` to its end or to the time limit.
-Outcome run_program(const Arguments& command, const std::string& folder) {
-    const TemporaryFolder capture;
-    const std::string out_path = capture.path() + "/out", error_path = capture.path() + "/error";
-    std::vector<char*> argv;
-    for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
-    argv.push_back(nullptr);
-    const pid_t child = fork();
-    if (child == 0) {
-        setpgid(0, 0);
-        const int in = open("/dev/null", O_RDONLY);
-        const int out = open(out_path.c_str(), O_WRONLY | O_CREAT, 0600);
-        const int error = open(error_path.c_str(), O_WRONLY | O_CREAT, 0600);
-        if (chdir(folder.c_str()) != 0) _exit(127);
-        dup2(in, 0);
-        dup2(out, 1);
-        dup2(error, 2);
-        execvp(argv[0], argv.data());
-        _exit(127);
-    }
-    REQUIRE(child > 0);
-    const auto begin = std::chrono::steady_clock::now();
-    int status = 0;
-    while (waitpid(child, &status, WNOHANG) == 0) {
-        if (std::chrono::steady_clock::now() - begin > kTimeLimit) {
-            kill(-child, SIGKILL);
-            waitpid(child, &status, 0);
-            break;
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(out_path),
-            read_text(error_path)};
-}
-
-Outcome trireme_in(const std::string& folder, Arguments arguments, int processes = 1) {
-    arguments.insert(arguments.begin(), TRIREME_BINARY_DIR "/bin/trireme");
-    if (processes > 1) {
-        const Arguments launcher = {"mpirun", "--allow-run-as-root", "--oversubscribe", "-n",
-                                    std::to_string(processes)};
-        arguments.insert(arguments.begin(), launcher.begin(), launcher.end());
-    }
-    return run_program(arguments, folder);
-}
 
 // Every path below a folder with its size.
 std::map<std::string, uintmax_t> contents_of(const std::string& folder) {

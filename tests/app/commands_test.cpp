@@ -1,0 +1,107 @@
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/app/process_support.h"
+#include "tests/core/temporary_folder.h"
+
+// The commands as a user strings them together, from a text to what the model writes.
+
+namespace trireme::test {
+
+namespace {
+
+const char* const kRun = R"(run: {name: tiny, output: out, steps: 6}
+device: {threads: 1}
+model: {layers: 2, hidden: 16, heads: 2, vocab_size: 257, max_sequence_length: 16, dropout: 0.1}
+data:
+  train: [{path: data/text-train}]
+  valid: [{path: data/text-valid}]
+batch: {global: 4, micro: 1}
+optimizer: {lr: 1.0e-2}
+schedule: {name: constant}
+evaluation: {interval: 3, batches: 1}
+checkpoint: {interval: 3}
+logging: {interval: 1}
+)";
+
+Outcome succeed(const std::string& folder, const Arguments& arguments, int processes = 1) {
+    const Outcome outcome = trireme_in(folder, arguments, processes);
+    INFO(outcome.error);
+    REQUIRE(outcome.code == 0);
+    return outcome;
+}
+
+// Records of metrics.jsonl that have this key.
+std::vector<nlohmann::json> records_with(const std::string& path, const std::string& key) {
+    std::istringstream lines(read_text(path));
+    std::vector<nlohmann::json> records;
+    for (std::string line; std::getline(lines, line);) {
+        nlohmann::json record = nlohmann::json::parse(line);
+        if (record.contains(key)) records.push_back(std::move(record));
+    }
+    return records;
+}
+
+double evaluated_loss(const std::string& folder, int processes) {
+    const Outcome outcome = succeed(
+        folder, {"eval", "--checkpoint", "out", "--data", "data/text-valid", "--json"}, processes);
+    return nlohmann::json::parse(outcome.out).at("loss").get<double>();
+}
+
+}  // namespace
+
+TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writes",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    std::string text;
+    for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
+    write_text(at + "/text.txt", text);
+    write_text(at + "/run.yaml", kRun);
+    succeed(at,
+            {"prepare", "--input", "text.txt", "--output", "data/text", "--valid-fraction", "0.1"});
+
+    // All steps in one process, then the second half again in four, on another mesh.
+    succeed(at, {"train", "run.yaml", "--set", "run.steps=6"});
+    const auto whole = records_with(at + "/out/metrics.jsonl", "loss");
+    REQUIRE(whole.size() == 6);
+    std::filesystem::remove_all(at + "/out/checkpoints/step-00000006");
+    const Outcome resumed =
+        succeed(at, {"train", "run.yaml", "--set", "mesh.tensor=2", "mesh.pipeline=2"}, 4);
+    CHECK(resumed.error.find("resumed from") != std::string::npos);
+    const auto again = records_with(at + "/out/metrics.jsonl", "loss");
+    REQUIRE(again.size() == 6);
+    for (size_t i = 0; i < whole.size(); ++i) {
+        INFO("step " << i + 1);
+        const double expected = whole[i].at("loss").get<double>();
+        CHECK(again[i].at("step") == i + 1);
+        CHECK(again[i].at("loss").get<double>() == Approx(expected).epsilon(1e-5));
+        CHECK(again[i].at("tokens") == (i + 1) * 64);
+    }
+    CHECK(records_with(at + "/out/metrics.jsonl", "valid_loss").size() == 2);
+
+    // The resolved configuration repeats the run, here with nothing left to do.
+    const Outcome repeated = succeed(at, {"train", "out/config.yaml"}, 4);
+    CHECK(repeated.error.find("nothing to do") != std::string::npos);
+
+    const double loss = evaluated_loss(at, 1);
+    CHECK(loss > 0.0);
+    CHECK(evaluated_loss(at, 4) == Approx(loss).epsilon(1e-6));
+
+    const Arguments generate = {"generate", "--checkpoint", "out",    "--prompt", "line ",
+                                "--tokens", "12",           "--seed", "7"};
+    const std::string written = succeed(at, generate).out;
+    CHECK(written.starts_with("line "));
+    CHECK(succeed(at, generate, 4).out == written);
+
+    const auto inspected =
+        nlohmann::json::parse(succeed(at, {"inspect", "out", "--verify", "--json"}).out);
+    CHECK(inspected.at("step") == 6);
+    CHECK(succeed(at, {"inspect", "data/text-valid"}).out.find("uint16") != std::string::npos);
+}
+
+}  // namespace trireme::test

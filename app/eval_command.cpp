@@ -5,7 +5,7 @@
 #include "app/commands.h"
 #include "app/model_checkpoint.h"
 #include "app/rank_errors.h"
-#include "app/session.h"
+#include "app/rank_setup.h"
 #include "core/log.h"
 #include "data/batch_loader.h"
 #include "data/sequential_dataset.h"
@@ -23,19 +23,19 @@ void evaluate(World& world, const EvalArguments& arguments) {
         config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
     const auto data = make_sequential_dataset(arguments.data, config.data.sequence_length,
                                               config.model.vocab_size);
-    Session session(world, config, Session::Use::forward, kBatch, config.data.sequence_length);
-    load_model(session.engine(), reader);
+    RankSetup setup(world, config, RankSetup::Use::forward, kBatch, config.data.sequence_length);
+    load_model(setup.engine(), reader);
 
     LoaderOptions options;
     options.micro_batch = kBatch;
-    options.shard = session.mesh().at().data;
+    options.shard = setup.mesh().at().data;
     options.n_shards = config.mesh.data;
     options.sequence_length = config.data.sequence_length;
     options.wrap = false;
     BatchLoader loader(*data, options, 0);
     const int64_t at_once = int64_t{kBatch} * config.mesh.data;
     const int micro_batches = static_cast<int>((data->size() + at_once - 1) / at_once);
-    const EvaluationResult result = session.engine().evaluate(micro_batches, [&](int i) {
+    const EvaluationResult result = setup.engine().evaluate(micro_batches, [&](int i) {
         if (i > 0 && i % 100 == 0) {
             log.info("evaluated " + std::to_string(i) + " of " + std::to_string(micro_batches) +
                      " batches");

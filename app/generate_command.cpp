@@ -4,8 +4,8 @@
 #include "app/commands.h"
 #include "app/model_checkpoint.h"
 #include "app/rank_errors.h"
+#include "app/rank_setup.h"
 #include "app/sampling.h"
-#include "app/session.h"
 #include "data/tokenizer.h"
 
 namespace trireme {
@@ -24,8 +24,8 @@ void generate(World& world, const GenerateArguments& arguments) {
 
     const int64_t window = std::min<int64_t>(
         config.model.max_sequence_length, static_cast<int64_t>(tokens.size()) + arguments.tokens);
-    Session session(world, config, Session::Use::forward, 1, window);
-    load_model(session.engine(), reader);
+    RankSetup setup(world, config, RankSetup::Use::forward, 1, window);
+    load_model(setup.engine(), reader);
 
     const bool prints = world.rank() == 0;
     if (prints) {
@@ -40,7 +40,7 @@ void generate(World& world, const GenerateArguments& arguments) {
         const int64_t visible = std::min(window, static_cast<int64_t>(tokens.size()));
         std::fill(input.begin(), input.end(), 0);
         std::copy(tokens.end() - visible, tokens.end(), input.begin());
-        const std::vector<float> logits = session.engine().next_token_logits(input, visible - 1);
+        const std::vector<float> logits = setup.engine().next_token_logits(input, visible - 1);
         const int32_t token = sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
         if (token == tokenizer->end_of_text()) break;
         tokens.push_back(token);

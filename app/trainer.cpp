@@ -55,14 +55,14 @@ Trainer::Trainer(World& world, const Config& config)
         valid_data_ = make_dataset(config_.data.valid, data);
     }
     if (config_.logging.trace) trace_ = std::make_unique<Trace>(world.rank(), kTraceSpans);
-    session_ = std::make_unique<Session>(world, config_, Session::Use::train, config_.batch.micro,
+    setup_ = std::make_unique<RankSetup>(world, config_, RankSetup::Use::train, config_.batch.micro,
                                          config_.data.sequence_length, trace_.get());
     if (world.rank() == 0) check_creatable(config_.run.output);
     resume();
     open_output();
-    session_->mesh().all().barrier();
-    peak_flops_per_second_ = measure_matmul_rate(session_->device(), config_.precision.compute);
-    if (session_->needs_data()) {
+    setup_->mesh().all().barrier();
+    peak_flops_per_second_ = measure_matmul_rate(setup_->device(), config_.precision.compute);
+    if (setup_->needs_data()) {
         loader_ = make_loader(*train_data_, first_samples_);
     }
 }
@@ -72,14 +72,14 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
     LoaderOptions options;
     options.micro_batch = config_.batch.micro;
     options.micro_batches = config_.micro_batches();
-    options.shard = session_->mesh().at().data;
+    options.shard = setup_->mesh().at().data;
     options.n_shards = config_.mesh.data;
     options.sequence_length = config_.data.sequence_length;
     return std::make_unique<BatchLoader>(source, options, consumed);
 }
 
 void Trainer::resume() {
-    Communicator& all = session_->mesh().all();
+    Communicator& all = setup_->mesh().all();
     std::string folder;
     if (world_.rank() == 0 && config_.checkpoint.resume != "never") {
         std::vector<std::string> skipped;
@@ -90,10 +90,10 @@ void Trainer::resume() {
         }
         for (const std::string& reason : skipped) log_.warn("skipped " + reason);
     }
-    folder = broadcast_text(all, session_->device(), folder);
+    folder = broadcast_text(all, setup_->device(), folder);
     if (folder.empty()) return;
     CheckpointReader reader(folder);
-    load_model(session_->engine(), reader);
+    load_model(setup_->engine(), reader);
     first_step_ = reader.state().step;
     first_samples_ = reader.state().samples;
     log_.info("resumed from " + folder + " (step " + std::to_string(first_step_) + ", written on " +
@@ -115,12 +115,11 @@ HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
 }
 
 void Trainer::run() {
-    Engine& engine = session_->engine();
+    Engine& engine = setup_->engine();
     const int64_t tokens_per_step = int64_t{config_.batch.global} * config_.data.sequence_length;
     log_.info("training " + std::to_string(count_parameters(config_.model).total) +
-              " parameters on " + config_.mesh.to_string() + " (" +
-              session_->device().description() + "), " + std::to_string(tokens_per_step) +
-              " tokens a step");
+              " parameters on " + config_.mesh.to_string() + " (" + setup_->device().description() +
+              "), " + std::to_string(tokens_per_step) + " tokens a step");
     if (first_step_ >= config_.run.steps) {
         log_.info("nothing to do: step " + std::to_string(first_step_) + " of " +
                   std::to_string(config_.run.steps) + " is done");
@@ -177,7 +176,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.comm_exposed_seconds = window_exposed_ / steps;
     m.pipeline_idle_seconds = window_idle_ / steps;
     m.memory_peak_bytes = static_cast<uint64_t>(largest_of_all(
-        session_->mesh().all(), session_->device(), static_cast<double>(peak_memory_bytes())));
+        setup_->mesh().all(), setup_->device(), static_cast<double>(peak_memory_bytes())));
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
@@ -187,9 +186,9 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
 
 double Trainer::evaluate() {
     // The same samples each time.
-    const auto loader = session_->needs_data() ? make_loader(*valid_data_, 0) : nullptr;
+    const auto loader = setup_->needs_data() ? make_loader(*valid_data_, 0) : nullptr;
     const int micro_batches = config_.evaluation.batches * config_.micro_batches();
-    const EvaluationResult result = session_->engine().evaluate(
+    const EvaluationResult result = setup_->engine().evaluate(
         micro_batches, [&](int) { return next_micro_batch(loader.get()); });
     return result.loss_sum / static_cast<double>(result.tokens);
 }
@@ -201,7 +200,7 @@ void Trainer::save(int64_t step) {
     state.tokens = state.samples * config_.data.sequence_length;
     state.config = dump_config(config_);
     state.mesh = config_.mesh;
-    save_model(session_->engine(), checkpoint_folder(), state);
+    save_model(setup_->engine(), checkpoint_folder(), state);
     if (world_.rank() == 0) {
         prune_checkpoints(checkpoint_folder(), config_.checkpoint.keep);
         log_.info("saved " + checkpoint_folder() + " at step " + std::to_string(step));

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "app/metrics.h"
-#include "app/session.h"
+#include "app/rank_setup.h"
 #include "core/log.h"
 #include "core/trace.h"
 #include "data/batch_loader.h"
@@ -16,7 +16,7 @@ namespace trireme {
 // The training loop of one rank: data in, steps, and what the user sees of them.
 class Trainer {
 public:
-    // Opens the data, makes the session, resumes or starts afresh, and only then touches the output
+    // Opens the data, makes the setup, resumes or starts afresh, and only then touches the output
     // folder. Collective.
     Trainer(World& world, const Config& config);
 
@@ -43,7 +43,7 @@ private:
     Log log_;
     std::unique_ptr<SampleSource> train_data_, valid_data_;
     std::unique_ptr<Trace> trace_;  // null unless asked for
-    std::unique_ptr<Session> session_;
+    std::unique_ptr<RankSetup> setup_;
     std::unique_ptr<BatchLoader> loader_;
     std::optional<MetricsFile> metrics_;  // rank 0
     double peak_flops_per_second_ = 0;    // of this rank

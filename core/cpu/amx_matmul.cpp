@@ -96,7 +96,7 @@ void multiply_block(const MatmulCall& call, const Grid& grid, const Finish& fini
     const PanelSource b = source(call.b, call.k, call.n, !call.b_transposed);
     const int64_t panel = steps * 2 * kTileElements;
 
-    const TileSession tiles;
+    const TileScope tiles;
     for (int64_t j = 0; j * kPanelWidth < columns; ++j) {
         pack_b_panel(b, first_column + j * kPanelWidth, k_begin, k_end, w.b + j * panel);
     }

@@ -216,9 +216,9 @@ void multiply_panels(const uint16_t* a, const uint16_t* b, int64_t steps, float*
     _tile_stored(3, c_below + kTileRows, c_stride);
 }
 
-TileSession::TileSession() { configure_tiles(); }
+TileScope::TileScope() { configure_tiles(); }
 
-TileSession::~TileSession() { release_tiles(); }
+TileScope::~TileScope() { release_tiles(); }
 
 }  // namespace trireme
 
@@ -236,8 +236,8 @@ void pack_a_panel(const PanelSource&, int64_t, int64_t, int64_t, uint16_t*) { fa
 void pack_b_panel(const PanelSource&, int64_t, int64_t, int64_t, uint16_t*) { fail(); }
 void pack_a_panel(const float*, int64_t, int64_t, uint16_t*) { fail(); }
 void multiply_panels(const uint16_t*, const uint16_t*, int64_t, float*, int64_t, bool) { fail(); }
-TileSession::TileSession() { fail(); }
-TileSession::~TileSession() = default;
+TileScope::TileScope() { fail(); }
+TileScope::~TileScope() = default;
 
 }  // namespace trireme
 

@@ -34,12 +34,12 @@ void multiply_panels(const uint16_t* a, const uint16_t* b, int64_t steps, float*
                      bool add);
 
 // Sets this thread's tiles up for the calls above, and gives them back at the end.
-class TileSession {
+class TileScope {
 public:
-    TileSession();
-    ~TileSession();
-    TileSession(const TileSession&) = delete;
-    TileSession& operator=(const TileSession&) = delete;
+    TileScope();
+    ~TileScope();
+    TileScope(const TileScope&) = delete;
+    TileScope& operator=(const TileScope&) = delete;
 };
 
 }  // namespace trireme

@@ -158,7 +158,7 @@ void amx_backward(const AmxCall& call, const bf16* dout, const bf16* qkv, const 
     for_backward_parts(s, call.threads, [&](int64_t b, int64_t kv, const BackwardPart& part,
                                             int thread) {
         const BackwardScratch w(s, call.scratch + thread * call.scratch_stride);
-        const TileSession tiles;
+        const TileScope tiles;
         backward_group(s, w, b, kv, part, tensors);
     });
 }

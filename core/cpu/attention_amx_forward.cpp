@@ -130,7 +130,7 @@ void amx_forward(const AmxCall& call, const bf16* qkv, bf16* out, float* lse) {
     for_forward_parts(s, call.threads, [&](int64_t b, int64_t kv, int64_t first, int64_t step,
                                            int thread) {
         const ForwardScratch w(s, call.scratch + thread * call.scratch_stride);
-        const TileSession tiles;
+        const TileScope tiles;
         pack_rows_as_b(s, {qkv + s.key_offset(b, kv), s.row}, w.keys);
         pack_blocks_as_b(s, {qkv + s.value_offset(b, kv), s.row}, w.values);
         for (int64_t head = kv * s.group; head < (kv + 1) * s.group; ++head) {

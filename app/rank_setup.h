@@ -10,15 +10,15 @@ namespace trireme {
 
 // This rank's device, mesh and engine for a configuration: what train, eval and generate share.
 // The world must outlive it. Collective.
-class Session {
+class RankSetup {
 public:
     enum class Use { train, forward };
 
     // batch and sequence: the micro-batch's sizes, which evaluation and generation choose freely.
     // Throws Error (config) when the mesh does not fit the world.
-    // trace: may be null; must outlive the session.
-    Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
-            Trace* trace = nullptr);
+    // trace: may be null; must outlive the setup.
+    RankSetup(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
+              Trace* trace = nullptr);
 
     const Config& config() const { return config_; }
     Device& device() { return *device_; }

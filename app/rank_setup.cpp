@@ -1,11 +1,11 @@
-#include "app/session.h"
+#include "app/rank_setup.h"
 
 #include <algorithm>
 
 namespace trireme {
 
-Session::Session(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
-                 Trace* trace)
+RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
+                     Trace* trace)
     : config_(config) {
     device_ = make_device(config.device, world.local_rank(), world.local_size());
     mesh_ = std::make_unique<Mesh>(world, config.mesh, kv_groups(config.model, config.mesh.tensor));

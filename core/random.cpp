@@ -13,14 +13,24 @@ PhiloxKey make_key(uint64_t seed, std::string_view name) {
     return {static_cast<uint32_t>(hash), static_cast<uint32_t>(hash >> 32)};
 }
 
+std::array<float, 4> philox_normals(PhiloxKey key, uint64_t stream, uint64_t block) {
+    const auto words =
+        philox(key, {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                     static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)});
+    std::array<float, 4> normals;
+    for (size_t i = 0; i < 4; i += 2) {
+        const double u = (static_cast<double>(words[i]) + 1.0) / 4294967296.0;  // (0, 1]
+        const double angle =
+            2.0 * std::numbers::pi * static_cast<double>(words[i + 1]) / 4294967296.0;
+        const double radius = std::sqrt(-2.0 * std::log(u));
+        normals[i] = static_cast<float>(radius * std::cos(angle));
+        normals[i + 1] = static_cast<float>(radius * std::sin(angle));
+    }
+    return normals;
+}
+
 float philox_normal(PhiloxKey key, uint64_t stream, uint64_t element) {
-    const uint64_t pair = element / 2;
-    const uint32_t a = philox_word(key, stream, 2 * pair);
-    const uint32_t b = philox_word(key, stream, 2 * pair + 1);
-    const double u = (static_cast<double>(a) + 1.0) / 4294967296.0;  // (0, 1]
-    const double angle = 2.0 * std::numbers::pi * static_cast<double>(b) / 4294967296.0;
-    const double radius = std::sqrt(-2.0 * std::log(u));
-    return static_cast<float>(radius * (element % 2 == 0 ? std::cos(angle) : std::sin(angle)));
+    return philox_normals(key, stream, element / 4)[static_cast<size_t>(element % 4)];
 }
 
 }  // namespace trireme

@@ -45,8 +45,11 @@ inline uint32_t philox_word(PhiloxKey key, uint64_t stream, uint64_t element) {
 // Key of a named use of randomness in a run: FNV-1a of the name, mixed with the seed.
 PhiloxKey make_key(uint64_t seed, std::string_view name);
 
-// Standard normal of the element with this global index (Box-Muller in double, so that it does
+// Standard normals of elements 4 * block to 4 * block + 3 (Box-Muller in double, so that they do
 // not depend on vectorisation).
+std::array<float, 4> philox_normals(PhiloxKey key, uint64_t stream, uint64_t block);
+
+// Standard normal of the element with this global index.
 float philox_normal(PhiloxKey key, uint64_t stream, uint64_t element);
 
 }  // namespace trireme

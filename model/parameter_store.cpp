@@ -1,8 +1,6 @@
 #include "model/parameter_store.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
 #include "core/random.h"
 
@@ -59,26 +57,6 @@ void ParameterStore::allocate(const ModelContext& context, Arena& arena, bool wi
     }
 }
 
-namespace {
-
-// Four consecutive standard normals, those philox_normal gives for elements 4 * block + 0..3.
-void normal_block(PhiloxKey key, uint64_t block, float* to) {
-    const auto words =
-        philox(key, {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0});
-    for (int pair = 0; pair < 2; ++pair) {
-        const double u =
-            (static_cast<double>(words[static_cast<size_t>(2 * pair)]) + 1.0) / 4294967296.0;
-        const double angle = 2.0 * std::numbers::pi *
-                             static_cast<double>(words[static_cast<size_t>(2 * pair + 1)]) /
-                             4294967296.0;
-        const double radius = std::sqrt(-2.0 * std::log(u));
-        to[2 * pair] = static_cast<float>(radius * std::cos(angle));
-        to[2 * pair + 1] = static_cast<float>(radius * std::sin(angle));
-    }
-}
-
-}  // namespace
-
 void ParameterStore::initial_values(const ParameterSpec& spec, uint64_t seed, int64_t begin,
                                     int64_t count, float* to) {
     if (spec.init_std == 0.0f) {
@@ -87,7 +65,7 @@ void ParameterStore::initial_values(const ParameterSpec& spec, uint64_t seed, in
     }
     const PhiloxKey key = make_key(seed, "init/" + spec.name);
     const int64_t cols = spec.box.size[1];
-    float block_values[4];
+    std::array<float, 4> normals{};
     int64_t block = -1;
     for (int64_t i = begin; i < begin + count; ++i) {
         const int64_t row = spec.box.begin[0] + i / cols;
@@ -95,9 +73,9 @@ void ParameterStore::initial_values(const ParameterSpec& spec, uint64_t seed, in
         const int64_t element = row * spec.global[1] + col;
         if (element / 4 != block) {
             block = element / 4;
-            normal_block(key, static_cast<uint64_t>(block), block_values);
+            normals = philox_normals(key, 0, static_cast<uint64_t>(block));
         }
-        to[i - begin] = spec.init_std * block_values[element % 4];
+        to[i - begin] = spec.init_std * normals[static_cast<size_t>(element % 4)];
     }
 }
 

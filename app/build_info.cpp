@@ -1,10 +1,12 @@
 #include "app/build_info.h"
 
 #include "build_commit.h"
+#include "core/cuda_backend.h"
 
 namespace trireme {
 
 std::vector<std::string> built_backends() {
+    if (cuda_is_built_in()) return {"cpu", "cuda"};
     return {"cpu"};
 }
 

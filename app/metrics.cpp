@@ -1,7 +1,5 @@
 #include "app/metrics.h"
 
-#include <sys/resource.h>
-
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -106,12 +104,6 @@ void MetricsFile::write(const StepMetrics& m) {
 void MetricsFile::write_validation(int64_t step, double loss) {
     const nlohmann::ordered_json record = {{"step", step}, {"valid_loss", loss}};
     append(record.dump() + "\n");
-}
-
-uint64_t peak_memory_bytes() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 }  // namespace trireme

@@ -48,7 +48,4 @@ private:
     std::FILE* file_ = nullptr;
 };
 
-// Largest resident size of this process so far.
-uint64_t peak_memory_bytes();
-
 }  // namespace trireme

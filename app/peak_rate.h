@@ -4,8 +4,11 @@
 
 namespace trireme {
 
-// The matmul rate this rank reaches now, in FLOP/s: the denominator of MFU where no data sheet
-// gives one. Takes about a tenth of a second. Ranks that share cores should call it together.
+// The best matmul rate of this rank's device, in FLOP/s, the denominator of MFU: by the maker's data
+// sheet where it is known, else measured. Ranks that share a device should call it together.
+double peak_matmul_rate(Device& device, DType type);
+
+// The matmul rate this rank reaches now, in FLOP/s. Takes about a tenth of a second.
 double measure_matmul_rate(Device& device, DType type);
 
 }  // namespace trireme

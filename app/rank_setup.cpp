@@ -2,13 +2,17 @@
 
 #include <algorithm>
 
+#include "parallel/device_world.h"
+
 namespace trireme {
 
 RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
                      Trace* trace)
     : config_(config) {
     device_ = make_device(config.device, world.local_rank(), world.local_size());
-    mesh_ = std::make_unique<Mesh>(world, config.mesh, kv_groups(config.model, config.mesh.tensor));
+    device_world_ = make_device_world(world, *device_);
+    mesh_ = std::make_unique<Mesh>(*device_world_, config.mesh,
+                                   kv_groups(config.model, config.mesh.tensor));
     const ModelContext context{
         .device = *device_,
         .mesh = *mesh_,

@@ -112,6 +112,21 @@ Rows device_rows() {
             "device.threads", {0, 4096},
             "CPU compute threads of each process; 0 shares the machine's cores evenly.",
             [](auto& c) -> auto& { return c.device.threads; }),
+        boolean(
+            "device.share",
+            "Lets several processes of a machine use one GPU: slow, for testing a mesh. NCCL must "
+            "be told as well, see docs/gpu.md.",
+            [](auto& c) -> auto& { return c.device.share; }),
+        boolean(
+            "device.deterministic",
+            "GPU: only operations that give the same bits in every run; attention's backward is "
+            "slower then.",
+            [](auto& c) -> auto& { return c.device.deterministic; }),
+        boolean(
+            "device.tune",
+            "GPU: measures some matrix product algorithms at the first use of each shape and keeps "
+            "the fastest; two runs may then differ in the last bits.",
+            [](auto& c) -> auto& { return c.device.tune; }),
     };
 }
 
@@ -257,6 +272,12 @@ Rows parallel_rows() {
             "data_parallel.bucket_mb", {.least = 0.0, .most = 1048576.0, .above_least = true},
             "Gradients summed in one go, in MiB.",
             [](auto& c) -> auto& { return c.data_parallel.bucket_mb; }),
+        word(
+            "data_parallel.gradient_wire", {.words = {"fp32", "bf16"}, .unbuilt = {}},
+            std::vector{DType::f32, DType::bf16},
+            "Number format in which gradients travel between data-parallel processes; they are "
+            "accumulated and kept in fp32.",
+            [](auto& c) -> auto& { return c.data_parallel.gradient_wire; }),
     };
 }
 

@@ -61,7 +61,7 @@ Trainer::Trainer(World& world, const Config& config)
     resume();
     open_output();
     setup_->mesh().all().barrier();
-    peak_flops_per_second_ = measure_matmul_rate(setup_->device(), config_.precision.compute);
+    peak_flops_per_second_ = peak_matmul_rate(setup_->device(), config_.precision.compute);
     if (setup_->needs_data()) {
         loader_ = make_loader(*train_data_, first_samples_);
     }
@@ -176,7 +176,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.comm_exposed_seconds = window_exposed_ / steps;
     m.pipeline_idle_seconds = window_idle_ / steps;
     m.memory_peak_bytes = static_cast<uint64_t>(largest_of_all(
-        setup_->mesh().all(), setup_->device(), static_cast<double>(peak_memory_bytes())));
+        setup_->mesh().all(), setup_->device(), static_cast<double>(setup_->device().peak_memory_bytes())));
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);

@@ -1,13 +1,14 @@
 # Compiler settings that every target of the project shares.
 add_library(trireme_options INTERFACE)
 target_include_directories(trireme_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(trireme_options INTERFACE -Wall -Wextra -Wshadow -Wconversion
-    -Wno-sign-conversion -Wno-restrict -fno-math-errno -fno-trapping-math)
+set(cxx_options -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wno-restrict
+    -fno-math-errno -fno-trapping-math)
 target_link_libraries(trireme_options INTERFACE OpenMP::OpenMP_CXX Threads::Threads)
 
 if(TRIREME_NATIVE)
-    target_compile_options(trireme_options INTERFACE -march=native -mprefer-vector-width=512)
+    list(APPEND cxx_options -march=native -mprefer-vector-width=512)
 endif()
+target_compile_options(trireme_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
 
 if(TRIREME_SANITIZE)
     target_compile_options(trireme_options INTERFACE -fsanitize=${TRIREME_SANITIZE}

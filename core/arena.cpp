@@ -19,7 +19,7 @@ Arena Arena::measuring(std::string label) {
 
 Arena::Arena(Device& device, std::string label, size_t capacity_bytes)
     : device_(&device), label_(std::move(label)), capacity_(aligned(capacity_bytes)) {
-    if (capacity_ > 0) memory_ = static_cast<char*>(device.allocate(capacity_));
+    if (capacity_ > 0) memory_ = static_cast<char*>(device.allocate(capacity_, label_));
 }
 
 Arena::~Arena() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -14,13 +15,19 @@ enum class Backend { automatic, cpu, cuda };
 struct DeviceOptions {
     Backend backend = Backend::automatic;  // automatic: the GPU where there is one, else the CPU
     int threads = 0;                       // CPU compute threads per rank; 0: cores / local ranks
+    bool share = false;          // several ranks may use one GPU
+    bool deterministic = false;  // GPU: only operations that give the same bits in every run
+    bool tune = false;           // GPU: measure matmul algorithms instead of trusting heuristics
 };
 
 // One processor with its memory, its compute stream and its operations. The only way to compute:
 // callers never know which back end is behind it.
 class Device {
 public:
+    Device() = default;
     virtual ~Device() = default;
+    Device(const Device&) = delete;
+    Device& operator=(const Device&) = delete;
 
     virtual Backend backend() const = 0;
     virtual std::string description() const = 0;
@@ -28,14 +35,35 @@ public:
     virtual Stream& compute() = 0;
     virtual Ops& ops() = 0;
 
-    // Raw memory, 64-byte aligned, zeroed. Called by arenas only. Throws Error (out_of_memory).
-    virtual void* allocate(size_t bytes) = 0;
-    virtual void release(void* memory) = 0;
+    // Raw memory, 64-byte aligned, zeroed. Called by arenas and by operations that need scratch,
+    // never in steady state. Throws Error (out_of_memory), which says what every label holds.
+    void* allocate(size_t bytes, const std::string& label);
+    void release(void* memory);
+    size_t allocated_bytes() const { return allocated_; }
+    // The most memory that was in use at a time: on a GPU what was allocated there, on the CPU all
+    // of the process.
+    virtual uint64_t peak_memory_bytes() const { return peak_allocated_; }
+    // Dense matmul rate by the maker's figures, in FLOP/s; 0 where it is not known.
+    virtual double peak_flops_per_second(DType) const { return 0.0; }
 
     // Copies between host and device memory, in the compute stream's order. The host buffer must
     // stay untouched until the stream has passed this point.
     virtual void copy_to_device(void* device, const void* host, size_t bytes) = 0;
     virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;
+
+protected:
+    // Null when there is not enough; `reason` then says what is known about it.
+    virtual void* take_memory(size_t bytes, std::string& reason) = 0;
+    virtual void give_back_memory(void* memory) = 0;
+
+private:
+    struct Allocation {
+        std::string label;
+        size_t bytes = 0;
+    };
+    std::map<void*, Allocation> allocations_;
+    size_t allocated_ = 0;
+    size_t peak_allocated_ = 0;
 };
 
 // `local_ranks`: how many ranks of this run share the machine. Throws Error (config) when the

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/host_device.h"
+
 namespace trireme {
 
 enum class DType : uint8_t { f32, bf16, f64, i32, i64, u8 };
@@ -33,13 +35,15 @@ struct bf16 {
     uint16_t bits = 0;
 
     bf16() = default;
-    explicit bf16(float value) {
+    TRIREME_HOST_DEVICE explicit bf16(float value) {
         const uint32_t x = std::bit_cast<uint32_t>(value);
         const uint32_t rounded = (x + 0x7fffu + ((x >> 16) & 1u)) >> 16;
         const uint32_t quiet_nan = (x >> 16) | 0x40u;
         bits = static_cast<uint16_t>((x & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
     }
-    operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+    TRIREME_HOST_DEVICE operator float() const {
+        return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+    }
 };
 
 template <typename T>

@@ -4,14 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/host_device.h"
+
 // Scalar formulas of the operations, written once for the host and the device compiler. All are
-// branch-free, so that loops over them vectorise. Compile device code with relaxed constexpr
-// (std::bit_cast).
-#ifdef __CUDACC__
-#define TRIREME_HOST_DEVICE __host__ __device__
-#else
-#define TRIREME_HOST_DEVICE
-#endif
+// branch-free, so that loops over them vectorise.
 
 namespace trireme {
 
@@ -44,8 +40,11 @@ TRIREME_HOST_DEVICE inline float power_of_two(int32_t n) {
 }
 
 // Within 2 ulp over the whole range: gradual underflow to 0, overflow to infinity, exp(-inf) = 0,
-// NaN stays NaN.
+// NaN stays NaN. A GPU's own is as exact and takes a third of the instructions.
 TRIREME_HOST_DEVICE inline float fast_exp(float x) {
+#ifdef __CUDA_ARCH__
+    return expf(x);
+#else
     float limited = x < -104.0f ? -104.0f : x;
     limited = limited > 89.0f ? 89.0f : limited;
     const ExpParts parts = split_exp(limited);
@@ -53,6 +52,16 @@ TRIREME_HOST_DEVICE inline float fast_exp(float x) {
     const int32_t half = parts.exponent >> 1;
     const float scaled = (1.0f + parts.fraction) * power_of_two(half);
     return scaled * power_of_two(parts.exponent - half);
+#endif
+}
+
+// a / b for b in [1, 2^126], within 2 ulp.
+TRIREME_HOST_DEVICE inline float fast_divide(float a, float b) {
+#ifdef __CUDA_ARCH__
+    return __fdividef(a, b);
+#else
+    return a / b;
+#endif
 }
 
 // exp(x) - 1 for x in [0, 87], accurate near 0 too.
@@ -77,14 +86,14 @@ struct SigmoidPair {
 
 TRIREME_HOST_DEVICE inline SigmoidPair sigmoid_pair(float x) {
     const float e = fast_exp(-std::fabs(x));
-    const float large = 1.0f / (1.0f + e);
+    const float large = fast_divide(1.0f, 1.0f + e);
     const float small = e * large;
     return x < 0.0f ? SigmoidPair{small, large} : SigmoidPair{large, small};
 }
 
 TRIREME_HOST_DEVICE inline float sigmoid(float x) {
     const float e = fast_exp(-std::fabs(x));
-    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+    return fast_divide(x < 0.0f ? e : 1.0f, 1.0f + e);
 }
 
 inline constexpr float kGeluScale = 1.59576912f;  // 2 sqrt(2 / pi)

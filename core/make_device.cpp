@@ -2,16 +2,16 @@
 #include <string>
 
 #include "core/cpu/cpu_device.h"
+#include "core/cuda_backend.h"
 #include "core/device.h"
 
 namespace trireme {
 
-std::unique_ptr<Device> make_device(const DeviceOptions& options, int /*local_rank*/,
+std::unique_ptr<Device> make_device(const DeviceOptions& options, int local_rank,
                                     int local_ranks) {
-    if (options.backend == Backend::cuda) {
-        throw Error(ExitCode::config,
-                    "device 'cuda' was asked for, but this program was built without CUDA; use "
-                    "'cpu' or 'automatic', or build with CUDA");
+    const bool found_gpu = options.backend == Backend::automatic && visible_gpus() > 0;
+    if (options.backend == Backend::cuda || found_gpu) {
+        return make_cuda_device(options, local_rank, local_ranks);
     }
     if (options.threads < 0) {
         throw Error(ExitCode::config, "threads is " + std::to_string(options.threads) +

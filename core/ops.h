@@ -68,6 +68,19 @@ public:
     virtual void bias_backward(Stream&, const Tensor& dy,  // [N, M]
                                const Tensor& db) = 0;      // [M] f32
 
+    // Combinations that a back end may do in one pass; as they stand, one operation after another.
+    // pre = x w^T + bias (may be absent); y = gelu(pre)
+    virtual void linear_gelu_forward(Stream&, const Tensor& x, const Tensor& w, const Tensor& bias,
+                                     const Tensor& pre,  // [N, M] as y
+                                     const Tensor& y);   // [N, M]
+    // dx = (dy w) * gelu'(pre): the gradient of pre where the layer's input was gelu(pre)
+    virtual void linear_gelu_backward_input(Stream&, const Tensor& dy, const Tensor& w,
+                                            const Tensor& pre,  // [N, K] as dx
+                                            const Tensor& dx);  // [N, K]
+    // dw += dy^T x; db += sum of the rows of dy
+    virtual void linear_backward_weight_bias(Stream&, const Tensor& dy, const Tensor& x,
+                                             const Tensor& dw, const Tensor& db);
+
     // --- attention ---------------------------------------------------------------------------
     // Causal, grouped-query, blockwise: never stores a T x T matrix. qkv rows are
     // [heads * D | kv_heads * D | kv_heads * D].

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace trireme {
@@ -33,6 +34,11 @@ public:
     // Work enqueued after this call starts only when the event is complete. On the CPU the calling
     // thread blocks; on a GPU it does not.
     virtual void wait(const Event& event) = 0;
+    // The same; `seconds` grows by the time that the stream stood still. On a GPU it is known only
+    // after the next synchronize(), and must live until then.
+    virtual void timed_wait(const Event& event, double& seconds) = 0;
+    // Copies within the device's memory; the ranges do not overlap.
+    virtual void copy(void* to, const void* from, size_t bytes) = 0;
     // Blocks the calling thread until all enqueued work is done.
     virtual void synchronize() = 0;
 };

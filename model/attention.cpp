@@ -66,10 +66,11 @@ Tensor AttentionBranch::by_sequence(const Tensor& qkv) const {
     return qkv.reshaped({context_.batch, context_.sequence, qkv.cols()});
 }
 
-void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
-                                       const BranchActivations& saved) const {
+void AttentionBranch::inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
+                                    const BranchActivations& saved) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
+    column().forward(normed, saved.column);
     if (rope_) {
         ops.rope_forward(stream, by_sequence(saved.column), rope_, context_.local_heads(),
                          context_.local_kv_heads(), context_.model.head_dim);
@@ -77,11 +78,12 @@ void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
     ops.attention_forward(stream, shape(micro_batch), saved.column, saved.inner, saved.statistics);
 }
 
-void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
-                                        const BranchActivations& saved, const Tensor& dinner,
-                                        const Tensor& dcolumn) const {
+void AttentionBranch::inner_backward(const MicroBatchContext& micro_batch,
+                                     const BranchActivations& saved, const Tensor& doutput,
+                                     const Tensor& dinner, const Tensor& dcolumn) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
+    row().backward_input(doutput, dinner);
     ops.attention_backward(stream, shape(micro_batch), dinner, saved.column, saved.inner,
                            saved.statistics, dcolumn);
     if (rope_) {

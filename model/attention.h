@@ -14,10 +14,11 @@ public:
 private:
     // column: [tokens, (heads + 2 kv_heads) * D] after RoPE; inner: [tokens, heads * D];
     // statistics: log-sum-exp [B, heads, T].
-    void interior_forward(const MicroBatchContext& micro_batch,
-                          const BranchActivations& saved) const override;
-    void interior_backward(const MicroBatchContext& micro_batch, const BranchActivations& saved,
-                           const Tensor& dinner, const Tensor& dcolumn) const override;
+    void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
+                       const BranchActivations& saved) const override;
+    void inner_backward(const MicroBatchContext& micro_batch, const BranchActivations& saved,
+                        const Tensor& doutput, const Tensor& dinner,
+                        const Tensor& dcolumn) const override;
     AttentionShape shape(const MicroBatchContext& micro_batch) const;
     Tensor by_sequence(const Tensor& qkv) const;  // [B, T, width]
 

@@ -60,9 +60,8 @@ void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
                      const Tensor& out) const {
     const Tensor normed_local = local_slice(context_, saved.normed);
     norm_.forward(x, normed_local, saved.norm);
-    column_.forward(gather_tokens(context_, normed_local, saved.normed, "branch input"),
-                    saved.column);
-    interior_forward(micro_batch, saved);
+    inner_forward(micro_batch, gather_tokens(context_, normed_local, saved.normed, "branch input"),
+                  saved);
     row_.forward(saved.inner, scratch.partial);
     TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
                        "branch output");
@@ -92,9 +91,8 @@ void Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
     const Tensor doutput = output_gradient(micro_batch, dresidual, gradients.output, !with_weights);
     const Tensor dinner =
         scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
-    row_.backward_input(doutput, dinner);
     if (with_weights) row_.backward_weight(doutput, saved.inner);
-    interior_backward(micro_batch, saved, dinner, gradients.column);
+    inner_backward(micro_batch, saved, doutput, dinner, gradients.column);
     column_.backward_input(gradients.column, scratch.partial);
     // The weight gradient hides the sum over the tensor ranks.
     TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),

@@ -39,7 +39,8 @@ struct BranchActivations {
 
 // A block is two residual branches, attention and MLP:
 //   out = x + dropout(row_parallel(interior(column_parallel(norm(x)))))
-// All but the interior stands here. x, out and the residual's gradient hold this rank's tokens,
+// All but the interior stands here; it runs the linear layers on its two sides, because a back end
+// may do them in one pass with it. x, out and the residual's gradient hold this rank's tokens,
 // [local tokens, C]; the branch gathers and reduces them over the tensor ranks.
 class Branch {
 public:
@@ -73,12 +74,18 @@ protected:
     };
     Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
 
-    // From saved.column to saved.inner; may change saved.column in place.
-    virtual void interior_forward(const MicroBatchContext& micro_batch,
-                                  const BranchActivations& saved) const = 0;
-    virtual void interior_backward(const MicroBatchContext& micro_batch,
-                                   const BranchActivations& saved, const Tensor& dinner,
-                                   const Tensor& dcolumn) const = 0;
+    // From `normed`, all tokens, through column() and the interior: fills saved.column and
+    // saved.inner.
+    virtual void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
+                               const BranchActivations& saved) const = 0;
+    // From the gradient of row()'s output back to that of column()'s. dinner: room for the gradient
+    // of saved.inner.
+    virtual void inner_backward(const MicroBatchContext& micro_batch,
+                                const BranchActivations& saved, const Tensor& doutput,
+                                const Tensor& dinner, const Tensor& dcolumn) const = 0;
+
+    const ColumnParallelLinear& column() const { return column_; }
+    const RowParallelLinear& row() const { return row_; }
 
     const ModelContext& context_;
 

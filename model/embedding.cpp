@@ -1,5 +1,7 @@
 #include "model/embedding.h"
 
+#include <algorithm>
+
 #include "model/tensor_parallel.h"
 
 namespace trireme {
@@ -8,7 +10,9 @@ ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& 
     ParameterSpec spec;
     spec.name = name;
     spec.global = {context.model.vocab_size, context.model.hidden};
-    spec.box = {{context.first_vocab_row(), 0}, {context.valid_vocab_rows(), context.model.hidden}};
+    // A rank may hold padding only.
+    const int64_t first = std::min<int64_t>(context.first_vocab_row(), context.model.vocab_size);
+    spec.box = {{first, 0}, {context.valid_vocab_rows(), context.model.hidden}};
     spec.padding_rows = context.local_vocab() - context.valid_vocab_rows();
     spec.decay = true;
     spec.init_std = context.model.init_std;

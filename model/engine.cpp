@@ -71,8 +71,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         const ParameterStore& store = chunk->store();
         reducers_.push_back(std::make_unique<GradientReducer>(
             context_.device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), store.specs(),
-            store.layout(), store.gradients(), options_.data_parallel.zero,
-            options_.data_parallel.overlap));
+            store.layout(), store.gradients(), options_.data_parallel));
     }
     for (auto& reducer : reducers_) reducer_views_.push_back(reducer.get());
 }

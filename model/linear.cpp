@@ -13,6 +13,15 @@ ParameterSpec vector_spec(const std::string& name, int64_t global, int64_t begin
     return spec;
 }
 
+void add_weight_gradients(const ModelContext& context, const Tensor& dy, const Tensor& x,
+                          const Tensor& dweight, const Tensor& dbias) {
+    if (dbias) {
+        context.ops().linear_backward_weight_bias(context.stream(), dy, x, dweight, dbias);
+    } else {
+        context.ops().linear_backward_weight(context.stream(), dy, x, dweight);
+    }
+}
+
 }  // namespace
 
 ColumnParallelLinear::ColumnParallelLinear(const ModelContext& context, ParameterStore& store,
@@ -44,10 +53,18 @@ ColumnParallelLinear::ColumnParallelLinear(const ModelContext& context, Paramete
     }
 }
 
+Tensor ColumnParallelLinear::bias() const {
+    return first_bias_ < 0 ? Tensor() : store_.value(first_bias_, parts_);
+}
+
 void ColumnParallelLinear::forward(const Tensor& x, const Tensor& y) const {
-    const Tensor bias = first_bias_ < 0 ? Tensor() : store_.value(first_bias_, parts_);
-    context_.ops().linear_forward(context_.stream(), x, store_.value(first_weight_, parts_), bias,
+    context_.ops().linear_forward(context_.stream(), x, store_.value(first_weight_, parts_), bias(),
                                   y);
+}
+
+void ColumnParallelLinear::forward_gelu(const Tensor& x, const Tensor& pre, const Tensor& y) const {
+    context_.ops().linear_gelu_forward(context_.stream(), x, store_.value(first_weight_, parts_),
+                                       bias(), pre, y);
 }
 
 void ColumnParallelLinear::backward_input(const Tensor& dy, const Tensor& dx) const {
@@ -56,11 +73,8 @@ void ColumnParallelLinear::backward_input(const Tensor& dy, const Tensor& dx) co
 }
 
 void ColumnParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const {
-    context_.ops().linear_backward_weight(context_.stream(), dy, x,
-                                          store_.gradient(first_weight_, parts_));
-    if (first_bias_ >= 0) {
-        context_.ops().bias_backward(context_.stream(), dy, store_.gradient(first_bias_, parts_));
-    }
+    const Tensor bias = first_bias_ < 0 ? Tensor() : store_.gradient(first_bias_, parts_);
+    add_weight_gradients(context_, dy, x, store_.gradient(first_weight_, parts_), bias);
 }
 
 void ColumnParallelLinear::collect_parameters(std::vector<int>& indices) const {
@@ -96,9 +110,15 @@ void RowParallelLinear::backward_input(const Tensor& dy, const Tensor& dx) const
     context_.ops().linear_backward_input(context_.stream(), dy, store_.value(weight_), dx);
 }
 
+void RowParallelLinear::backward_input_gelu(const Tensor& dy, const Tensor& pre,
+                                            const Tensor& dpre) const {
+    context_.ops().linear_gelu_backward_input(context_.stream(), dy, store_.value(weight_), pre,
+                                              dpre);
+}
+
 void RowParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const {
-    context_.ops().linear_backward_weight(context_.stream(), dy, x, store_.gradient(weight_));
-    if (bias_ >= 0) context_.ops().bias_backward(context_.stream(), dy, store_.gradient(bias_));
+    const Tensor bias = bias_ < 0 ? Tensor() : store_.gradient(bias_);
+    add_weight_gradients(context_, dy, x, store_.gradient(weight_), bias);
 }
 
 Tensor RowParallelLinear::bias() const {

@@ -25,12 +25,15 @@ public:
     ColumnParallelLinear(const ModelContext& context, ParameterStore& store,
                          const std::vector<ColumnPart>& parts, int64_t in_features, bool bias);
 
-    void forward(const Tensor& x, const Tensor& y) const;           // [N, K] -> [N, M local]
+    void forward(const Tensor& x, const Tensor& y) const;  // [N, K] -> [N, M local]
+    void forward_gelu(const Tensor& x, const Tensor& pre, const Tensor& y) const;  // y = gelu(pre)
     void backward_input(const Tensor& dy, const Tensor& dx) const;  // dx: this rank's part of a sum
     void backward_weight(const Tensor& dy, const Tensor& x) const;
     void collect_parameters(std::vector<int>& indices) const;
 
 private:
+    Tensor bias() const;  // [M local] or absent
+
     const ModelContext& context_;
     ParameterStore& store_;
     int parts_;
@@ -47,6 +50,8 @@ public:
 
     void forward(const Tensor& x, const Tensor& partial) const;     // [N, K local] -> [N, M]
     void backward_input(const Tensor& dy, const Tensor& dx) const;  // dy: all tokens
+    // The gradient of pre where the input x was gelu(pre).
+    void backward_input_gelu(const Tensor& dy, const Tensor& pre, const Tensor& dpre) const;
     void backward_weight(const Tensor& dy, const Tensor& x) const;
     Tensor bias() const;  // [M] or absent
     void collect_parameters(std::vector<int>& indices) const;

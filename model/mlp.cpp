@@ -27,20 +27,24 @@ MlpBranch::MlpBranch(const ModelContext& context, ParameterStore& store, const s
               .inner_features = context.model.ffn_hidden,
               .statistics = {}}) {}
 
-void MlpBranch::interior_forward(const MicroBatchContext&, const BranchActivations& saved) const {
+void MlpBranch::inner_forward(const MicroBatchContext&, const Tensor& normed,
+                              const BranchActivations& saved) const {
     if (is_gated()) {
+        column().forward(normed, saved.column);
         context_.ops().swiglu_forward(context_.stream(), saved.column, saved.inner);
     } else {
-        context_.ops().gelu_forward(context_.stream(), saved.column, saved.inner);
+        column().forward_gelu(normed, saved.column, saved.inner);
     }
 }
 
-void MlpBranch::interior_backward(const MicroBatchContext&, const BranchActivations& saved,
-                                  const Tensor& dinner, const Tensor& dcolumn) const {
+void MlpBranch::inner_backward(const MicroBatchContext&, const BranchActivations& saved,
+                               const Tensor& doutput, const Tensor& dinner,
+                               const Tensor& dcolumn) const {
     if (is_gated()) {
+        row().backward_input(doutput, dinner);
         context_.ops().swiglu_backward(context_.stream(), dinner, saved.column, dcolumn);
     } else {
-        context_.ops().gelu_backward(context_.stream(), dinner, saved.column, dcolumn);
+        row().backward_input_gelu(doutput, saved.column, dcolumn);
     }
 }
 

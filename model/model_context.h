@@ -44,8 +44,12 @@ struct ModelContext {
     }
     int first_kv_head() const { return tensor_rank() * model.kv_heads / tensor_size(); }
     int64_t local_ffn() const { return model.ffn_hidden / tensor_size(); }
-    // Vocabulary rows per tensor rank, the last ranks' padded.
-    int64_t local_vocab() const { return (model.vocab_size + tensor_size() - 1) / tensor_size(); }
+    // Vocabulary rows per tensor rank: the last ranks' padded, and to a multiple of 8, so that rows
+    // of logits start at whole 16-byte words.
+    int64_t local_vocab() const {
+        const int64_t rows = (model.vocab_size + tensor_size() - 1) / tensor_size();
+        return (rows + 7) / 8 * 8;
+    }
     int64_t first_vocab_row() const { return tensor_rank() * local_vocab(); }
     int64_t valid_vocab_rows() const {
         const int64_t left = model.vocab_size - first_vocab_row();

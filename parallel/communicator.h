@@ -17,11 +17,12 @@ enum class ReduceOp { sum, max };
 // stream is done. Buffers must stay untouched (outputs unread) until the event is complete.
 //
 // Order. Three in-order queues: collectives, sends, receives. Every member of the group issues the
-// same sequence of collectives; sends and receives between two members match in order. Queues
-// do not wait for one another. Operations on groups of size one cost nothing.
+// same sequence of collectives; sends and receives between two members match in order, and those
+// with one member do not wait for those with another. Queues do not wait for one another either.
+// Operations on groups of size one cost nothing.
 //
-// Reductions: sum for f32, bf16 (added in f32), f64; max for f32, f64. Every member receives the
-// same bits.
+// Reductions: sum for f32, bf16 (added in f32; on GPUs rounded after each addition), f64; max for
+// f32, f64. Every member receives the same bits.
 //
 // Errors of the carrier surface as Error from waiting on an event or from the next call.
 // `label` must be a string with static lifetime: it names the operation in traces and errors.
@@ -48,6 +49,16 @@ public:
 
     // Blocks until every member has arrived.
     virtual void barrier() = 0;
+
+    // A hint that operations will use this memory again and again, for carriers that can prepare
+    // it. Not collective. Forgotten when the memory is given back to its device.
+    virtual void register_memory(const Tensor&) {}
+};
+
+// What a group is made for. Carriers for which either costs something make only this.
+enum class GroupUse {
+    collectives,
+    neighbours,  // sends and receives between members whose ranks differ by one, the ends included
 };
 
 // All ranks of the run and the way to make groups of them.
@@ -62,8 +73,9 @@ public:
 
     // Ranks with the same color form a group, ordered by key, then by rank. Collective over the
     // world and blocking: every rank makes the same sequence of splits. A negative color: this
-    // rank is in no group and gets null.
-    virtual std::unique_ptr<Communicator> split(int color, int key, const std::string& name) = 0;
+    // rank is in no group and gets null. Members also destroy their groups in the same order.
+    virtual std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
+                                                GroupUse use = GroupUse::collectives) = 0;
 
     // Ends every rank of the run with this code. Does not return.
     [[noreturn]] virtual void abort(int exit_code) = 0;

@@ -32,18 +32,18 @@ void EventQueue::finish(uint64_t ticket) {
         uint64_t completed = completed_.load(std::memory_order_relaxed);
         if (ticket != completed + 1) {
             early_.push_back(ticket);
-            return;
-        }
-        ++completed;
-        for (auto next = early_.begin(); next != early_.end();) {
-            next = std::find(early_.begin(), early_.end(), completed + 1);
-            if (next == early_.end()) break;
-            *next = early_.back();
-            early_.pop_back();
+        } else {
             ++completed;
-            next = early_.begin();
+            for (auto next = early_.begin(); next != early_.end();) {
+                next = std::find(early_.begin(), early_.end(), completed + 1);
+                if (next == early_.end()) break;
+                *next = early_.back();
+                early_.pop_back();
+                ++completed;
+                next = early_.begin();
+            }
+            completed_.store(completed, std::memory_order_release);
         }
-        completed_.store(completed, std::memory_order_release);
     }
     changed_.notify_all();
 }
@@ -61,9 +61,7 @@ void EventQueue::fail(const Error& error) {
 void EventQueue::host_wait(uint64_t ticket) {
     if (completed_.load(std::memory_order_acquire) >= ticket) return;
     std::unique_lock lock(mutex_);
-    const auto settled = [&] {
-        return completed_.load(std::memory_order_relaxed) >= ticket || error_.has_value();
-    };
+    const auto settled = [&] { return finished(ticket) || error_.has_value(); };
     if (!changed_.wait_for(lock, timeout_, settled)) {
         const uint64_t oldest = completed_.load(std::memory_order_relaxed) + 1;
         const bool known = issued() < oldest + kLabels;
@@ -77,17 +75,21 @@ void EventQueue::host_wait(uint64_t ticket) {
                                             "' waited too long and its carrier does not answer");
         }
     }
-    if (completed_.load(std::memory_order_acquire) >= ticket) return;
+    if (finished(ticket)) return;
     throw Error(*error_);
 }
 
 bool EventQueue::done(uint64_t ticket) {
     if (completed_.load(std::memory_order_acquire) >= ticket) return true;
-    if (failed_.load(std::memory_order_relaxed)) {
-        const std::lock_guard lock(mutex_);
-        throw Error(*error_);
-    }
+    const std::lock_guard lock(mutex_);
+    if (finished(ticket)) return true;
+    if (error_) throw Error(*error_);
     return false;
+}
+
+bool EventQueue::finished(uint64_t ticket) const {
+    return completed_.load(std::memory_order_relaxed) >= ticket ||
+           std::find(early_.begin(), early_.end(), ticket) != early_.end();
 }
 
 }  // namespace trireme

@@ -16,8 +16,9 @@
 
 namespace trireme {
 
-// The tickets of one in-order queue of one rank: issued by the rank, finished by the carrier,
-// waited for by whoever holds an event. A ticket is done when it and all before it are finished.
+// The tickets of one queue of one rank: issued by the rank, finished by the carrier, waited for by
+// whoever holds an event. A ticket is done when it is finished, whatever became of those before it:
+// messages to several members need not end in the order of issue.
 class EventQueue final : public EventSource {
 public:
     // on_timeout is called by a waiting thread that has waited too long, with the operation's
@@ -38,6 +39,8 @@ public:
     bool done(uint64_t ticket) override;  // throws when it has failed
 
 private:
+    bool finished(uint64_t ticket) const;  // with mutex_ held
+
     static constexpr size_t kLabels = 256;
 
     const std::chrono::milliseconds timeout_;
@@ -48,7 +51,7 @@ private:
     std::atomic<bool> failed_{false};
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::vector<uint64_t> early_;  // finished before one issued earlier
+    std::vector<uint64_t> early_;  // finished, but one issued earlier is not
     std::optional<Error> error_;
 };
 

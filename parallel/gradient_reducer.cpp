@@ -1,7 +1,6 @@
 #include "parallel/gradient_reducer.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace trireme {
 
@@ -18,19 +17,21 @@ int64_t elements_to_coalesce(const std::vector<Tensor>& parts) {
 
 GradientReducer::GradientReducer(Device& device, Communicator& data, Communicator& tensor,
                                  Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
-                                 const FlatLayout& layout, Tensor gradients, int zero_stage,
-                                 bool overlap)
+                                 const FlatLayout& layout, Tensor gradients,
+                                 const DataParallelOptions& options)
     : device_(device),
       data_(data),
       tensor_(tensor),
       tensor_kv_(tensor_kv),
-      reduce_scatter_(zero_stage >= 1),
-      overlap_(overlap),
+      reduce_scatter_(options.zero >= 1),
+      overlap_(options.overlap),
       bucket_index_(parameters.size()),
       is_ready_(parameters.size()),
       is_held_(parameters.size()),
       own_bucket_(parameters.size()) {
-    TRIREME_CHECK(zero_stage == 0 || zero_stage == 1, "ZeRO stage 0 or 1");
+    TRIREME_CHECK(options.zero == 0 || options.zero == 1, "ZeRO stage 0 or 1");
+    TRIREME_CHECK(options.gradient_wire == DType::f32 || options.gradient_wire == DType::bf16,
+                  "gradients to travel in f32 or bf16");
     TRIREME_CHECK(gradients.dtype == DType::f32 && gradients.elements() == layout.elements,
                   "one f32 gradient for each element of the layout");
     TRIREME_CHECK(!reduce_scatter_ || layout.shards == data.size(), "as many shards as data ranks");
@@ -60,8 +61,16 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
         coalesced = std::max(
             {coalesced, elements_to_coalesce(bucket.partial), elements_to_coalesce(bucket.kv)});
     }
+    const bool rounds = options.gradient_wire == DType::bf16 && data.size() > 1;
     arena_.emplace(make_arena(device, "gradient reduction", [&](Arena& arena) {
         if (coalesced > 0) scratch_ = arena.take(DType::f32, {coalesced});
+        for (Bucket& bucket : buckets_) {
+            if (!rounds) continue;
+            const int64_t shard = bucket.shard.elements();
+            bucket.wire = arena.take(DType::bf16, {bucket.whole.elements()});
+            bucket.wire_shard =
+                reduce_scatter_ ? bucket.wire.flat_range(data.rank() * shard, shard) : bucket.wire;
+        }
     }));
     begin_step();
 }
@@ -102,13 +111,13 @@ void GradientReducer::start(Bucket& bucket) {
     sum_coalesced(bucket.kv, tensor_kv_, "shared key/value gradients");
     bucket.done = {};
     if (data_.size() == 1) return;
-    if (reduce_scatter_) {
-        bucket.done =
-            data_.reduce_scatter(device_.compute(), bucket.whole, bucket.shard, "gradient bucket");
-    } else {
-        bucket.done =
-            data_.all_reduce(device_.compute(), bucket.whole, ReduceOp::sum, "gradient bucket");
-    }
+    Stream& stream = device_.compute();
+    const Tensor whole = bucket.wire ? bucket.wire : bucket.whole;
+    const Tensor shard = bucket.wire ? bucket.wire_shard : bucket.shard;
+    if (bucket.wire) device_.ops().copy(stream, bucket.whole, bucket.wire);
+    bucket.done = reduce_scatter_
+                      ? data_.reduce_scatter(stream, whole, shard, "gradient bucket")
+                      : data_.all_reduce(stream, whole, ReduceOp::sum, "gradient bucket");
 }
 
 // These gradients are small (norms, shared key/value heads), so one operation for all of a bucket's
@@ -138,14 +147,14 @@ void GradientReducer::finish() {
     for (Bucket& bucket : buckets_) {
         if (!bucket.started) start(bucket);
     }
-    for (const Bucket& bucket : buckets_) wait(bucket.done);
+    for (const Bucket& bucket : buckets_) {
+        wait(bucket.done);
+        if (bucket.wire) device_.ops().copy(device_.compute(), bucket.wire_shard, bucket.shard);
+    }
 }
 
 void GradientReducer::wait(const Event& event) {
-    const auto begin = std::chrono::steady_clock::now();
-    device_.compute().wait(event);
-    exposed_seconds_ +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    device_.compute().timed_wait(event, exposed_seconds_);
 }
 
 }  // namespace trireme

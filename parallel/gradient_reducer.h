@@ -8,6 +8,7 @@
 #include "core/device.h"
 #include "parallel/communicator.h"
 #include "parallel/flat_layout.h"
+#include "parallel/parallel_options.h"
 
 namespace trireme {
 
@@ -21,13 +22,15 @@ namespace trireme {
 // Nothing is allocated after construction. Not thread-safe.
 class GradientReducer {
 public:
-    // zero_stage 0: afterwards every member holds the whole sum. 1: each holds the sum in its own
+    // options.zero 0: afterwards every member holds the whole sum. 1: each holds the sum in its own
     // part of each bucket (layout.shard_of(bucket, data.rank())); the rest is undefined.
-    // gradients: [layout.elements] f32. overlap false: everything starts in finish().
-    // All references must outlive this.
+    // options.overlap false: everything starts in finish().
+    // options.gradient_wire bf16: each member's gradients are rounded before they are sent over the
+    // data axis, and the sums once more on the way back.
+    // gradients: [layout.elements] f32. All references must outlive this.
     GradientReducer(Device& device, Communicator& data, Communicator& tensor,
                     Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
-                    const FlatLayout& layout, Tensor gradients, int zero_stage, bool overlap);
+                    const FlatLayout& layout, Tensor gradients, const DataParallelOptions& options);
 
     void begin_step();
     // The gradient is final for this step on this rank: all that adds to it has been enqueued.
@@ -38,7 +41,8 @@ public:
     // Starts what has not started yet, ready or not, then makes the compute stream wait for all.
     void finish();
 
-    // Seconds of this step so far in which compute waited for the sums.
+    // Seconds of this step so far in which compute waited for the sums; on a GPU as of the last
+    // synchronisation of its stream.
     double exposed_seconds() const { return exposed_seconds_; }
     const Arena& arena() const { return *arena_; }
 
@@ -46,6 +50,7 @@ private:
     struct Bucket {
         Tensor whole;                 // [size] of the gradients
         Tensor shard;                 // this rank's part of it
+        Tensor wire, wire_shard;      // the same in bf16, absent where gradients travel in f32
         std::vector<Tensor> partial;  // gradients to be summed over tensor
         std::vector<Tensor> kv;       // over tensor_kv
         int n_waits = 0;              // its parameters, and the release of own_bucket ones

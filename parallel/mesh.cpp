@@ -59,8 +59,10 @@ Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups) : world_(world),
     tensor_kv_ = world.split(tensor_group + at_.tensor / ranks_per_kv_group, rank, "tensor_kv");
     data_ = world.split(color_without(shape, at_, false, true, false), rank, "data");
     const int pipeline_group = color_without(shape, at_, false, false, true);
-    pipeline_activations_ = world.split(pipeline_group, rank, "pipeline_activations");
-    pipeline_gradients_ = world.split(pipeline_group, rank, "pipeline_gradients");
+    pipeline_activations_ =
+        world.split(pipeline_group, rank, "pipeline_activations", GroupUse::neighbours);
+    pipeline_gradients_ =
+        world.split(pipeline_group, rank, "pipeline_gradients", GroupUse::neighbours);
     const bool at_end = is_first_stage() || is_last_stage();
     embedding_ = world.split(at_end ? pipeline_group : -1, rank, "embedding");
 }

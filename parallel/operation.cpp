@@ -2,7 +2,100 @@
 
 #include <cstring>
 
+#include "core/error.h"
+#include "parallel/rank_order_reduce.h"
+
 namespace trireme {
+
+namespace {
+
+void check_memory(const Tensor& tensor) {
+    TRIREME_CHECK(tensor.data || tensor.bytes() == 0, "a buffer with memory to communicate");
+}
+
+void check_parts(const Tensor& whole, const Tensor& shard, int size) {
+    check_memory(whole);
+    check_memory(shard);
+    TRIREME_CHECK(whole.dtype == shard.dtype, "shard and whole of the same element type");
+    TRIREME_CHECK(whole.elements() == shard.elements() * size,
+                  "the whole to be one shard a member of the group");
+}
+
+void check_reduction(DType type, ReduceOp op) {
+    TRIREME_CHECK(can_reduce(type, op), "an element type this reduction is made for");
+}
+
+bool is_other_member(int peer, int rank, int size) {
+    return peer >= 0 && peer < size && peer != rank;
+}
+
+}  // namespace
+
+Operation all_reduce_of(const Tensor& buffer, ReduceOp op, const char* label) {
+    check_memory(buffer);
+    check_reduction(buffer.dtype, op);
+    return {.kind = OperationKind::all_reduce,
+            .reduce = op,
+            .dtype = buffer.dtype,
+            .elements = buffer.elements(),
+            .output = buffer.data,
+            .label = label};
+}
+
+Operation all_gather_of(const Tensor& shard, const Tensor& whole, int size, const char* label) {
+    check_parts(whole, shard, size);
+    return {.kind = OperationKind::all_gather,
+            .dtype = shard.dtype,
+            .elements = shard.elements(),
+            .input = shard.data,
+            .output = whole.data,
+            .label = label};
+}
+
+Operation reduce_scatter_of(const Tensor& whole, const Tensor& shard, int size,
+                            const char* label) {
+    check_parts(whole, shard, size);
+    check_reduction(whole.dtype, ReduceOp::sum);
+    return {.kind = OperationKind::reduce_scatter,
+            .dtype = shard.dtype,
+            .elements = shard.elements(),
+            .input = whole.data,
+            .output = shard.data,
+            .label = label};
+}
+
+Operation broadcast_of(const Tensor& buffer, int root, int size, const char* label) {
+    check_memory(buffer);
+    TRIREME_CHECK(root >= 0 && root < size, "the root to be a member of the group");
+    return {.kind = OperationKind::broadcast,
+            .dtype = buffer.dtype,
+            .peer = root,
+            .elements = buffer.elements(),
+            .output = buffer.data,
+            .label = label};
+}
+
+Operation send_of(const Tensor& buffer, int peer, int rank, int size, const char* label) {
+    check_memory(buffer);
+    TRIREME_CHECK(is_other_member(peer, rank, size), "the receiver to be another member");
+    return {.kind = OperationKind::send,
+            .dtype = buffer.dtype,
+            .peer = peer,
+            .elements = buffer.elements(),
+            .input = buffer.data,
+            .label = label};
+}
+
+Operation recv_of(const Tensor& buffer, int peer, int rank, int size, const char* label) {
+    check_memory(buffer);
+    TRIREME_CHECK(is_other_member(peer, rank, size), "the sender to be another member");
+    return {.kind = OperationKind::recv,
+            .dtype = buffer.dtype,
+            .peer = peer,
+            .elements = buffer.elements(),
+            .output = buffer.data,
+            .label = label};
+}
 
 const char* name_of(OperationKind kind) {
     switch (kind) {

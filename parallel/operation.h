@@ -36,6 +36,15 @@ struct Operation {
     size_t bytes() const { return static_cast<size_t>(elements) * size_of(dtype); }
 };
 
+// The operation of each call of Communicator. Throw InternalError for arguments that no group of
+// this size can carry.
+Operation all_reduce_of(const Tensor& buffer, ReduceOp op, const char* label);
+Operation all_gather_of(const Tensor& shard, const Tensor& whole, int size, const char* label);
+Operation reduce_scatter_of(const Tensor& whole, const Tensor& shard, int size, const char* label);
+Operation broadcast_of(const Tensor& buffer, int root, int size, const char* label);
+Operation send_of(const Tensor& buffer, int peer, int rank, int size, const char* label);
+Operation recv_of(const Tensor& buffer, int peer, int rank, int size, const char* label);
+
 // "all_reduce sum of 257 F32 'grad norm'"
 std::string describe(const Operation& operation);
 

@@ -2,17 +2,33 @@
 
 #include <string>
 
+#include "core/dtype.h"
+
 namespace trireme {
 
+// What one micro-batch costs on one virtual stage, in any unit of time. transfer: from the end of
+// an action to the moment its result can be used on another rank; it keeps neither rank from work.
+struct StageCosts {
+    double forward = 1.0;
+    double backward_input = 1.0;
+    double backward_weight = 1.0;
+    double transfer = 0.0;
+};
+
 struct PipelineOptions {
-    std::string schedule = "1f1b";  // gpipe | 1f1b
-    int virtual_stages = 1;
+    // gpipe | 1f1b | interleaved | zb-h1 | zb-h2 | zb-v | zb-auto | file:PATH
+    std::string schedule = "1f1b";
+    int virtual_stages = 1;     // chunks on each rank
+    int micro_batch_group = 0;  // interleaved: micro-batches before the next chunk; 0: stages
+    int memory_cap = 0;         // zb-auto: most live activations on a rank; 0: stages
+    StageCosts costs;           // zb-auto: what it finds the shortest program for
 };
 
 struct DataParallelOptions {
     int zero = 1;         // 0: all state replicated; 1: optimizer state sharded
     bool overlap = true;  // reduce buckets behind the last micro-batch's backward
     double bucket_mb = 64;
+    DType gradient_wire = DType::f32;  // f32 or bf16: how gradients travel; they are kept in f32
 };
 
 }  // namespace trireme

@@ -1,7 +1,6 @@
 #include "parallel/pipeline_runtime.h"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <vector>
 
@@ -56,10 +55,7 @@ struct PipelineRuntime::State {
     }
 
     void wait(int number) {
-        const auto begin = std::chrono::steady_clock::now();
-        device.compute().wait(buffer(number).transfer);
-        idle_seconds +=
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        device.compute().timed_wait(buffer(number).transfer, idle_seconds);
     }
     void receive(bool is_gradient, int number, int peer) {
         Buffer& to = buffer(number);

@@ -26,6 +26,8 @@ public:
     void barrier() override;
 
 private:
+    Event issue(Stream& after, const Operation& operation);
+
     Channel& channel_;
 };
 

@@ -1,7 +1,6 @@
 #include "parallel/self_communicator.h"
 
 #include <cstdlib>
-#include <cstring>
 
 #include "core/error.h"
 
@@ -13,8 +12,7 @@ void copy_if_elsewhere(Stream& after, const Tensor& from, const Tensor& to) {
     TRIREME_CHECK(from.dtype == to.dtype && from.elements() == to.elements(),
                   "shard and whole of a group of one to be alike");
     if (from.data == to.data || from.bytes() == 0) return;
-    after.synchronize();
-    std::memcpy(to.data, from.data, from.bytes());
+    after.copy(to.data, from.data, from.bytes());
 }
 
 }  // namespace
@@ -48,7 +46,7 @@ Event SelfCommunicator::recv(Stream&, const Tensor&, int, const char*) {
     throw InternalError("recv in group '" + name_ + "', which has one member only");
 }
 
-std::unique_ptr<Communicator> SelfWorld::split(int color, int, const std::string& name) {
+std::unique_ptr<Communicator> SelfWorld::split(int color, int, const std::string& name, GroupUse) {
     if (color < 0) return nullptr;
     return std::make_unique<SelfCommunicator>(name);
 }

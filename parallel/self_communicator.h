@@ -38,7 +38,8 @@ public:
     int size() const override { return 1; }
     int local_rank() const override { return 0; }
     int local_size() const override { return 1; }
-    std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override;
+    std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
+                                        GroupUse use) override;
     [[noreturn]] void abort(int exit_code) override;
 };
 

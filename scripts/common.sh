@@ -16,6 +16,11 @@ if [ "$(id -u)" -eq 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
+# Whether the CUDA back end can be built here. No GPU is needed for that.
+has_cuda() {
+    command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]
+}
+
 # One compiler for each core, as long as each can have 1.5 GB of memory.
 build_jobs() {
     local cores memory_kb by_memory

@@ -1,5 +1,4 @@
-#include <cmath>
-
+#include "core/adamw_factors.h"
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
@@ -7,23 +6,6 @@
 namespace trireme {
 
 namespace {
-
-AdamWFactors make_factors(const AdamWStep& step) {
-    const double beta1 = step.beta1;
-    const double beta2 = step.beta2;
-    const double t = static_cast<double>(step.step);
-    AdamWFactors f;
-    f.beta1 = static_cast<float>(beta1);
-    f.one_minus_beta1 = static_cast<float>(1.0 - beta1);
-    f.beta2 = static_cast<float>(beta2);
-    f.one_minus_beta2 = static_cast<float>(1.0 - beta2);
-    f.inverse_bias1 = static_cast<float>(1.0 / (1.0 - std::pow(beta1, t)));
-    f.inverse_bias2 = static_cast<float>(1.0 / (1.0 - std::pow(beta2, t)));
-    f.lr = static_cast<float>(step.lr);
-    f.eps = static_cast<float>(step.eps);
-    f.weight_decay = static_cast<float>(step.weight_decay);
-    return f;
-}
 
 template <typename T>
 void update_range(const AdamWFactors& factors, const float* grad, float grad_scale, float* master,
@@ -50,7 +32,7 @@ void CpuOps::adamw(Stream&, const AdamWStep& step, const Tensor& grad, const Ten
     TRIREME_CHECK(is_vector(param, param.dtype, n), "parameters of the gradient's size");
     TRIREME_CHECK(is_vector(grad_scale, DType::f32, 1), "one f32 scale of the gradient");
     TRIREME_CHECK(step.step >= 1, "AdamW steps counted from 1");
-    const AdamWFactors factors = make_factors(step);
+    const AdamWFactors factors = make_adamw_factors(step);
     const float scale = *grad_scale.as<float>();
     with_activation_type(param.dtype, [&]<typename T>() {
         const float* g = grad.as<float>();

@@ -2,9 +2,11 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -18,14 +20,6 @@ namespace {
 constexpr size_t kCacheLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
-[[noreturn]] void fail_allocation(size_t bytes, const std::string& reason) {
-    throw Error(ExitCode::out_of_memory,
-                "cannot allocate " + std::to_string(bytes) + " bytes (" +
-                    std::to_string(bytes >> 20) + " MiB) of memory: " + reason +
-                    "; use a smaller micro-batch or model, more ranks on more machines, or close "
-                    "other programs");
-}
-
 // The kernel grants more than there is and kills later; an impossible size is refused here.
 size_t physical_memory() {
     const long pages = sysconf(_SC_PHYS_PAGES);
@@ -36,6 +30,12 @@ size_t physical_memory() {
 
 }  // namespace
 
+void CpuStream::timed_wait(const Event& event, double& seconds) {
+    const auto begin = std::chrono::steady_clock::now();
+    wait(event);
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 CpuDevice::CpuDevice(int threads) : ops_(threads) {}
 
 std::string CpuDevice::description() const {
@@ -44,15 +44,19 @@ std::string CpuDevice::description() const {
            ", bf16 matmul by " + std::string(name_of(this_processor().bf16_matmul));
 }
 
-void* CpuDevice::allocate(size_t bytes) {
+void* CpuDevice::take_memory(size_t bytes, std::string& reason) {
     const size_t total = physical_memory();
     if (bytes > total) {
-        fail_allocation(bytes, "the machine has " + std::to_string(total) + " bytes");
+        reason = "the machine has " + std::to_string(total) + " bytes";
+        return nullptr;
     }
     const size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
     const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
     void* memory = std::aligned_alloc(alignment, rounded);
-    if (!memory) fail_allocation(bytes, "the system refused");
+    if (!memory) {
+        reason = "the system refused";
+        return nullptr;
+    }
     if (alignment == kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);
     char* first = static_cast<char*>(memory);
     parallel_ranges(ops_.threads(), static_cast<int64_t>(rounded / kCacheLine), 1 << 14,
@@ -63,7 +67,7 @@ void* CpuDevice::allocate(size_t bytes) {
     return memory;
 }
 
-void CpuDevice::release(void* memory) { std::free(memory); }
+void CpuDevice::give_back_memory(void* memory) { std::free(memory); }
 
 void CpuDevice::copy_to_device(void* device, const void* host, size_t bytes) {
     if (bytes > 0) std::memcpy(device, host, bytes);
@@ -71,6 +75,12 @@ void CpuDevice::copy_to_device(void* device, const void* host, size_t bytes) {
 
 void CpuDevice::copy_to_host(void* host, const void* device, size_t bytes) {
     if (bytes > 0) std::memcpy(host, device, bytes);
+}
+
+uint64_t CpuDevice::peak_memory_bytes() const {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 int cpu_threads_per_rank(int asked, int processors, int local_ranks) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstring>
+
 #include "core/cpu/cpu_ops.h"
 #include "core/device.h"
 
@@ -11,6 +13,10 @@ public:
     Event record() override { return {}; }
     void wait(const Event& event) override {
         if (event.source) event.source->host_wait(event.ticket);
+    }
+    void timed_wait(const Event& event, double& seconds) override;
+    void copy(void* to, const void* from, size_t bytes) override {
+        if (bytes > 0) std::memcpy(to, from, bytes);
     }
     void synchronize() override {}
 };
@@ -26,12 +32,15 @@ public:
     Stream& compute() override { return stream_; }
     Ops& ops() override { return ops_; }
 
-    // Pages are touched at once, by the compute threads, so that a run that does not fit fails at
-    // its start and memory lies near the threads that use it.
-    void* allocate(size_t bytes) override;
-    void release(void* memory) override;
     void copy_to_device(void* device, const void* host, size_t bytes) override;
     void copy_to_host(void* host, const void* device, size_t bytes) override;
+    uint64_t peak_memory_bytes() const override;
+
+protected:
+    // Pages are touched at once, by the compute threads, so that a run that does not fit fails at
+    // its start and memory lies near the threads that use it.
+    void* take_memory(size_t bytes, std::string& reason) override;
+    void give_back_memory(void* memory) override;
 
 private:
     CpuStream stream_;

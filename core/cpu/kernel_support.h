@@ -5,7 +5,7 @@
 
 #include "core/cpu/parallel_for.h"
 #include "core/error.h"
-#include "core/tensor.h"
+#include "core/tensor_checks.h"
 
 namespace trireme {
 
@@ -33,14 +33,6 @@ void with_activation_type(DType type, const Body& body) {
     } else {
         body.template operator()<bf16>();
     }
-}
-
-inline bool same_matrix(const Tensor& a, const Tensor& b) {
-    return a.dtype == b.dtype && a.rows() == b.rows() && a.cols() == b.cols();
-}
-
-inline bool is_vector(const Tensor& t, DType type, int64_t elements) {
-    return t.dtype == type && t.elements() == elements;
 }
 
 }  // namespace trireme

@@ -27,7 +27,8 @@ public:
     int local_rank() const override { return run_.local_rank(); }
     int local_size() const override { return run_.local_size(); }
 
-    std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override {
+    std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
+                                        GroupUse) override {
         std::vector<ColorAndKey> of_rank(static_cast<size_t>(size()));
         ColorAndKey& mine = of_rank[static_cast<size_t>(rank())];
         mine = {color, key};

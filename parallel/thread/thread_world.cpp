@@ -22,7 +22,8 @@ public:
     int local_rank() const override { return rank_; }
     int local_size() const override { return run_.size(); }
 
-    std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override {
+    std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
+                                        GroupUse) override {
         Channel* channel = run_.split(rank_, {color, key}, name);
         if (!channel) return nullptr;
         if (channel->size() == 1) return std::make_unique<SelfCommunicator>(name);

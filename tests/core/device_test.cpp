@@ -67,7 +67,7 @@ TEST_CASE("device memory is aligned and zeroed, again after it was used", "[core
     CpuDevice device(2);
     for (size_t bytes : {size_t{0}, size_t{1}, size_t{65}, size_t{3000001}}) {
         for (int round = 0; round < 2; ++round) {
-            auto* memory = static_cast<unsigned char*>(device.allocate(bytes));
+            auto* memory = static_cast<unsigned char*>(device.allocate(bytes, "test"));
             REQUIRE(reinterpret_cast<uintptr_t>(memory) % 64 == 0);
             size_t nonzero = 0;
             for (size_t i = 0; i < bytes; ++i) nonzero += memory[i] != 0;
@@ -78,16 +78,30 @@ TEST_CASE("device memory is aligned and zeroed, again after it was used", "[core
     }
 }
 
-TEST_CASE("an impossible allocation is an error that names the bytes", "[core][device]") {
+TEST_CASE("an impossible allocation is an error that says what every label holds",
+          "[core][device]") {
     CpuDevice device(1);
     const size_t bytes = size_t{1} << 55;
+    void* small = device.allocate(1000, "activations");
+    void* large = device.allocate(70000, "parameters");
+    void* more = device.allocate(24, "activations");
+    CHECK(device.allocated_bytes() == 71024);
     try {
-        device.release(device.allocate(bytes));
+        device.release(device.allocate(bytes, "test"));
         FAIL("no error");
     } catch (const Error& error) {
         CHECK(error.code() == ExitCode::out_of_memory);
-        CHECK(std::string(error.what()).find(std::to_string(bytes)) != std::string::npos);
+        const std::string message = error.what();
+        INFO(message);
+        CHECK(message.find(std::to_string(bytes)) != std::string::npos);
+        const size_t first = message.find("parameters: 70000 bytes");
+        const size_t second = message.find("activations: 1024 bytes");
+        CHECK(first < second);
+        CHECK(second != std::string::npos);
+        CHECK(message.find("batch.micro") != std::string::npos);
     }
+    for (void* memory : {small, large, more}) device.release(memory);
+    CHECK(device.allocated_bytes() == 0);
 }
 
 TEST_CASE("copies to and from the device keep the bytes", "[core][device]") {
@@ -95,7 +109,7 @@ TEST_CASE("copies to and from the device keep the bytes", "[core][device]") {
     std::vector<char> from(257);
     for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i * 7);
     std::vector<char> to(from.size());
-    void* memory = device.allocate(from.size());
+    void* memory = device.allocate(from.size(), "test");
     device.copy_to_device(memory, from.data(), from.size());
     device.copy_to_host(to.data(), memory, to.size());
     device.release(memory);

@@ -13,6 +13,7 @@
 #include <random>
 #include <set>
 
+#include "core/cpu/cpu_device.h"
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_io.h"
@@ -25,14 +26,6 @@ using Catch::Contains;
 namespace fs = std::filesystem;
 
 namespace {
-
-// Compute that is always done.
-class IdleStream final : public Stream {
-public:
-    Event record() override { return {}; }
-    void wait(const Event&) override {}
-    void synchronize() override {}
-};
 
 struct TestTensor {
     std::string name;
@@ -113,7 +106,7 @@ std::vector<Error> save(const std::string& folder, int64_t step,
     std::vector<Error> outcomes(pieces.size(), Error(ExitCode::ok, ""));
     run_thread_ranks(static_cast<int>(pieces.size()), [&](World& world) {
         const auto all = world.split(0, world.rank(), "all");
-        IdleStream stream;
+        CpuStream stream;
         CheckpointState state;
         state.step = step;
         state.tokens = step * 1000;

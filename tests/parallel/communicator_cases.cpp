@@ -81,7 +81,7 @@ void expect_same(const std::vector<T>& found, const std::vector<T>& expected,
 
 template <typename T>
 void all_reduce_type(Communicator& group, ReduceOp op) {
-    DoneStream stream;
+    CpuStream stream;
     for (const int64_t size : sizes<T>()) {
         std::vector<T> buffer = values<T>(group.rank(), size);
         stream.wait(group.all_reduce(stream, tensor(buffer), op, "case all_reduce"));
@@ -101,7 +101,7 @@ void all_reduce_case(World& world) {
 
 template <typename T>
 void reduce_scatter_type(Communicator& group) {
-    DoneStream stream;
+    CpuStream stream;
     const int n = group.size();
     for (const int64_t size : sizes<T>()) {
         const std::vector<T> expected = reduced<T>(n, size, ReduceOp::sum, size * group.rank());
@@ -126,7 +126,7 @@ void reduce_scatter_case(World& world) {
 
 template <typename T>
 void gather_type(Communicator& group) {
-    DoneStream stream;
+    CpuStream stream;
     const int n = group.size();
     for (const int64_t size : sizes<T>()) {
         std::vector<T> expected;
@@ -157,7 +157,7 @@ void gather_case(World& world) {
 }
 
 void broadcast_case(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const auto group = world.split(0, world.rank(), "all");
     for (int root = 0; root < group->size(); ++root) {
         for (const int64_t size : kSizes) {
@@ -172,7 +172,7 @@ void broadcast_case(World& world) {
 // Messages to both neighbours at once, receives first on half of the ranks; large ones as well, of
 // which none can leave before the other side is ready.
 void ring_case(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const auto group = world.split(0, world.rank(), "ring");
     const int n = group->size();
     if (n == 1) return;
@@ -220,7 +220,7 @@ void ring_case(World& world) {
 // A receive that waits for its sender holds up neither collectives nor sends, and the order of
 // issue on two groups may differ from rank to rank.
 void independent_queues_case(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const auto one = world.split(0, world.rank(), "one");
     const auto two = world.split(0, world.rank(), "two");
     const int n = one->size();
@@ -261,7 +261,7 @@ void independent_queues_case(World& world) {
 
 // More operations under way than a block of the queues holds.
 void many_in_flight_case(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const auto group = world.split(0, world.rank(), "all");
     constexpr int kMany = 300;
     for (int round = 0; round < 3; ++round) {
@@ -280,7 +280,7 @@ void many_in_flight_case(World& world) {
 }
 
 void split_case(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const int n = world.size();
     const int me = world.rank();
     // Even and odd ranks, the highest first; then only rank 0 in no group.

@@ -12,7 +12,6 @@
 #include "tests/parallel/communicator_cases.h"
 
 using namespace trireme;
-using trireme::testing::DoneStream;
 
 namespace {
 
@@ -58,7 +57,7 @@ TEST_CASE("one rank's exception ends the waits of all", "[parallel][comm]") {
     const Error error = error_of(4, [&](World& world) {
         const auto group = world.split(0, 0, "all");
         if (world.rank() == 2) throw Error(ExitCode::bad_data, "token 300 of 257");
-        DoneStream stream;
+        CpuStream stream;
         std::vector<float> buffer(7), incoming(3);
         if (world.rank() == 3) stream.wait(group->recv(stream, f32(incoming), 2, "never"));
         try {
@@ -98,7 +97,7 @@ TEST_CASE("collectives that differ between members are refused with both named",
     const auto text_of = [](const std::function<void(Communicator&, Stream&)>& issue) {
         const Error error = error_of(2, [&](World& world) {
             const auto group = world.split(0, 0, "data");
-            DoneStream stream;
+            CpuStream stream;
             issue(*group, stream);
         });
         CHECK(error.code() == ExitCode::internal);
@@ -146,7 +145,7 @@ TEST_CASE("a wait that lasts too long names group, operation and missing ranks",
         3,
         [](World& world) {
             const auto group = world.split(0, 0, "tensor");
-            DoneStream stream;
+            CpuStream stream;
             std::vector<float> buffer(3);
             group->barrier();
             if (world.rank() != 1) {
@@ -162,7 +161,7 @@ TEST_CASE("a wait that lasts too long names group, operation and missing ranks",
         2,
         [](World& world) {
             const auto group = world.split(0, 0, "pipeline");
-            DoneStream stream;
+            CpuStream stream;
             std::vector<float> buffer(3);
             if (world.rank() == 0) stream.wait(group->recv(stream, f32(buffer), 1, "gradient"));
         },
@@ -201,7 +200,7 @@ TEST_CASE("the largest carries a NaN and does not depend on the order of ranks",
 TEST_CASE("arguments that no group can carry are refused", "[parallel][comm]") {
     run_thread_ranks(2, [](World& world) {
         const auto group = world.split(0, 0, "all");
-        DoneStream stream;
+        CpuStream stream;
         std::vector<float> five(5), eleven(11);
         const auto refused = [&](auto&& call) {
             try {

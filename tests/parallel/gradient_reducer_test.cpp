@@ -52,6 +52,11 @@ struct Case {
     int zero_stage = 0;
     bool overlap = true;
     int64_t bucket_elements = 32;
+    DType wire = DType::f32;
+
+    DataParallelOptions options() const {
+        return {.zero = zero_stage, .overlap = overlap, .gradient_wire = wire};
+    }
 };
 
 void check_case(World& world, const Case& c) {
@@ -65,7 +70,7 @@ void check_case(World& world, const Case& c) {
     arena.rewind(0);
     const Tensor gradients = arena.take(DType::f32, {layout.elements});
     GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
-                            layout, gradients, c.zero_stage, c.overlap);
+                            layout, gradients, c.options());
     std::mt19937 random(static_cast<unsigned>(world.rank()));
 
     for (int step = 0; step < 3; ++step) {
@@ -107,8 +112,10 @@ void check_case(World& world, const Case& c) {
             const Sharing sharing = parameters[static_cast<size_t>(segment.parameter)].sharing;
             const int per_kv_group = c.shape.tensor / c.kv_groups;
             for (int64_t i = 0; i < segment.flat.size; ++i) {
+                const bool rounds = c.wire == DType::bf16 && c.shape.data > 1;
                 float sum = 0.0f;
                 for (int data = 0; data < c.shape.data; ++data) {
+                    float part = 0.0f;
                     for (int tensor = 0; tensor < c.shape.tensor; ++tensor) {
                         const int own = mesh.at().tensor;
                         const bool adds = tensor == own || sharing == Sharing::tensor_partial ||
@@ -116,10 +123,12 @@ void check_case(World& world, const Case& c) {
                                            tensor / per_kv_group == own / per_kv_group);
                         if (!adds) continue;
                         const int rank = rank_of(c.shape, {tensor, 0, data, mesh.at().pipeline});
-                        sum +=
+                        part +=
                             gradient_value(rank, step, segment.parameter, segment.local.begin + i);
                     }
+                    sum += rounds ? float{bf16(part)} : part;
                 }
+                if (rounds) sum = float{bf16(sum)};
                 expect(gradients.as<float>()[segment.flat.begin + i] == sum,
                        "the sum of parameter " + std::to_string(segment.parameter) +
                            " to be exact on rank " + std::to_string(world.rank()));
@@ -141,8 +150,12 @@ TEST_CASE("gradients are summed over the ranks that share them", "[parallel][red
                 for (int64_t bucket_elements : {1, 32, 90}) {
                     Case c{shape, shape.tensor == 4 ? 2 : 1, zero_stage, overlap, bucket_elements};
                     CAPTURE(shape.to_string(), zero_stage, overlap, bucket_elements);
-                    REQUIRE_NOTHROW(run_thread_ranks(shape.ranks(),
-                                                     [&](World& world) { check_case(world, c); }));
+                    for (const DType wire : {DType::f32, DType::bf16}) {
+                        c.wire = wire;
+                        CAPTURE(name_of(wire));
+                        REQUIRE_NOTHROW(run_thread_ranks(
+                            shape.ranks(), [&](World& world) { check_case(world, c); }));
+                    }
                 }
             }
         }
@@ -157,8 +170,8 @@ TEST_CASE("a reducer refuses to be told twice, or too late", "[parallel][reducer
         const FlatLayout layout = plan_flat_layout(parameters, 1, 32);
         std::vector<float> memory(static_cast<size_t>(layout.elements));
         GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
-                                layout, Tensor(memory.data(), DType::f32, {layout.elements}), 0,
-                                true);
+                                layout, Tensor(memory.data(), DType::f32, {layout.elements}),
+                                {.zero = 0, .overlap = true});
         reducer.parameter_ready(3);
         REQUIRE_THROWS_AS(reducer.parameter_ready(3), InternalError);
         REQUIRE_THROWS_AS(reducer.release(3), InternalError);

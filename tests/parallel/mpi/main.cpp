@@ -30,7 +30,7 @@ void expect(bool condition, const char* what) {
 
 // Longer than the memory in which a reduction collects the other ranks' parts.
 void pieces_case(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const auto group = world.split(0, 0, "all");
     const int n = group->size();
     std::vector<float> buffer(3'000'001);
@@ -72,7 +72,7 @@ void run_failure(World& world) {
 
 void run_timeout(World& world) {
     const auto group = world.split(0, 0, "tensor");
-    DoneStream stream;
+    CpuStream stream;
     std::vector<float> buffer(5);
     if (world.rank() == 0) {
         stream.wait(group->all_reduce(stream, f32(buffer), ReduceOp::sum, "output"));
@@ -83,7 +83,7 @@ void run_timeout(World& world) {
 
 void run_mismatch(World& world) {
     const auto group = world.split(0, 0, "pipeline");
-    DoneStream stream;
+    CpuStream stream;
     std::vector<float> buffer(world.rank() == 0 ? 5u : 6u);
     if (world.rank() == 0) stream.wait(group->send(stream, f32(buffer), 1, "out"));
     if (world.rank() == 1) stream.wait(group->recv(stream, f32(buffer), 0, "in"));
@@ -99,7 +99,7 @@ double microseconds_of(Communicator& group, int repeats, const std::function<voi
 }
 
 void run_benchmark(World& world) {
-    DoneStream stream;
+    CpuStream stream;
     const auto group = world.split(0, 0, "all");
     const bool speaks = group->rank() == 0;
     if (speaks) {

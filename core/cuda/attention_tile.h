@@ -1,0 +1,272 @@
+#pragma once
+
+#include "core/cuda/device_code.h"
+#include "core/formulas.h"
+#include "core/ops.h"
+#include "core/random.h"
+
+// What the attention kernels share. For .cu files only.
+//
+// A block of threads works on a tile of 64 queries and 64 keys at a time: rows of one against rows
+// of the other give 64 x 64 products, of which each thread holds 8 x 4 in registers, and these
+// weight rows of a third matrix. Both operands pass through two tiles of shared memory, as f32, 64
+// columns at a time, so that shared memory does not limit the head dimension.
+namespace trireme::attention_tile {
+
+inline constexpr int kTile = 64;
+inline constexpr int kThreads = 128;
+inline constexpr int kRowGroups = 8;      // threads along the rows of products
+inline constexpr int kColumnGroups = 16;  // and along their columns: half a warp
+inline constexpr int kRows = kTile / kRowGroups;
+inline constexpr int kColumns = kTile / kColumnGroups;
+// The longest piece of a row that one block sums: two chunks of 64 columns. What is longer goes to
+// several blocks, which make the same products again.
+inline constexpr int kMostChunks = 2;
+
+// Each thread's part of a 64 x 64 tile: rows from first_row(), columns from first_column().
+using Part = float[kRows][kColumns];
+__device__ inline int first_row() {
+    return static_cast<int>(threadIdx.x) / kColumnGroups * kRows;
+}
+__device__ inline int first_column() {
+    return static_cast<int>(threadIdx.x) % kColumnGroups * kColumns;
+}
+
+// 4 floats of padding: neighbouring threads then read 16 bytes of neighbouring rows from different
+// banks.
+struct alignas(16) Tile {
+    float at[kTile][kTile + 4];
+};
+
+// Where a tile holds row r of the matrix: row i of thread group g at i * groups + g, so that
+// threads side by side read rows side by side although each has neighbouring rows of products.
+struct AsRows {
+    static __device__ int position(int r) { return r % kRows * kRowGroups + r / kRows; }
+};
+struct AsColumns {
+    static __device__ int position(int r) { return r % kColumns * kColumnGroups + r / kColumns; }
+};
+
+// One head's part of a tensor: a row of `depth` elements for each token of a sequence.
+template <typename T>
+struct Head {
+    T* first;
+    int64_t stride;
+    int64_t tokens;
+    int depth;
+    float factor;  // that elements are multiplied by when they are read
+};
+
+// Parts of the packed rows: query heads, then key heads, then value heads.
+template <typename T>
+__device__ inline Head<T> packed_head(const AttentionShape& s, T* qkv, int64_t b, int index,
+                                      float factor = 1.0f) {
+    const int64_t stride = static_cast<int64_t>(s.heads + 2 * s.kv_heads) * s.head_dim;
+    return {qkv + b * s.sequence * stride + static_cast<int64_t>(index) * s.head_dim, stride,
+            s.sequence, s.head_dim, factor};
+}
+template <typename T>
+__device__ inline Head<T> output_head(const AttentionShape& s, T* out, int64_t b, int head) {
+    const int64_t stride = static_cast<int64_t>(s.heads) * s.head_dim;
+    return {out + b * s.sequence * stride + static_cast<int64_t>(head) * s.head_dim, stride,
+            s.sequence, s.head_dim, 1.0f};
+}
+__device__ inline int64_t row_statistics(const AttentionShape& s, int64_t b, int head) {
+    return (b * s.heads + head) * s.sequence;
+}
+
+// 64 columns of 64 rows, zeros beyond the head's end. n: elements an access.
+template <typename Layout, int n, typename T>
+__device__ inline void load_tile(const Head<T>& head, int64_t token, int column, Tile& tile) {
+    constexpr int kPacks = kTile / n;
+#pragma unroll(n == 8 ? 2 : 4)
+    for (int pass = 0; pass < kTile * kPacks / kThreads; ++pass) {
+        const int i = pass * kThreads + static_cast<int>(threadIdx.x);
+        const int r = i / kPacks;
+        const int c = i % kPacks * n;
+        Floats<n> values{};
+        if (token + r < head.tokens && column + c < head.depth) {
+            values = load_floats<n>(head.first + (token + r) * head.stride + column + c);
+        }
+        float* to = &tile.at[Layout::position(r)][c];
+        constexpr int kWidth = n < 4 ? n : 4;
+#pragma unroll
+        for (int k = 0; k < n; k += kWidth) {
+            Floats<kWidth> four;
+#pragma unroll
+            for (int u = 0; u < kWidth; ++u) four[u] = head.factor * values[k + u];
+            store_floats<kWidth>(to + k, four);
+        }
+    }
+}
+
+// products += rows times columns over the first `depth` elements of each.
+__device__ inline void add_products(const Tile& rows, const Tile& columns, int depth,
+                                    Part& products) {
+    const int row = first_row() / kRows;
+    const int column = first_column() / kColumns;
+#pragma unroll 1
+    for (int d = 0; d < depth; d += 4) {
+        Floats<4> b[kColumns];
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) {
+            b[j] = load_floats<4>(&columns.at[j * kColumnGroups + column][d]);
+        }
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+            const Floats<4> a = load_floats<4>(&rows.at[i * kRowGroups + row][d]);
+#pragma unroll
+            for (int j = 0; j < kColumns; ++j) {
+#pragma unroll
+                for (int u = 0; u < 4; ++u) products[i][j] += a[u] * b[j][u];
+            }
+        }
+    }
+}
+
+// products = 64 rows of a from token a_token times 64 rows of b from b_token.
+template <int n, typename A, typename B>
+__device__ inline void multiply_heads(const Head<A>& a, int64_t a_token, const Head<B>& b,
+                                      int64_t b_token, Tile& x, Tile& y, Part& products) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) products[i][j] = 0.0f;
+    }
+    for (int column = 0; column < a.depth; column += kTile) {
+        __syncthreads();  // what the tiles held has been used
+        load_tile<AsRows, n>(a, a_token, column, x);
+        load_tile<AsColumns, n>(b, b_token, column, y);
+        __syncthreads();
+        const int left = a.depth - column;
+        add_products(x, y, left < kTile ? left : kTile, products);
+    }
+}
+
+// sums[c] += weights (64 x 64) times 64 rows of b from b_token, in the chunk c of 64 columns that
+// begin at first_chunk.
+template <int n, int chunks, typename B>
+__device__ inline void add_weighted_rows(const Part& weights, const Head<B>& b, int64_t b_token,
+                                         int first_chunk, Tile& x, Tile& y, Part (&sums)[chunks]) {
+    const int row = first_row() / kRows;
+    const int column = first_column();
+    __syncthreads();  // what the tiles held has been used
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+        store_floats<4>(&x.at[i * kRowGroups + row][column],
+                        {weights[i][0], weights[i][1], weights[i][2], weights[i][3]});
+    }
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+        if (c > 0) __syncthreads();
+        load_tile<AsColumns, n>(b, b_token, first_chunk + c * kTile, y);
+        __syncthreads();
+#pragma unroll 1
+        for (int k = 0; k < kTile / 4; ++k) {
+            Floats<4> four[4];  // rows 4k to 4k + 3
+#pragma unroll
+            for (int v = 0; v < 4; ++v) {
+                four[v] = load_floats<4>(&y.at[v * kColumnGroups + k][column]);
+            }
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) {
+                const Floats<4> a = load_floats<4>(&x.at[i * kRowGroups + row][4 * k]);
+#pragma unroll
+                for (int v = 0; v < 4; ++v) {
+#pragma unroll
+                    for (int u = 0; u < kColumns; ++u) sums[c][i][u] += a[v] * four[v][u];
+                }
+            }
+        }
+    }
+}
+
+// Sums of add_weighted_rows to the rows of `to` from `token`, row i times factors[i].
+template <int n, int chunks, typename T>
+__device__ inline void store_rows(const Part (&sums)[chunks], const float (&factors)[kRows],
+                                  const Head<T>& to, int64_t token, int first_chunk) {
+    constexpr int kWidth = n < 4 ? n : 4;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+        const int64_t row = token + first_row() + i;
+        if (row >= to.tokens) continue;
+#pragma unroll
+        for (int c = 0; c < chunks; ++c) {
+            const int column = first_chunk + c * kTile + first_column();
+#pragma unroll
+            for (int k = 0; k < kColumns; k += kWidth) {
+                if (column + k >= to.depth) continue;
+                Floats<kWidth> values;
+#pragma unroll
+                for (int u = 0; u < kWidth; ++u) values[u] = factors[i] * sums[c][i][k + u];
+                store_floats<kWidth>(to.first + row * to.stride + column + k, values);
+            }
+        }
+    }
+}
+
+// 0 or 1 / (1 - probability) for n keys (a multiple of 4) of one query from `key` on.
+template <int n>
+__device__ inline void dropout_factors(const AttentionShape& s, int64_t b, int head, int64_t query,
+                                       int64_t key, float (&factors)[n]) {
+    const uint64_t element =
+        s.dropout.first_element +
+        static_cast<uint64_t>(((b * s.heads_global + head) * s.sequence + query) * s.sequence +
+                              key);
+    const uint64_t first = element / 4 * 4;
+    uint32_t words[n + 4];
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+        // Four neighbours come of one Philox block, which the compiler finds out.
+        words[i] = philox_word(s.dropout.key, s.dropout.stream, first + static_cast<uint64_t>(i));
+    }
+    if (element != first) {
+#pragma unroll
+        for (int i = n; i < n + 4; ++i) {
+            words[i] =
+                philox_word(s.dropout.key, s.dropout.stream, first + static_cast<uint64_t>(i));
+        }
+        // Two shifts by constants keep the words in registers.
+        const auto skipped = static_cast<unsigned>(element - first);
+#pragma unroll
+        for (unsigned shift = 1; shift <= 2; ++shift) {
+            if ((skipped & shift) == 0) continue;
+#pragma unroll
+            for (unsigned i = 0; i + shift < n + 4; ++i) words[i] = words[i + shift];
+        }
+    }
+    const float keep = 1.0f / (1.0f - s.dropout.probability);
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+        factors[i] = uniform_from_bits(words[i]) >= s.dropout.probability ? keep : 0.0f;
+    }
+}
+
+// --- host --------------------------------------------------------------------------------------
+
+// Blocks for (unit, tile, part of the head dimension); tiles vary slowest among the first two, so
+// that those that have the most to do can begin first.
+inline Grid tile_grid(int64_t units, const AttentionShape& s, int chunks) {
+    const auto count = [](int64_t n, int64_t unit) {
+        return static_cast<unsigned>((n + unit - 1) / unit);
+    };
+    return {dim3(static_cast<unsigned>(units), count(s.sequence, kTile),
+                 count(s.head_dim, chunks * kTile)),
+            dim3(kThreads)};
+}
+
+// Calls body.template operator()<T, n, chunks>() with the element type, the elements an access and
+// the chunks of the head dimension that a block sums.
+template <typename Body>
+void with_chunks(DType type, int head_dim, std::initializer_list<const void*> addresses,
+                 const Body& body) {
+    with_packs(type, head_dim, addresses, [&]<typename T, int n>() {
+        if (head_dim <= kTile) {
+            body.template operator()<T, n, 1>();
+        } else {
+            body.template operator()<T, n, kMostChunks>();
+        }
+    });
+}
+
+}  // namespace trireme::attention_tile

@@ -1,0 +1,88 @@
+#include <cstdint>
+
+#include "core/cuda/cuda_ops.h"
+#include "core/cuda/matmul.h"
+#include "core/tensor_checks.h"
+
+namespace trireme {
+
+namespace {
+
+CudaMatmulCall linear_call(const Tensor& x, const Tensor& w, const Tensor& y) {
+    TRIREME_CHECK(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows(),
+                  "linear shapes x [N, K], w [M, K], y [N, M]");
+    CudaMatmulCall call;
+    call.a = x, call.b = w, call.output = y;
+    call.transpose_b = true;
+    return call;
+}
+
+CudaMatmulCall input_gradient_call(const Tensor& dy, const Tensor& w, const Tensor& dx) {
+    TRIREME_CHECK(dy.cols() == w.rows() && dx.cols() == w.cols() && dx.rows() == dy.rows(),
+                  "linear shapes dy [N, M], w [M, K], dx [N, K]");
+    CudaMatmulCall call;
+    call.a = dy, call.b = w, call.output = dx;
+    return call;
+}
+
+// The bias as cuBLASLt takes it: in the output's type, and at a 16-byte address, as it is nearly
+// always. `scratch` holds it otherwise.
+Tensor epilogue_bias(Ops& ops, Stream& stream, Scratch& scratch, const Tensor& bias, DType type) {
+    if (bias.dtype == type && reinterpret_cast<uintptr_t>(bias.data) % 16 == 0) return bias;
+    const size_t bytes = static_cast<size_t>(bias.elements()) * size_of(type);
+    const Tensor converted(scratch.reserve(bytes), type, bias.shape);
+    ops.copy(stream, bias, converted);
+    return converted;
+}
+
+}  // namespace
+
+void CudaOps::linear_forward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
+                             const Tensor& y) {
+    CudaMatmulCall call = linear_call(x, w, y);
+    if (bias) {
+        call.epilogue = MatmulEpilogue::bias;
+        call.bias = epilogue_bias(*this, stream, scratch_, bias, y.dtype);
+    }
+    matmul_->run(stream, call);
+}
+
+void CudaOps::linear_backward_input(Stream& stream, const Tensor& dy, const Tensor& w,
+                                    const Tensor& dx) {
+    matmul_->run(stream, input_gradient_call(dy, w, dx));
+}
+
+void CudaOps::linear_backward_weight(Stream& stream, const Tensor& dy, const Tensor& x,
+                                     const Tensor& dw) {
+    TRIREME_CHECK(dy.rows() == x.rows() && dw.rows() == dy.cols() && dw.cols() == x.cols() &&
+                      dw.dtype == DType::f32,
+                  "linear shapes dy [N, M], x [N, K], dw [M, K] of f32");
+    CudaMatmulCall call;
+    call.a = dy, call.b = x, call.output = dw;
+    call.transpose_a = true;
+    call.accumulate = true;
+    matmul_->run(stream, call);
+}
+
+void CudaOps::linear_gelu_forward(Stream& stream, const Tensor& x, const Tensor& w,
+                                  const Tensor& bias, const Tensor& pre, const Tensor& y) {
+    CudaMatmulCall call = linear_call(x, w, y);
+    TRIREME_CHECK(same_matrix(pre, y), "gelu input and output of one size and type");
+    call.epilogue = bias ? MatmulEpilogue::gelu_aux_bias : MatmulEpilogue::gelu_aux;
+    call.aux = pre;
+    if (bias) call.bias = epilogue_bias(*this, stream, scratch_, bias, y.dtype);
+    if (matmul_->try_run(stream, call)) return;
+    Ops::linear_gelu_forward(stream, x, w, bias, pre, y);
+}
+
+void CudaOps::linear_gelu_backward_input(Stream& stream, const Tensor& dy, const Tensor& w,
+                                         const Tensor& pre, const Tensor& dx) {
+    CudaMatmulCall call = input_gradient_call(dy, w, dx);
+    TRIREME_CHECK(same_matrix(pre, dx), "gelu gradients of the input's size and type");
+    call.epilogue = MatmulEpilogue::gelu_backward;
+    call.aux = pre;
+    if (matmul_->try_run(stream, call)) return;
+    Ops::linear_gelu_backward_input(stream, dy, w, pre, dx);
+}
+
+}  // namespace trireme

@@ -1,0 +1,317 @@
+// The threads of one block as fibers of the thread that runs their stream: each runs until it
+// reaches a barrier, then the next one goes on.
+
+#include <sys/mman.h>
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace cuda_emulation {
+
+namespace {
+
+constexpr size_t kStackBytes = size_t{128} << 10;
+constexpr int kWarp = 32;
+
+[[noreturn]] void fail(const char* what) {
+    std::fprintf(stderr, "CUDA emulation: %s\n", what);
+    std::abort();
+}
+
+// A place to go on from. ucontext's own switch asks the kernel for the signal mask each time, which
+// takes most of an emulated kernel's time; on x86-64 the registers are saved here instead.
+#if defined(__x86_64__)
+struct Context {
+    void* stack_pointer = nullptr;
+};
+
+extern "C" void cuda_emulation_switch(void** from_stack_pointer, void* to_stack_pointer);
+asm(R"(
+    .text
+    .globl cuda_emulation_switch
+    .type cuda_emulation_switch, @function
+cuda_emulation_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size cuda_emulation_switch, . - cuda_emulation_switch
+)");
+
+void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
+    // As if entry had been called, which leaves the stack 8 bytes off a multiple of 16, and had then
+    // switched away with all registers zero.
+    auto* top = reinterpret_cast<void**>(stack + bytes) - 1;
+    *--top = reinterpret_cast<void*>(entry);
+    for (int i = 0; i < 6; ++i) *--top = nullptr;
+    context.stack_pointer = top;
+}
+
+void switch_context(Context& from, Context& to) {
+    cuda_emulation_switch(&from.stack_pointer, to.stack_pointer);
+}
+#else
+using Context = ucontext_t;
+
+void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = bytes;
+    context.uc_link = nullptr;
+    makecontext(&context, entry, 0);
+}
+
+void switch_context(Context& from, Context& to) {
+    swapcontext(&from, &to);
+}
+#endif
+
+enum class Waits { nothing, block, warp, ended };
+
+struct Fiber {
+    Context context{};
+    char* stack = nullptr;
+    ThreadPlace place{};
+    Waits waits = Waits::ended;
+    uint64_t value = 0;  // given to the warp
+    void* fake_stack = nullptr;
+    void* tsan_fiber = nullptr;
+};
+
+// A block in execution. One for each host thread that runs streams; its fibers are used again.
+class Block {
+public:
+    ~Block() {
+        for (auto& fiber : fibers_) {
+            munmap(fiber->stack, kStackBytes);
+#if defined(__SANITIZE_THREAD__)
+            __tsan_destroy_fiber(fiber->tsan_fiber);
+#endif
+        }
+    }
+
+    void run(uint3 index, dim3 grid, dim3 threads, const std::function<void()>& body) {
+        const int n = static_cast<int>(threads.x * threads.y * threads.z);
+        while (static_cast<int>(fibers_.size()) < n) add_fiber();
+        n_threads_ = n;
+        body_ = &body;
+        int i = 0;
+        for (unsigned z = 0; z < threads.z; ++z) {
+            for (unsigned y = 0; y < threads.y; ++y) {
+                for (unsigned x = 0; x < threads.x; ++x, ++i) {
+                    Fiber& fiber = *fibers_[static_cast<size_t>(i)];
+                    fiber.place = {{x, y, z}, index, threads, grid};
+                    start(fiber);
+                }
+            }
+        }
+        // Two orders, so that a missing barrier shows.
+        const bool descending = (index.x + index.y + index.z) % 2 == 1;
+        int left = n;
+        while (left > 0) {
+            bool progressed = false;
+            for (int k = 0; k < n; ++k) {
+                const int at = descending ? n - 1 - k : k;
+                Fiber& fiber = *fibers_[static_cast<size_t>(at)];
+                if (fiber.waits != Waits::nothing) continue;
+                resume(at);
+                progressed = true;
+                if (fiber.waits == Waits::ended) --left;
+            }
+            if (!progressed) fail("a barrier that some threads of a block never reach");
+        }
+    }
+
+    const ThreadPlace& place() const { return current().place; }
+
+    void synchronize() {
+        current().waits = Waits::block;
+        for (int i = 0; i < n_threads_; ++i) {
+            const Waits waits = fibers_[static_cast<size_t>(i)]->waits;
+            if (waits == Waits::ended) fail("__syncthreads after a thread of the block has ended");
+            if (waits != Waits::block) return yield();
+        }
+        release(0, n_threads_);
+        yield();
+    }
+
+    // The value that `lane` of this thread's warp gave.
+    uint64_t exchange(uint64_t value, int lane) {
+        const int warp = current_ / kWarp * kWarp;
+        current().value = value;
+        synchronize_warp(warp);
+        if (warp + lane >= n_threads_) fail("a shuffle with a lane that does not exist");
+        const uint64_t result = fibers_[static_cast<size_t>(warp + lane)]->value;
+        synchronize_warp(warp);
+        return result;
+    }
+
+    int lane() const { return current_ % kWarp; }
+
+private:
+    const Fiber& current() const { return *fibers_[static_cast<size_t>(current_)]; }
+    Fiber& current() { return *fibers_[static_cast<size_t>(current_)]; }
+
+    void synchronize_warp(int first) {
+        current().waits = Waits::warp;
+        const int end = std::min(first + kWarp, n_threads_);
+        for (int i = first; i < end; ++i) {
+            const Waits waits = fibers_[static_cast<size_t>(i)]->waits;
+            if (waits == Waits::ended) fail("a shuffle after a lane of the warp has ended");
+            if (waits != Waits::warp) return yield();
+        }
+        release(first, end);
+    }
+
+    void release(int begin, int end) {
+        for (int i = begin; i < end; ++i) fibers_[static_cast<size_t>(i)]->waits = Waits::nothing;
+    }
+
+    void add_fiber() {
+        auto fiber = std::make_unique<Fiber>();
+        void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (stack == MAP_FAILED) fail("no memory for a thread's stack");
+        fiber->stack = static_cast<char*>(stack);
+#if defined(__SANITIZE_THREAD__)
+        fiber->tsan_fiber = __tsan_create_fiber(0);
+#endif
+        fibers_.push_back(std::move(fiber));
+    }
+
+    void start(Fiber& fiber) {
+        prepare(fiber.context, fiber.stack, kStackBytes, &Block::enter);
+        fiber.waits = Waits::nothing;
+    }
+
+    static void enter();
+
+    void resume(int at) {
+        current_ = at;
+        Fiber& fiber = current();
+#if defined(__SANITIZE_ADDRESS__)
+        __sanitizer_start_switch_fiber(&scheduler_fake_stack_, fiber.stack, kStackBytes);
+#endif
+#if defined(__SANITIZE_THREAD__)
+        scheduler_tsan_ = __tsan_get_current_fiber();
+        __tsan_switch_to_fiber(fiber.tsan_fiber, 0);
+#endif
+        switch_context(scheduler_, fiber.context);
+#if defined(__SANITIZE_ADDRESS__)
+        __sanitizer_finish_switch_fiber(scheduler_fake_stack_, nullptr, nullptr);
+#endif
+    }
+
+    void yield() { leave(false); }
+
+    void leave([[maybe_unused]] bool for_good) {
+        Fiber& fiber = current();
+#if defined(__SANITIZE_ADDRESS__)
+        __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.fake_stack, scheduler_stack_,
+                                       scheduler_stack_bytes_);
+#endif
+#if defined(__SANITIZE_THREAD__)
+        __tsan_switch_to_fiber(scheduler_tsan_, 0);
+#endif
+        switch_context(fiber.context, scheduler_);
+        arrived();
+    }
+
+    void arrived() {
+#if defined(__SANITIZE_ADDRESS__)
+        __sanitizer_finish_switch_fiber(current().fake_stack, &scheduler_stack_,
+                                        &scheduler_stack_bytes_);
+#endif
+    }
+
+    std::vector<std::unique_ptr<Fiber>> fibers_;
+    Context scheduler_{};
+    const void* scheduler_stack_ = nullptr;
+    size_t scheduler_stack_bytes_ = 0;
+    void* scheduler_fake_stack_ = nullptr;
+    void* scheduler_tsan_ = nullptr;
+    int n_threads_ = 0;
+    int current_ = 0;
+    const std::function<void()>* body_ = nullptr;
+};
+
+Block& block() {
+    thread_local Block of_this_thread;
+    return of_this_thread;
+}
+
+void Block::enter() {
+    Block& here = block();
+    here.arrived();
+    (*here.body_)();
+    here.current().waits = Waits::ended;
+    here.leave(true);
+}
+
+thread_local std::vector<char> dynamic_shared;
+
+}  // namespace
+
+const ThreadPlace& place() {
+    return block().place();
+}
+
+void synchronize_block() {
+    block().synchronize();
+}
+
+uint64_t exchange_in_warp(uint64_t value, int mask) {
+    return block().exchange(value, block().lane() ^ mask);
+}
+
+uint64_t take_from_lane(uint64_t value, int lane) {
+    return block().exchange(value, lane);
+}
+
+void* dynamic_shared_memory() {
+    return reinterpret_cast<void*>(
+        (reinterpret_cast<uintptr_t>(dynamic_shared.data()) + 127) / 128 * 128);
+}
+
+void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes,
+              const std::function<void()>& thread) {
+    if (threads.x * threads.y * threads.z > 1024) fail("more than 1024 threads in a block");
+    dynamic_shared.resize(shared_bytes + 128);
+    for (unsigned z = 0; z < blocks.z; ++z) {
+        for (unsigned y = 0; y < blocks.y; ++y) {
+            for (unsigned x = 0; x < blocks.x; ++x) {
+                block().run({x, y, z}, blocks, threads, thread);
+            }
+        }
+    }
+}
+
+}  // namespace cuda_emulation

@@ -1,0 +1,180 @@
+#include "core/cuda/attention.h"
+#include "tests/gpu/gpu_test_support.h"
+
+namespace trireme::test {
+
+namespace {
+
+AttentionShape shape_of(int64_t batch, int64_t sequence, int heads, int kv_heads, int head_dim,
+                        float dropout = 0.0f) {
+    AttentionShape s;
+    s.batch = batch, s.sequence = sequence;
+    s.heads = heads, s.kv_heads = kv_heads, s.head_dim = head_dim;
+    s.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    s.dropout.probability = dropout;
+    s.dropout.key = make_key(7, "attention");
+    s.dropout.stream = 3;
+    s.dropout.first_element = 12345678901ull;
+    s.heads_global = 2 * heads;  // as on one of two tensor ranks
+    return s;
+}
+
+struct Shapes {
+    explicit Shapes(const AttentionShape& s)
+        : qkv{s.batch, s.sequence, static_cast<int64_t>(s.heads + 2 * s.kv_heads) * s.head_dim},
+          out{s.batch, s.sequence, static_cast<int64_t>(s.heads) * s.head_dim},
+          lse{s.batch, s.heads, s.sequence} {}
+    Shape qkv, out, lse;
+};
+
+// Results of both passes in tensors that begin as something else.
+std::vector<OwnedTensor> attention_tensors(const AttentionShape& s, DType type, double size) {
+    const Shapes shapes(s);
+    const auto rubbish = [](DType dtype, const Shape& shape) {
+        return OwnedTensor(dtype, shape, Doubles(static_cast<size_t>(shape.elements()), 99.0));
+    };
+    return {random_tensor(type, shapes.qkv, 1, -size, size), random_tensor(type, shapes.out, 2),
+            rubbish(type, shapes.out), rubbish(DType::f32, shapes.lse), rubbish(type, shapes.qkv)};
+}
+
+// Which kernels the GPU takes: the project's own, or what its operations choose (cuDNN, where it
+// is built in, for bf16 without dropout).
+enum class Kernels { own, chosen };
+
+Operation forward_of(const AttentionShape& s, Kernels kernels) {
+    return [s, kernels](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        if (kernels == Kernels::own && &ops == &gpu().ops()) {
+            own_attention_forward(handle_of(stream), s, t[0], t[2], t[3]);
+        } else {
+            ops.attention_forward(stream, s, t[0], t[2], t[3]);
+        }
+    };
+}
+Operation backward_of(const AttentionShape& s, Kernels kernels) {
+    return [s, kernels](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        if (kernels == Kernels::own && &ops == &gpu().ops()) {
+            static Scratch scratch(gpu(), "test");
+            own_attention_backward(handle_of(stream), scratch, s, t[1], t[0], t[2], t[3], t[4]);
+        } else {
+            ops.attention_backward(stream, s, t[1], t[0], t[2], t[3], t[4]);
+        }
+    };
+}
+
+// Forward against the CPU's, then backward of what the CPU's forward gave.
+void compare_attention(const AttentionShape& s, DType type, Kernels kernels = Kernels::own,
+                       double size = 1.0) {
+    const std::string what = "B " + std::to_string(s.batch) + " T " + std::to_string(s.sequence) +
+                             " heads " + std::to_string(s.heads) + "/" +
+                             std::to_string(s.kv_heads) + " D " + std::to_string(s.head_dim);
+    // The CPU and cuDNN may round probabilities to bf16 where they enter a product.
+    const bool narrow = type == DType::bf16;
+    const Tolerance values = narrow ? Tolerance{1.0 / 128, 4e-3} : Tolerance{2e-6, 2e-6 * size};
+    const Tolerance gradients =
+        narrow ? Tolerance{1.0 / 64, 1e-2 * size} : Tolerance{4e-6, 4e-6 * size};
+    const double rounding = kernels == Kernels::own ? 2e-6 : 2e-5;
+    const Tolerance statistics{rounding, rounding * size * size};
+    std::vector<OwnedTensor> tensors = attention_tensors(s, type, size);
+    compare_devices(tensors, {kSameValues, kSameValues, values, statistics, kSameValues},
+                    forward_of(s, kernels), what + ", forward");
+    CpuOps cpu(2);
+    CpuStream stream;
+    cpu.attention_forward(stream, s, tensors[0], tensors[2], tensors[3]);
+    compare_devices(tensors, {kSameValues, kSameValues, kSameValues, kSameValues, gradients},
+                    backward_of(s, kernels), what + ", backward");
+}
+
+}  // namespace
+
+TEST_CASE("the GPU's own attention and its gradient equal the CPU's", "[gpu][attention]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const float dropout = GENERATE(0.0f, 0.3f);
+    for (const AttentionShape& s :
+         {shape_of(2, 1, 6, 2, 10, dropout), shape_of(2, 7, 6, 2, 64, dropout),
+          shape_of(2, 33, 6, 2, 10, dropout), shape_of(2, 70, 6, 2, 16, dropout)}) {
+        compare_attention(s, type);
+    }
+}
+
+TEST_CASE("the GPU's own attention takes long heads and several tiles", "[gpu][attention]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    // 96 and 128: two chunks of columns; 200 and 256: in two blocks; 129: single elements.
+    compare_attention(shape_of(1, 70, 2, 1, 96), type);
+    compare_attention(shape_of(1, 5, 2, 2, 128), type);
+    compare_attention(shape_of(1, 9, 1, 1, 129, 0.3f), type);
+    compare_attention(shape_of(1, 70, 1, 1, 200, 0.3f), type);
+    compare_attention(shape_of(1, 3, 2, 1, 256), type);
+    compare_attention(shape_of(1, 195, 2, 1, 8, 0.2f), type);
+}
+
+TEST_CASE("the GPU's choice of attention kernels equals the CPU's", "[gpu][attention]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const float dropout = GENERATE(0.0f, 0.3f);
+    compare_attention(shape_of(2, 33, 4, 2, 16, dropout), type, Kernels::chosen);
+    compare_attention(shape_of(1, 66, 2, 1, 64, dropout), type, Kernels::chosen);
+    compare_attention(shape_of(1, 9, 2, 1, 12, dropout), type, Kernels::chosen);
+    compare_attention(shape_of(2, 1, 2, 2, 64, dropout), type, Kernels::chosen);
+}
+
+TEST_CASE("aligned dropout indices give the same mask as on the CPU", "[gpu][attention]") {
+    for (uint64_t skip : {0u, 1u, 2u, 3u}) {
+        AttentionShape s = shape_of(1, 8, 2, 1, 16, 0.5f);
+        s.dropout.first_element = (uint64_t{1} << 34) - 64 + skip;  // the block number's carry
+        compare_attention(s, DType::f32);
+    }
+}
+
+TEST_CASE("the GPU's attention takes tensors at odd addresses", "[gpu][attention]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const AttentionShape s = shape_of(1, 19, 2, 1, 16);
+    const Shapes shapes(s);
+    const auto with_room = [&](const Shape& shape, uint64_t seed) {
+        return random_tensor(type, {shape.elements() + 2}, seed);
+    };
+    const Tolerance bound = type == DType::bf16 ? Tolerance{1.0 / 64, 1e-2} : Tolerance{4e-6, 4e-6};
+    compare_devices(
+        {with_room(shapes.qkv, 1), with_room(shapes.out, 2), with_room(shapes.out, 3),
+         OwnedTensor(DType::f32, shapes.lse), with_room(shapes.qkv, 4)},
+        {bound},
+        [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+            const auto inner = [&](int i, const Shape& shape) {
+                return t[static_cast<size_t>(i)].flat_range(1, shape.elements());
+            };
+            ops.attention_forward(stream, s, inner(0, shapes.qkv), inner(2, shapes.out), t[3]);
+            ops.attention_backward(stream, s, inner(1, shapes.out), inner(0, shapes.qkv),
+                                   inner(2, shapes.out), t[3], inner(4, shapes.qkv));
+        },
+        "attention at odd addresses");
+}
+
+TEST_CASE("the GPU's own attention has the same bits in every run", "[gpu][attention]") {
+    const AttentionShape s = shape_of(1, 70, 4, 2, 16, 0.1f);
+    check_repeatable(attention_tensors(s, DType::bf16, 1.0),
+                     [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+                         forward_of(s, Kernels::own)(ops, stream, t);
+                         backward_of(s, Kernels::own)(ops, stream, t);
+                     });
+}
+
+TEST_CASE("large scores overflow on the GPU no more than on the CPU", "[gpu][attention]") {
+    compare_attention(shape_of(1, 90, 1, 1, 8), DType::f32, Kernels::own, 30.0);
+}
+
+TEST_CASE("the GPU refuses wrong attention shapes and does nothing for empty ones",
+          "[gpu][attention]") {
+    AttentionShape s = shape_of(1, 4, 2, 1, 4);
+    const GpuTensor small(OwnedTensor(DType::f32, {1, 4, 12}));
+    const GpuTensor out(OwnedTensor(DType::f32, {1, 4, 8}));
+    const GpuTensor lse(OwnedTensor(DType::f32, {1, 2, 4}));
+    Ops& ops = gpu().ops();
+    CHECK_THROWS_AS(ops.attention_forward(gpu().compute(), s, small.get(), out.get(), lse.get()),
+                    InternalError);
+    s.batch = 0;
+    const Tensor none(nullptr, DType::f32, {0, 4, 16});
+    const Tensor no_out(nullptr, DType::f32, {0, 4, 8});
+    const Tensor no_lse(nullptr, DType::f32, {0, 2, 4});
+    CHECK_NOTHROW(ops.attention_forward(gpu().compute(), s, none, no_out, no_lse));
+    CHECK_NOTHROW(ops.attention_backward(gpu().compute(), s, no_out, none, no_out, no_lse, none));
+}
+
+}  // namespace trireme::test

@@ -1,0 +1,94 @@
+#include <iostream>
+
+#include "parallel/nccl/nccl_world.h"
+#include "tests/gpu/gpu_test_support.h"
+#include "tests/model/training_support.h"
+
+namespace trireme::test {
+
+namespace {
+
+// As train(), with every rank on a device of its own and NCCL between them.
+Curve train_on_gpu(const Scenario& scenario) {
+    Curve curve;
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
+        CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
+        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
+        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
+        Curve own = run_steps(engine, scenario, 1, scenario.steps);
+        if (control.rank() == 0) curve = std::move(own);
+    });
+    return curve;
+}
+
+Scenario scenario_of(Family family, const MeshShape& mesh, int steps) {
+    Scenario scenario;
+    scenario.model = odd_model(family);
+    scenario.mesh = mesh;
+    scenario.global_batch = 4;
+    scenario.steps = steps;
+    return scenario;
+}
+
+void check_curves(const Scenario& scenario, const Curve& got, const Curve& want, double loss_bound,
+                  double norm_bound) {
+    const double loss = largest_difference(got.losses, want.losses);
+    const double norm = largest_difference(got.grad_norms, want.grad_norms);
+    std::cout << scenario.name() << ": loss " << loss << ", norm " << norm << "\n";
+    INFO(scenario.name());
+    CHECK(loss <= loss_bound);
+    CHECK(norm <= norm_bound);
+}
+
+}  // namespace
+
+TEST_CASE("training steps on the GPU give the curve of the CPU in fp32", "[gpu][training]") {
+    const Family family = GENERATE(Family::gpt2, Family::llama);
+    const Scenario scenario = scenario_of(family, {}, 20);
+    check_curves(scenario, train_on_gpu(scenario), train(scenario), 1e-4, 1e-3);
+}
+
+TEST_CASE("bf16 training on the GPU stays within bf16 rounding of the CPU in fp32",
+          "[gpu][training]") {
+    const Family family = GENERATE(Family::gpt2, Family::llama);
+    Scenario scenario = scenario_of(family, {}, 20);
+    const Curve want = train(scenario);
+    scenario.compute = DType::bf16;
+    check_curves(scenario, train_on_gpu(scenario), want, 1e-2, 1e-1);
+}
+
+TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl]") {
+    struct Case {
+        Family family;
+        MeshShape mesh;
+        const char* schedule;
+        int zero;
+        bool sequence_parallel;
+    };
+    const Case test = GENERATE(
+        Case{Family::llama, {.tensor = 2}, "1f1b", 1, false},
+        Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true},
+        Case{Family::gpt2, {.pipeline = 2}, "1f1b", 0, false},
+        Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
+        Case{Family::llama, {.data = 2}, "1f1b", 0, false},
+        Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
+        Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
+        Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
+    Scenario scenario = scenario_of(test.family, test.mesh, 4);
+    scenario.schedule = test.schedule;
+    scenario.zero = test.zero;
+    scenario.sequence_parallel = test.sequence_parallel;
+    Scenario alone = scenario_of(test.family, {}, 4);
+    check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
+}
+
+TEST_CASE("two deterministic runs on the GPU give the same bits", "[gpu][training]") {
+    Scenario scenario = scenario_of(Family::llama, {}, 3);
+    scenario.compute = DType::bf16;
+    const Curve first = train_on_gpu(scenario), second = train_on_gpu(scenario);
+    CHECK(first.losses == second.losses);
+    CHECK(first.grad_norms == second.grad_norms);
+}
+
+}  // namespace trireme::test

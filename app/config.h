@@ -10,6 +10,7 @@
 #include "data/data_options.h"
 #include "model/model_options.h"
 #include "model/optimizer_options.h"
+#include "model/recompute.h"
 #include "parallel/mesh.h"
 #include "parallel/parallel_options.h"
 
@@ -64,7 +65,7 @@ struct Config {
     PipelineOptions pipeline;
     DataParallelOptions data_parallel;
     PrecisionOptions precision;
-    std::string recompute = "none";
+    RecomputeOptions recompute;
     OptimizerOptions optimizer;
     LrScheduleOptions schedule;
     CheckpointOptions checkpoint;

@@ -21,7 +21,8 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
         .sequence_parallel = config.tensor_parallel.sequence_parallel && use == Use::train,
         .batch = batch,
         .sequence = sequence,
-        .seed = config.run.seed};
+        .seed = config.run.seed,
+        .recompute = config.recompute};
     EngineOptions options;
     options.pipeline = config.pipeline;
     options.data_parallel = config.data_parallel;

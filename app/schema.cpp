@@ -289,9 +289,16 @@ Rows training_rows() {
             "Number format of matrix products and activations; master weights stay fp32.",
             [](auto& c) -> auto& { return c.precision.compute; }),
         word(
-            "recompute", {.words = {"none"}, .unbuilt = {"selective", "full"}},
-            "Which activations are computed again in the backward pass instead of kept.",
-            [](auto& c) -> auto& { return c.recompute; }),
+            "recompute", {.words = {"none", "selective", "full"}, .unbuilt = {}},
+            std::vector{Recompute::none, Recompute::selective, Recompute::full},
+            "Which activations are computed again in the backward pass instead of kept: none; "
+            "selective: norms, attention's interior, the activation function; full: all of a layer "
+            "but its input.",
+            [](auto& c) -> auto& { return c.recompute.policy; }),
+        whole(
+            "recompute_layers", {0, 100000},
+            "On how many layers of each model chunk, counted from its first; 0: on all.",
+            [](auto& c) -> auto& { return c.recompute.layers; }),
         optimizer_name(),
         number(
             "optimizer.lr", {.least = 0.0, .above_least = true}, "Learning rate after the warm-up.",

@@ -75,7 +75,14 @@ void AttentionBranch::inner_forward(const MicroBatchContext& micro_batch, const 
         ops.rope_forward(stream, by_sequence(saved.column), rope_, context_.local_heads(),
                          context_.local_kv_heads(), context_.model.head_dim);
     }
-    ops.attention_forward(stream, shape(micro_batch), saved.column, saved.inner, saved.statistics);
+    interior_forward(micro_batch, saved);
+}
+
+// The queries and keys in saved.column have been rotated already.
+void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
+                                       const BranchActivations& saved) const {
+    context_.ops().attention_forward(context_.stream(), shape(micro_batch), saved.column,
+                                     saved.inner, saved.statistics);
 }
 
 void AttentionBranch::inner_backward(const MicroBatchContext& micro_batch,

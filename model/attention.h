@@ -16,6 +16,8 @@ private:
     // statistics: log-sum-exp [B, heads, T].
     void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
                        const BranchActivations& saved) const override;
+    void interior_forward(const MicroBatchContext& micro_batch,
+                          const BranchActivations& saved) const override;
     void inner_backward(const MicroBatchContext& micro_batch, const BranchActivations& saved,
                         const Tensor& doutput, const Tensor& dinner,
                         const Tensor& dcolumn) const override;

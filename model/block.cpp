@@ -2,19 +2,41 @@
 
 namespace trireme {
 
+namespace {
+
+// What is computed again goes where the weight half will look for it.
+BranchActivations with_weight_inputs(BranchActivations saved, const BranchGradients& gradients) {
+    if (gradients.normed) saved.normed = gradients.normed;
+    if (gradients.inner) saved.inner = gradients.inner;
+    return saved;
+}
+
+}  // namespace
+
 Block::Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope)
     : context_(context),
       attention_(context, store, "layers." + std::to_string(layer), rope),
       mlp_(context, store, "layers." + std::to_string(layer)) {}
 
-Block::Activations Block::take_activations(Arena& arena) const {
+Block::Activations Block::take_activations(Arena& arena, Recompute policy,
+                                           const WorkingSet& working_set) const {
     const Shape residual{context_.local_tokens(), context_.model.hidden};
-    return {attention_.take_activations(arena), mlp_.take_activations(arena),
-            arena.take(context_.compute, residual), arena.take(context_.compute, residual)};
+    Activations saved;
+    saved.attention = attention_.take_activations(arena, policy, working_set.attention);
+    saved.mlp = mlp_.take_activations(arena, policy, working_set.mlp);
+    saved.middle = policy == Recompute::full ? working_set.middle
+                                             : arena.take(context_.compute, residual);
+    saved.output = arena.take(context_.compute, residual);
+    return saved;
 }
 
-Block::Gradients Block::take_gradients(Arena& arena) const {
-    return {attention_.take_gradients(arena), mlp_.take_gradients(arena)};
+Block::WorkingSet Block::take_working_set(Arena& arena) const {
+    return {attention_.take_working_set(arena), mlp_.take_working_set(arena),
+            arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden})};
+}
+
+Block::Gradients Block::take_gradients(Arena& arena, Recompute policy) const {
+    return {attention_.take_gradients(arena, policy), mlp_.take_gradients(arena, policy)};
 }
 
 void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
@@ -25,10 +47,18 @@ void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, const
 
 void Block::backward(const MicroBatchContext& micro_batch, const Tensor& x,
                      const Activations& saved, const BranchScratch& scratch,
-                     const Gradients& gradients, const Tensor& dresidual, bool with_weights) const {
-    mlp_.backward(micro_batch, saved.middle, saved.mlp, scratch, gradients.mlp, dresidual,
-                  with_weights);
-    attention_.backward(micro_batch, x, saved.attention, scratch, gradients.attention, dresidual,
+                     const Gradients& gradients, const Tensor& dresidual, bool with_weights,
+                     Recompute policy) const {
+    const BranchActivations attention = with_weight_inputs(saved.attention, gradients.attention);
+    const BranchActivations mlp = with_weight_inputs(saved.mlp, gradients.mlp);
+    if (policy == Recompute::full) {
+        attention_.forward(micro_batch, x, attention, scratch, saved.middle);
+    } else {
+        attention_.recompute(micro_batch, x, attention, policy);
+    }
+    mlp_.recompute(micro_batch, saved.middle, mlp, policy);
+    mlp_.backward(micro_batch, saved.middle, mlp, scratch, gradients.mlp, dresidual, with_weights);
+    attention_.backward(micro_batch, x, attention, scratch, gradients.attention, dresidual,
                         with_weights);
 }
 

@@ -21,19 +21,29 @@ public:
         BranchGradients attention;
         BranchGradients mlp;
     };
+    // What layers that compute again share: see BranchActivations.
+    struct WorkingSet {
+        BranchActivations attention;
+        BranchActivations mlp;
+        Tensor middle;  // [local tokens, C]
+    };
 
     // layer: its number in the whole model.
     Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope);
 
-    Activations take_activations(Arena& arena) const;
-    Gradients take_gradients(Arena& arena) const;
+    // working_set: may be empty where nothing is computed again.
+    Activations take_activations(Arena& arena, Recompute policy,
+                                 const WorkingSet& working_set) const;
+    WorkingSet take_working_set(Arena& arena) const;
+    Gradients take_gradients(Arena& arena, Recompute policy) const;
 
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
                  const BranchScratch& scratch) const;
-    // dresidual: [local tokens, C], gradient of the output on entry, of x on return.
+    // dresidual: [local tokens, C], gradient of the output on entry, of x on return. policy: what
+    // `saved` was taken for; the rest is computed again first.
     void backward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
                   const BranchScratch& scratch, const Gradients& gradients, const Tensor& dresidual,
-                  bool with_weights) const;
+                  bool with_weights, Recompute policy) const;
     void backward_weight(const Activations& saved, const Gradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
 

@@ -40,7 +40,17 @@ Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout&
     for (const ColumnPart& part : layout.columns) column_width_ += part.local_rows;
 }
 
-BranchActivations Branch::take_activations(Arena& arena) const {
+BranchActivations Branch::take_activations(Arena& arena, Recompute policy,
+                                           const BranchActivations& working_set) const {
+    if (policy == Recompute::none) return take_working_set(arena);
+    BranchActivations saved = working_set;
+    if (policy == Recompute::selective) {
+        saved.column = arena.take(context_.compute, {context_.tokens(), column_width_});
+    }
+    return saved;
+}
+
+BranchActivations Branch::take_working_set(Arena& arena) const {
     BranchActivations saved;
     saved.norm = norm_.take_statistics(arena);
     saved.normed = arena.take(context_.compute, {context_.tokens(), context_.model.hidden});
@@ -50,9 +60,15 @@ BranchActivations Branch::take_activations(Arena& arena) const {
     return saved;
 }
 
-BranchGradients Branch::take_gradients(Arena& arena) const {
-    return {arena.take(context_.compute, {context_.tokens(), context_.model.hidden}),
-            arena.take(context_.compute, {context_.tokens(), column_width_})};
+BranchGradients Branch::take_gradients(Arena& arena, Recompute policy) const {
+    const Shape residual{context_.tokens(), context_.model.hidden};
+    BranchGradients gradients;
+    gradients.output = arena.take(context_.compute, residual);
+    gradients.column = arena.take(context_.compute, {context_.tokens(), column_width_});
+    if (policy == Recompute::none) return gradients;
+    gradients.normed = arena.take(context_.compute, residual);
+    gradients.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
+    return gradients;
 }
 
 void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
@@ -67,6 +83,20 @@ void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
                        "branch output");
     context_.ops().residual_add_forward(context_.stream(), x, sum.wait(), row_.bias(),
                                         residual_dropout(context_, micro_batch, dropout_key_), out);
+}
+
+void Branch::recompute(const MicroBatchContext& micro_batch, const Tensor& x,
+                       const BranchActivations& saved, Recompute policy) const {
+    if (policy == Recompute::none) return;
+    const Tensor normed_local = local_slice(context_, saved.normed);
+    norm_.forward(x, normed_local, saved.norm);
+    const Tensor normed =
+        gather_tokens(context_, normed_local, saved.normed, "branch input, again");
+    if (policy == Recompute::full) {
+        inner_forward(micro_batch, normed, saved);
+    } else {
+        interior_forward(micro_batch, saved);
+    }
 }
 
 // On all tokens, from the gradient of the residual stream on this rank's: through the dropout,
@@ -103,8 +133,8 @@ void Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
 
 void Branch::backward_weight(const BranchActivations& saved,
                              const BranchGradients& gradients) const {
-    row_.backward_weight(gradients.output, saved.inner);
-    column_.backward_weight(gradients.column, saved.normed);
+    row_.backward_weight(gradients.output, gradients.inner ? gradients.inner : saved.inner);
+    column_.backward_weight(gradients.column, gradients.normed ? gradients.normed : saved.normed);
 }
 
 void Branch::collect_parameters(std::vector<int>& indices) const {

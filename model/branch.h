@@ -21,14 +21,19 @@ struct BranchScratch {
     static BranchScratch take(const ModelContext& context, Arena& arena);
 };
 
-// Gradients that the weight half needs after the input half has run. One set a chunk serves while
-// both halves run together; a schedule that splits them needs one for each slot and layer.
+// What the weight half needs after the input half has run. One set a chunk serves while both halves
+// run together; a schedule that splits them needs one for each slot and layer.
 struct BranchGradients {
     Tensor output;  // [tokens, C] of the branch's output, all tokens
     Tensor column;  // [tokens, column width] of the column-parallel layer's output
+    // Inputs of the two linear layers, where they were computed again and the halves run apart;
+    // otherwise absent, and those of the activations are used.
+    Tensor normed;  // [tokens, C]
+    Tensor inner;   // [tokens, inner width]
 };
 
-// What one micro-batch keeps of a branch for its backward pass.
+// What one micro-batch keeps of a branch for its backward pass. Tensors that are computed again
+// there are those of a working set that all layers share.
 struct BranchActivations {
     Norm::Statistics norm;
     Tensor normed;      // [tokens, C] input of the column-parallel layer, all tokens
@@ -48,12 +53,19 @@ public:
     Branch(const Branch&) = delete;
     Branch& operator=(const Branch&) = delete;
 
-    BranchActivations take_activations(Arena& arena) const;
-    BranchGradients take_gradients(Arena& arena) const;
+    // working_set: of take_working_set, for what the policy computes again.
+    BranchActivations take_activations(Arena& arena, Recompute policy,
+                                       const BranchActivations& working_set) const;
+    BranchActivations take_working_set(Arena& arena) const;
+    // policy: not none when the weight half runs apart from a backward that computes again.
+    BranchGradients take_gradients(Arena& arena, Recompute policy) const;
 
     void forward(const MicroBatchContext& micro_batch, const Tensor& x,
                  const BranchActivations& saved, const BranchScratch& scratch,
                  const Tensor& out) const;
+    // Computes again what `policy` has not kept, so that backward finds it. Gives the same bits.
+    void recompute(const MicroBatchContext& micro_batch, const Tensor& x,
+                   const BranchActivations& saved, Recompute policy) const;
     // dresidual: gradient of out on entry, of x on return. Fills `gradients`; with_weights: adds
     // the weight gradients as well, otherwise backward_weight does so later from `gradients`.
     void backward(const MicroBatchContext& micro_batch, const Tensor& x,
@@ -78,6 +90,9 @@ protected:
     // saved.inner.
     virtual void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
                                const BranchActivations& saved) const = 0;
+    // From saved.column, as inner_forward left it, to saved.inner (and statistics).
+    virtual void interior_forward(const MicroBatchContext& micro_batch,
+                                  const BranchActivations& saved) const = 0;
     // From the gradient of row()'s output back to that of column()'s. dinner: room for the gradient
     // of saved.inner.
     virtual void inner_backward(const MicroBatchContext& micro_batch,

@@ -37,6 +37,14 @@ void MlpBranch::inner_forward(const MicroBatchContext&, const Tensor& normed,
     }
 }
 
+void MlpBranch::interior_forward(const MicroBatchContext&, const BranchActivations& saved) const {
+    if (is_gated()) {
+        context_.ops().swiglu_forward(context_.stream(), saved.column, saved.inner);
+    } else {
+        context_.ops().gelu_forward(context_.stream(), saved.column, saved.inner);
+    }
+}
+
 void MlpBranch::inner_backward(const MicroBatchContext&, const BranchActivations& saved,
                                const Tensor& doutput, const Tensor& dinner,
                                const Tensor& dcolumn) const {

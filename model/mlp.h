@@ -15,6 +15,8 @@ private:
     // column: [tokens, F] or gate | up [tokens, 2F]; inner: [tokens, F].
     void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
                        const BranchActivations& saved) const override;
+    void interior_forward(const MicroBatchContext& micro_batch,
+                          const BranchActivations& saved) const override;
     void inner_backward(const MicroBatchContext& micro_batch, const BranchActivations& saved,
                         const Tensor& doutput, const Tensor& dinner,
                         const Tensor& dcolumn) const override;

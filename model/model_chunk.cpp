@@ -46,6 +46,19 @@ void ModelChunk::allocate_parameters(bool forward_only) {
 }
 
 void ModelChunk::allocate_activations(int slots, bool split_backward) {
+    scratch_arena_.emplace(make_arena(context_.device, "scratch", [&](Arena& arena) {
+        scratch_ = BranchScratch::take(context_, arena);
+        shared_gradients_ = blocks_.front()->take_gradients(arena, Recompute::none);
+        if (policy_of(0) != Recompute::none) {
+            working_set_ = blocks_.front()->take_working_set(arena);
+        }
+        residual_gradient_ =
+            arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
+        if (head_) head_scratch_ = head_->take_scratch(arena);
+        if (context_.model.family == Family::llama) {
+            rope_ = arena.take(DType::f32, {context_.sequence, 2, context_.model.head_dim / 2});
+        }
+    }));
     activation_arena_.emplace(make_arena(context_.device, "activations", [&](Arena& arena) {
         slots_.assign(static_cast<size_t>(slots), Slot());
         for (Slot& slot : slots_) {
@@ -53,21 +66,14 @@ void ModelChunk::allocate_activations(int slots, bool split_backward) {
                 slot.embedded =
                     arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
             }
-            for (const auto& block : blocks_) {
-                slot.layers.push_back(block->take_activations(arena));
-                if (split_backward) slot.gradients.push_back(block->take_gradients(arena));
+            for (size_t i = 0; i < blocks_.size(); ++i) {
+                const Recompute policy = policy_of(i);
+                slot.layers.push_back(blocks_[i]->take_activations(arena, policy, working_set_));
+                if (split_backward) {
+                    slot.gradients.push_back(blocks_[i]->take_gradients(arena, policy));
+                }
             }
             if (head_) slot.head = head_->take_activations(arena);
-        }
-    }));
-    scratch_arena_.emplace(make_arena(context_.device, "scratch", [&](Arena& arena) {
-        scratch_ = BranchScratch::take(context_, arena);
-        shared_gradients_ = blocks_.front()->take_gradients(arena);
-        residual_gradient_ =
-            arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
-        if (head_) head_scratch_ = head_->take_scratch(arena);
-        if (context_.model.family == Family::llama) {
-            rope_ = arena.take(DType::f32, {context_.sequence, 2, context_.model.head_dim / 2});
         }
     }));
     if (rope_) fill_rope_table();
@@ -143,7 +149,7 @@ void ModelChunk::backward(const StepInputs& inputs, int micro_batch, int slot_in
     for (size_t i = blocks_.size(); i-- > 0;) {
         const Block::Gradients& gradients = with_weights ? shared_gradients_ : slot.gradients[i];
         blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_, gradients,
-                             dresidual, with_weights);
+                             dresidual, with_weights, policy_of(i));
         report_ready(reducer, block_parameters_[i]);
     }
     if (embedding_) {

@@ -78,6 +78,9 @@ private:
     };
 
     void fill_rope_table();
+    Recompute policy_of(size_t layer) const {
+        return context_.recompute.of_layer(static_cast<int>(layer));
+    }
     const Tensor& layer_input(const Slot& slot, size_t layer, const Tensor& input) const;
     void report_ready(GradientReducer* reducer, const std::vector<int>& parameters) const;
 
@@ -95,6 +98,7 @@ private:
     std::optional<Arena> parameter_arena_, activation_arena_, scratch_arena_;
     std::vector<Slot> slots_;
     BranchScratch scratch_;
+    Block::WorkingSet working_set_;  // where layers compute again
     Block::Gradients shared_gradients_;
     LossHead::Scratch head_scratch_;
     Tensor residual_gradient_;  // [local tokens, C], where no stage before wants it

@@ -4,6 +4,7 @@
 
 #include "core/device.h"
 #include "model/model_options.h"
+#include "model/recompute.h"
 #include "parallel/mesh.h"
 
 namespace trireme {
@@ -19,6 +20,7 @@ struct ModelContext {
     int64_t batch = 1;     // sequences in a micro-batch
     int64_t sequence = 1;  // tokens in a sequence
     uint64_t seed = 0;
+    RecomputeOptions recompute = {};
 
     Ops& ops() const { return device.ops(); }
     Stream& stream() const { return device.compute(); }

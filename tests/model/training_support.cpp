@@ -19,7 +19,8 @@ ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
             .sequence_parallel = scenario.sequence_parallel,
             .batch = scenario.micro_batch,
             .sequence = scenario.sequence,
-            .seed = 1234};
+            .seed = 1234,
+            .recompute = scenario.recompute};
 }
 
 EngineOptions engine_options_of(const Scenario& scenario) {

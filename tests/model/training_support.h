@@ -21,6 +21,7 @@ struct Scenario {
     int64_t sequence = 16;
     int steps = 20;
     bool overlap = true;
+    RecomputeOptions recompute = {};
     OptimizerOptions optimizer{.lr = 1.0e-3};
 
     std::string name() const;

@@ -107,9 +107,6 @@ public:
         check({"pipeline.virtual_stages", "pipeline.schedule"}, c.pipeline.virtual_stages == 1,
               "found " + text_of(c.pipeline.virtual_stages) + ", expected 1 for schedule " +
                   c.pipeline.schedule);
-        check({"data_parallel.zero"}, c.data_parallel.zero <= 1,
-              "found " + text_of(c.data_parallel.zero) +
-                  ", which is not built in yet, expected 0 or 1");
         check_batch();
     }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "model/flops.h"
+#include "parallel/box.h"
 
 namespace trireme {
 
@@ -43,16 +44,20 @@ void load_parameters(Engine& engine, CheckpointReader& reader) {
     std::vector<float> values;
     for (auto& chunk : engine.model().chunks()) {
         const ParameterStore& store = chunk->store();
-        for (size_t i = 0; i < store.specs().size(); ++i) {
-            const ParameterSpec& spec = store.specs()[i];
-            if (spec.box.elements() == 0) continue;
+        store.forget_gathered();
+        const auto load = [&](const FlatSegment& segment) {
+            const ParameterSpec& spec = store.specs()[static_cast<size_t>(segment.parameter)];
             const std::string name = kParameterPrefix + spec.name;
-            reader.expect_shape(name, spec.global);
-            read_to_device(
-                engine.device(), reader, name, spec.box,
-                store.parameters().flat_range(store.layout().offsets[i], spec.box.elements()),
-                values);
-        }
+            for (const FlatBox& part : boxes_of_flat_range(
+                     spec.box, spec.padding_rows, segment.local.begin, segment.local.size)) {
+                reader.expect_shape(name, spec.global);
+                read_to_device(engine.device(), reader, name, part.box,
+                               store.parameters().flat_range(segment.compact.begin + part.offset,
+                                                             part.box.elements()),
+                               values);
+            }
+        };
+        for_each_segment(store.layout(), store.specs(), store.held_shard(), load);
     }
 }
 

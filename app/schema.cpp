@@ -261,16 +261,23 @@ Rows parallel_rows() {
             [](auto& c) -> auto& { return c.pipeline.virtual_stages; }),
         whole(
             "data_parallel.zero", {0, 3},
-            "0 keeps all state on each process, 1 shards the optimizer state; 2 and 3 are not "
-            "built in yet.",
+            "What data-parallel processes share out instead of each keeping all of it: 0 nothing, "
+            "1 the optimizer state, 2 gradients as well, 3 parameters as well.",
             [](auto& c) -> auto& { return c.data_parallel.zero; }),
+        whole(
+            "data_parallel.prefetch", {0, 1000},
+            "With zero 3: attention or MLP parts whose parameters are gathered ahead of their use. "
+            "Each costs memory for one.",
+            [](auto& c) -> auto& { return c.data_parallel.prefetch; }),
         boolean(
             "data_parallel.overlap",
             "Sums gradients over the data-parallel processes while the backward pass goes on.",
             [](auto& c) -> auto& { return c.data_parallel.overlap; }),
         number(
             "data_parallel.bucket_mb", {.least = 0.0, .most = 1048576.0, .above_least = true},
-            "Gradients summed in one go, in MiB.",
+            "Gradients summed in one go, in MiB; with zero 2 and 3 always those of an attention or "
+            "MLP "
+            "part.",
             [](auto& c) -> auto& { return c.data_parallel.bucket_mb; }),
         word(
             "data_parallel.gradient_wire", {.words = {"fp32", "bf16"}, .unbuilt = {}},

@@ -67,6 +67,17 @@ void Block::backward_weight(const Activations& saved, const Gradients& gradients
     attention_.backward_weight(saved.attention, gradients.attention);
 }
 
+void Block::list_forward_uses(std::vector<int>& indices) const {
+    indices.push_back(attention_.any_matrix());
+    indices.push_back(mlp_.any_matrix());
+}
+
+void Block::list_backward_uses(Recompute policy, std::vector<int>& indices) const {
+    if (policy == Recompute::full) list_forward_uses(indices);
+    indices.push_back(mlp_.any_matrix());
+    indices.push_back(attention_.any_matrix());
+}
+
 void Block::collect_parameters(std::vector<int>& indices) const {
     attention_.collect_parameters(indices);
     mlp_.collect_parameters(indices);

@@ -46,6 +46,9 @@ public:
                   bool with_weights, Recompute policy) const;
     void backward_weight(const Activations& saved, const Gradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
+    // Parameters of which forward and backward make a ParameterUse, in that order.
+    void list_forward_uses(std::vector<int>& indices) const;
+    void list_backward_uses(Recompute policy, std::vector<int>& indices) const;
 
 private:
     const ModelContext& context_;

@@ -31,6 +31,7 @@ Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout&
       inner_width_(layout.inner_features / context.tensor_size()),
       statistics_(layout.statistics),
       dropout_key_(make_key(context.seed, "dropout/" + layout.layer + "." + layout.name)),
+      store_(store),
       norm_(context, store, layout.layer + "." + layout.name + "_norm"),
       column_(context, store, layout.columns, context.model.hidden,
               context.model.family == Family::gpt2),
@@ -74,6 +75,7 @@ BranchGradients Branch::take_gradients(Arena& arena, Recompute policy) const {
 void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
                      const BranchActivations& saved, const BranchScratch& scratch,
                      const Tensor& out) const {
+    const ParameterUse use(store_, any_matrix());
     const Tensor normed_local = local_slice(context_, saved.normed);
     norm_.forward(x, normed_local, saved.norm);
     inner_forward(micro_batch, gather_tokens(context_, normed_local, saved.normed, "branch input"),
@@ -93,6 +95,7 @@ void Branch::recompute(const MicroBatchContext& micro_batch, const Tensor& x,
     const Tensor normed =
         gather_tokens(context_, normed_local, saved.normed, "branch input, again");
     if (policy == Recompute::full) {
+        const ParameterUse use(store_, any_matrix());
         inner_forward(micro_batch, normed, saved);
     } else {
         interior_forward(micro_batch, saved);
@@ -118,23 +121,32 @@ void Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
                       const BranchActivations& saved, const BranchScratch& scratch,
                       const BranchGradients& gradients, const Tensor& dresidual,
                       bool with_weights) const {
+    const ParameterUse use(store_, any_matrix());
     const Tensor doutput = output_gradient(micro_batch, dresidual, gradients.output, !with_weights);
     const Tensor dinner =
         scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
-    if (with_weights) row_.backward_weight(doutput, saved.inner);
+    if (with_weights) {
+        store_.open_gradients(any_matrix());
+        row_.backward_weight(doutput, saved.inner);
+    }
     inner_backward(micro_batch, saved, doutput, dinner, gradients.column);
     column_.backward_input(gradients.column, scratch.partial);
     // The weight gradient hides the sum over the tensor ranks.
     TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
                        "branch input gradient");
-    if (with_weights) column_.backward_weight(gradients.column, saved.normed);
+    if (with_weights) {
+        column_.backward_weight(gradients.column, saved.normed);
+        store_.close_gradients(any_matrix());
+    }
     norm_.backward(sum.wait(), x, saved.norm, dresidual);
 }
 
 void Branch::backward_weight(const BranchActivations& saved,
                              const BranchGradients& gradients) const {
+    store_.open_gradients(any_matrix());
     row_.backward_weight(gradients.output, gradients.inner ? gradients.inner : saved.inner);
     column_.backward_weight(gradients.column, gradients.normed ? gradients.normed : saved.normed);
+    store_.close_gradients(any_matrix());
 }
 
 void Branch::collect_parameters(std::vector<int>& indices) const {

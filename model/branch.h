@@ -74,6 +74,9 @@ public:
                   bool with_weights) const;
     void backward_weight(const BranchActivations& saved, const BranchGradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
+    // One of the matrices, which with their biases are used together (see ParameterUse): once in
+    // forward and backward, and in recompute where that is full.
+    int any_matrix() const { return column_.weight_parameter(); }
 
 protected:
     struct Layout {
@@ -112,6 +115,7 @@ private:
     int64_t inner_width_ = 0;
     Shape statistics_;
     PhiloxKey dropout_key_;
+    ParameterStore& store_;
     Norm norm_;
     ColumnParallelLinear column_;
     RowParallelLinear row_;

@@ -15,6 +15,7 @@ ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& 
     spec.box = {{first, 0}, {context.valid_vocab_rows(), context.model.hidden}};
     spec.padding_rows = context.local_vocab() - context.valid_vocab_rows();
     spec.decay = true;
+    spec.is_outsize = true;
     spec.init_std = context.model.init_std;
     return spec;
 }
@@ -42,14 +43,18 @@ void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     const bool is_split = context_.tensor_size() > 1;
-    ops.embedding_forward(stream, ids, store_.value(token_), context_.first_vocab_row(),
-                          is_split ? scratch.partial : out);
+    {
+        const ParameterUse use(store_, token_);
+        ops.embedding_forward(stream, ids, store_.value(token_), context_.first_vocab_row(),
+                              is_split ? scratch.partial : out);
+    }
     if (is_split) {
         TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
                            "embedding");
         ops.copy(stream, sum.wait(), out);
     }
     if (position_ >= 0) {
+        const ParameterUse use(store_, position_);
         ops.position_forward(stream, store_.value(position_), context_.first_local_token(),
                              context_.sequence, out);
     }
@@ -63,13 +68,22 @@ void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids
     Stream& stream = context_.stream();
     const Dropout dropout = residual_dropout(context_, micro_batch, key_);
     if (dropout.probability > 0.0f) ops.dropout_apply(stream, doutput, dropout, doutput);
+    store_.open_gradients(token_);
     if (position_ >= 0) {
+        store_.open_gradients(position_);
         ops.position_backward(stream, doutput, context_.first_local_token(), context_.sequence,
                               store_.gradient(position_));
     }
     const Tensor gathered = gather_tokens(context_, doutput, scratch.partial, "embedding gradient");
     ops.embedding_backward(stream, gathered, ids, context_.first_vocab_row(),
                            store_.gradient(token_));
+    store_.close_gradients(token_);
+    if (position_ >= 0) store_.close_gradients(position_);
+}
+
+void Embedding::list_uses(std::vector<int>& indices) const {
+    indices.push_back(token_);
+    if (position_ >= 0) indices.push_back(position_);
 }
 
 void Embedding::collect_parameters(std::vector<int>& indices) const {

@@ -29,6 +29,7 @@ public:
     void backward(const MicroBatchContext& micro_batch, const Tensor& ids,
                   const BranchScratch& scratch, const Tensor& doutput) const;
     int token_parameter() const { return token_; }
+    void list_uses(std::vector<int>& indices) const;  // of forward; backward needs no values
     void collect_parameters(std::vector<int>& indices) const;
 
 private:

@@ -23,7 +23,10 @@ bool splits_backward(const ScheduleProgram& program) {
 }  // namespace
 
 Engine::Engine(const ModelContext& context, const EngineOptions& options)
-    : context_(context), options_(options) {
+    : context_(context),
+      options_(options),
+      zero_stage_(context.mesh.shape().data > 1 ? options.data_parallel.zero
+                                                : std::min(options.data_parallel.zero, 1)) {
     const ScheduleProgram program =
         make_schedule(options.pipeline.schedule, context.mesh.shape().pipeline,
                       options.pipeline.virtual_stages, options.micro_batches);
@@ -41,10 +44,11 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     for (size_t i = 0; i < model_->chunks().size(); ++i) {
         ModelChunk* chunk = model_->chunks()[i].get();
         const int slots = options.forward_only ? 1 : runtime_->slots(static_cast<int>(i));
-        chunk->store().plan(mesh.shape().data, static_cast<int64_t>(bucket_elements));
+        chunk->store().plan(mesh.shape().data, static_cast<int64_t>(bucket_elements), zero_stage_);
         chunk->allocate_parameters(options.forward_only);
         chunk->allocate_activations(slots, !options.forward_only && splits_backward(program));
     }
+    if (zero_stage_ >= 3) make_parameter_gatherer(program);
     input_arena_.emplace(make_arena(context_.device, "inputs", [&](Arena& arena) {
         tokens_.clear();
         labels_.clear();
@@ -62,18 +66,56 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     state_arena_.emplace(make_arena(context_.device, "optimizer state", [&](Arena& arena) {
         optimizers_.clear();
         for (auto& chunk : model_->chunks()) {
-            optimizers_.push_back(std::make_unique<Optimizer>(context_, chunk->store(),
-                                                              options_.data_parallel.zero, arena));
+            optimizers_.push_back(
+                std::make_unique<Optimizer>(context_, chunk->store(), zero_stage_, arena));
         }
     }));
     for (auto& optimizer : optimizers_) optimizer->initialise();
+    make_gradient_reduction();
+}
+
+void Engine::make_parameter_gatherer(const ScheduleProgram& program) {
+    const auto& chunks = model_->chunks();
+    std::vector<ShardedParameters> shards;
+    for (const auto& chunk : chunks) {
+        const ParameterStore& store = chunk->store();
+        shards.push_back({store.specs(), &store.layout(), store.parameters()});
+    }
+    gatherer_ = std::make_unique<ParameterGatherer>(context_.device, context_.mesh.data(), shards,
+                                                    options_.data_parallel.prefetch);
+    for (size_t i = 0; i < chunks.size(); ++i) {
+        chunks[i]->store().attach(*gatherer_, static_cast<int>(i));
+        chunks[i]->list_uses(ActionKind::forward, forward_uses_);
+    }
+    for (const Action& action : program.ranks[static_cast<size_t>(context_.mesh.at().pipeline)]) {
+        chunks[static_cast<size_t>(action.chunk)]->list_uses(action.kind, step_uses_);
+    }
+}
+
+void Engine::make_gradient_reduction() {
+    Mesh& mesh = context_.mesh;
+    DataParallelOptions options = options_.data_parallel;
+    options.zero = zero_stage_;
+    if (zero_stage_ >= 2) {
+        std::vector<ShardedGradients> gradients;
+        for (auto& chunk : model_->chunks()) {
+            const ParameterStore& store = chunk->store();
+            gradients.push_back({store.specs(), &store.layout(), store.gradients()});
+        }
+        sharder_ = std::make_unique<GradientSharder>(context_.device, mesh.data(), mesh.tensor(),
+                                                     mesh.tensor_kv(), gradients, options);
+        for (size_t i = 0; i < model_->chunks().size(); ++i) {
+            model_->chunks()[i]->store().attach(*sharder_, static_cast<int>(i));
+        }
+        return;
+    }
     for (auto& chunk : model_->chunks()) {
         const ParameterStore& store = chunk->store();
         reducers_.push_back(std::make_unique<GradientReducer>(
             context_.device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), store.specs(),
-            store.layout(), store.gradients(), options_.data_parallel));
+            store.layout(), store.gradients(), options));
+        reducer_views_.push_back(reducers_.back().get());
     }
-    for (auto& reducer : reducers_) reducer_views_.push_back(reducer.get());
 }
 
 Engine::~Engine() {
@@ -81,7 +123,7 @@ Engine::~Engine() {
     // failure nobody waits: the ranks are being ended.
     if (std::uncaught_exceptions() > 0) return;
     try {
-        for (auto& optimizer : optimizers_) optimizer->wait_parameters();
+        for (auto& chunk : model_->chunks()) chunk->store().forget_gathered();
     } catch (const Error&) {
         return;  // another rank has failed, and reports it
     }
@@ -120,6 +162,14 @@ void Engine::zero_gradients() {
     }
 }
 
+void Engine::finish_gradients() {
+    // A tied embedding's halves are summed before the data ranks' parts, or after where those are
+    // summed all the time.
+    if (sharder_) sharder_->finish();
+    model_->sum_tied_gradients();
+    for (auto& reducer : reducers_) reducer->finish();
+}
+
 StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source) {
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
@@ -130,16 +180,19 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
                                                    options_.micro_batches * mesh.shape().data));
     zero_gradients();
     context_.ops().fill_zero(stream, totals_);
-    for (auto& optimizer : optimizers_) optimizer->wait_parameters();
     for (auto& reducer : reducers_) reducer->begin_step();
+    if (sharder_) sharder_->begin_step();
+    if (gatherer_) {
+        gatherer_->begin_step();
+        gatherer_->begin(step_uses_);
+    }
 
     model_->begin(inputs_, reducer_views_);
     TracedExecutor executor(*model_, options_.trace);
     runtime_->run(executor);
     {
         const TraceSpan span(options_.trace, "finish gradients", "data parallel");
-        model_->sum_tied_gradients();
-        for (auto& reducer : reducers_) reducer->finish();
+        finish_gradients();
     }
 
     // Every tensor rank has the whole loss: one of them counts it.
@@ -156,6 +209,8 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
     result.grad_norm = std::sqrt(totals[0]);
     result.pipeline_wait_seconds = runtime_->idle_seconds();
     for (auto& reducer : reducers_) result.communication_wait_seconds += reducer->exposed_seconds();
+    if (sharder_) result.communication_wait_seconds += sharder_->exposed_seconds();
+    if (gatherer_) result.communication_wait_seconds += gatherer_->exposed_seconds();
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
         throw Error(ExitCode::numerics,
                     "step " + std::to_string(step) + ": loss " + std::to_string(result.loss) +
@@ -177,12 +232,12 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
                         grad_scale_);
         optimizer->gather_parameters();
     }
+    if (gatherer_) gatherer_->begin(step_uses_);  // the next step's first buckets
     return result;
 }
 
 EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source) {
     Stream& stream = context_.stream();
-    for (auto& optimizer : optimizers_) optimizer->wait_parameters();
     context_.ops().fill_zero(stream, totals_);
     int64_t tokens = 0;
     for (int i = 0; i < micro_batches; ++i) {
@@ -190,6 +245,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
         begin_inputs(StepInputs::Pass::evaluate);
         add_micro_batch(micro_batch);
         model_->begin(inputs_, {});
+        if (gatherer_) gatherer_->begin(forward_uses_);
         runtime_->run_forward(*model_, 1);
         tokens += std::count_if(micro_batch.labels.begin(), micro_batch.labels.end(),
                                 [](int32_t label) { return label >= 0; });
@@ -215,6 +271,7 @@ std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, in
     add_micro_batch({.tokens = tokens, .labels = {}, .first_sample = 0});
     inputs_.logits_token = token;
     model_->begin(inputs_, {});
+    if (gatherer_) gatherer_->begin(forward_uses_);
     runtime_->run_forward(*model_, 1);
     if (mesh.is_last_stage()) {
         stream.wait(mesh.tensor().all_gather(stream, logits_, all_logits_, "logits"));
@@ -249,6 +306,8 @@ std::vector<std::pair<std::string, size_t>> Engine::memory() const {
     for (const auto& reducer : reducers_) {
         add("gradient reduction", reducer->arena().used_bytes());
     }
+    if (gatherer_) add(gatherer_->arena().label(), gatherer_->arena().used_bytes());
+    if (sharder_) add(sharder_->arena().label(), sharder_->arena().used_bytes());
     add("pipeline buffers", runtime_->arena().used_bytes());
     return labels;
 }

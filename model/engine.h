@@ -78,14 +78,21 @@ private:
     void begin_inputs(StepInputs::Pass pass);
     void add_micro_batch(const HostMicroBatch& micro_batch);
     void zero_gradients();
+    void make_parameter_gatherer(const ScheduleProgram& program);
+    void make_gradient_reduction();
+    void finish_gradients();
 
     const ModelContext context_;
     EngineOptions options_;
+    const int zero_stage_;  // of the options; at most 1 where there is one data rank
     std::unique_ptr<Model> model_;
     std::unique_ptr<PipelineRuntime> runtime_;
     std::optional<Arena> state_arena_, input_arena_;
     std::vector<std::unique_ptr<GradientReducer>> reducers_;
     std::vector<GradientReducer*> reducer_views_;
+    std::unique_ptr<ParameterGatherer> gatherer_;      // ZeRO-3
+    std::vector<BucketUse> step_uses_, forward_uses_;  // of a step, of a micro-batch's forward
+    std::unique_ptr<GradientSharder> sharder_;         // instead of the reducers, ZeRO-2 and 3
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
     std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
     StepInputs inputs_;                    // of the current pass; its vectors keep their memory

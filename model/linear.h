@@ -29,6 +29,7 @@ public:
     void forward_gelu(const Tensor& x, const Tensor& pre, const Tensor& y) const;  // y = gelu(pre)
     void backward_input(const Tensor& dy, const Tensor& dx) const;  // dx: this rank's part of a sum
     void backward_weight(const Tensor& dy, const Tensor& x) const;
+    int weight_parameter() const { return first_weight_; }  // the first
     void collect_parameters(std::vector<int>& indices) const;
 
 private:

@@ -64,9 +64,11 @@ void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, co
     const Tensor normed_local = local_slice(context_, saved.normed);
     norm_.forward(x, normed_local, saved.norm);
     const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "head input");
+    const ParameterUse use(store_, weight_);
     const Tensor weight = store_.value(weight_);
     const int64_t valid = context_.valid_vocab_rows();
     const int64_t first_row = context_.first_vocab_row();
+    if (micro_batch.training) store_.open_gradients(weight_);
 
     for (int64_t begin = 0; begin < context_.tokens(); begin += scratch.logits.rows()) {
         const int64_t count = std::min(scratch.logits.rows(), context_.tokens() - begin);
@@ -90,6 +92,8 @@ void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, co
     }
     ops.add_sum(stream, scratch.losses, loss_total);
     if (micro_batch.training) {
+        // The embedding adds its part to a weight that they share.
+        if (owns_weight_) store_.close_gradients(weight_);
         TokenReduction(context_, saved.gradient, local_slice(context_, saved.gradient),
                        "head input gradient")
             .wait();
@@ -106,6 +110,7 @@ void LossHead::logits_of_token(const Tensor& x, int64_t token, const Activations
     const Tensor normed_local = local_slice(context_, saved.normed);
     norm_.forward(x, normed_local, saved.norm);
     const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "head input");
+    const ParameterUse use(store_, weight_);
     context_.ops().linear_forward(context_.stream(), normed.row_range(token, 1),
                                   store_.value(weight_), Tensor(), logits);
 }

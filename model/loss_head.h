@@ -46,6 +46,7 @@ public:
     void logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
                          const Tensor& logits) const;
 
+    // The only one of which forward makes a ParameterUse; backward needs the norm alone.
     int weight_parameter() const { return weight_; }
     void collect_parameters(std::vector<int>& indices) const;
 

@@ -39,8 +39,8 @@ void Model::sum_tied_gradients() {
         Communicator* ends = context_.mesh.embedding();
         TRIREME_CHECK(ends, "first and last stage to share a communicator");
         context_.stream().wait(ends->all_reduce(context_.stream(),
-                                                chunks_[i]->store().gradient(tied), ReduceOp::sum,
-                                                "tied embedding gradient"));
+                                                chunks_[i]->store().reduced_gradient(tied),
+                                                ReduceOp::sum, "tied embedding gradient"));
         if (!reducers_.empty()) reducers_[i]->release(tied);
     }
 }

@@ -40,9 +40,12 @@ int ModelChunk::tied_parameter() const {
 }
 
 void ModelChunk::allocate_parameters(bool forward_only) {
-    parameter_arena_.emplace(
-        make_arena(context_.device, "parameters and gradients",
-                   [&](Arena& arena) { store_.allocate(context_, arena, !forward_only); }));
+    parameter_arena_.emplace(make_arena(context_.device, "parameters", [&](Arena& arena) {
+        store_.take_parameters(context_, arena);
+    }));
+    if (forward_only) return;
+    gradient_arena_.emplace(make_arena(context_.device, "gradients",
+                                       [&](Arena& arena) { store_.take_gradients(arena); }));
 }
 
 void ModelChunk::allocate_activations(int slots, bool split_backward) {
@@ -169,9 +172,24 @@ void ModelChunk::backward_weight(int slot_index, GradientReducer* reducer) {
     report_ready(reducer, embedding_parameters_);
 }
 
+void ModelChunk::list_uses(ActionKind kind, std::vector<BucketUse>& uses) const {
+    std::vector<int> parameters;
+    if (kind == ActionKind::forward) {
+        if (embedding_) embedding_->list_uses(parameters);
+        for (const auto& block : blocks_) block->list_forward_uses(parameters);
+        if (head_) parameters.push_back(head_->weight_parameter());
+    } else if (passes_gradient(kind)) {
+        for (size_t i = blocks_.size(); i-- > 0;) {
+            blocks_[i]->list_backward_uses(policy_of(i), parameters);
+        }
+    }
+    for (const int index : parameters) uses.push_back(store_.use_of(index));
+}
+
 std::vector<const Arena*> ModelChunk::arenas() const {
     std::vector<const Arena*> all;
-    for (const auto* arena : {&parameter_arena_, &activation_arena_, &scratch_arena_}) {
+    for (const auto* arena :
+         {&parameter_arena_, &gradient_arena_, &activation_arena_, &scratch_arena_}) {
         if (*arena) all.push_back(&**arena);
     }
     return all;

@@ -8,6 +8,7 @@
 #include "model/embedding.h"
 #include "model/loss_head.h"
 #include "parallel/gradient_reducer.h"
+#include "parallel/schedule.h"
 
 namespace trireme {
 
@@ -51,7 +52,7 @@ public:
     ParameterStore& store() { return store_; }
     const ChunkRange& range() const { return range_; }
 
-    // Takes parameters (and gradients unless forward_only).
+    // Takes parameters (and gradients unless forward_only), laid out as the store has planned.
     void allocate_parameters(bool forward_only);
     // Takes activations for this many micro-batches at once. split_backward: the schedule runs
     // weight halves apart, so each slot keeps the gradients they need.
@@ -64,6 +65,9 @@ public:
                   const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
                   GradientReducer* reducer);
     void backward_weight(int slot, GradientReducer* reducer);
+
+    // The buckets of which an action makes a ParameterUse, in that order, appended.
+    void list_uses(ActionKind kind, std::vector<BucketUse>& uses) const;
 
     // The token embedding's copy that first and last stage keep equal, or -1.
     int tied_parameter() const;
@@ -95,7 +99,7 @@ private:
     std::vector<int> embedding_parameters_, head_parameters_;
     std::vector<std::vector<int>> block_parameters_;
 
-    std::optional<Arena> parameter_arena_, activation_arena_, scratch_arena_;
+    std::optional<Arena> parameter_arena_, gradient_arena_, activation_arena_, scratch_arena_;
     std::vector<Slot> slots_;
     BranchScratch scratch_;
     Block::WorkingSet working_set_;  // where layers compute again

@@ -15,6 +15,7 @@ ParameterSpec norm_spec(const ModelContext& context, const std::string& name, fl
     spec.sharing = context.is_sharded_by_token() ? ParameterSpec::Sharing::tensor_partial
                                                  : ParameterSpec::Sharing::tensor;
     spec.init_value = value;
+    spec.keep_whole = true;
     return spec;
 }
 

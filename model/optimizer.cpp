@@ -16,21 +16,27 @@ Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zer
     for (int shard = 0; shard < layout.shards; ++shard) {
         if (is_sharded && shard != rank) continue;
         for_each_segment(layout, store.specs(), shard, [&](const FlatSegment& part) {
-            segments_.push_back({part.parameter, part.local.begin, part.flat.begin,
-                                 is_sharded ? part.compact.begin : part.flat.begin, part.flat.size,
-                                 shard == rank});
+            const bool is_whole = store.specs()[static_cast<size_t>(part.parameter)].keep_whole &&
+                                  layout.whole_elements > 0;
+            segments_.push_back(
+                {.parameter = part.parameter,
+                 .local = part.local.begin,
+                 .value = store.shards_parameters() ? part.compact.begin : part.flat.begin,
+                 .gradient = store.shards_gradients() ? part.compact.begin : part.flat.begin,
+                 .state = is_sharded ? part.compact.begin : part.flat.begin,
+                 .count = part.flat.size,
+                 .counted = is_whole ? rank == 0 : shard == rank});
         });
     }
     state_elements_ = is_sharded ? layout.shard_elements() : layout.elements;
     if (context.compute != DType::f32) master_ = arena.take(DType::f32, {state_elements_});
     m_ = arena.take(DType::f32, {state_elements_});
     v_ = arena.take(DType::f32, {state_elements_});
-    gathers_.reserve(layout.buckets.size());
 }
 
 Tensor Optimizer::master(const Segment& segment) const {
     return master_ ? master_.flat_range(segment.state, segment.count)
-                   : store_.parameters().flat_range(segment.flat, segment.count);
+                   : store_.parameters().flat_range(segment.value, segment.count);
 }
 
 void Optimizer::initialise() {
@@ -54,39 +60,37 @@ void Optimizer::add_squared_norm(const Tensor& total) const {
             continue;
         }
         context_.ops().add_squared_norm(
-            context_.stream(), store_.gradients().flat_range(segment.flat, segment.count), total);
+            context_.stream(), store_.gradients().flat_range(segment.gradient, segment.count),
+            total);
     }
 }
 
 void Optimizer::step(const AdamWStep& step, const Tensor& grad_scale) const {
+    store_.forget_gathered();
     for (const Segment& segment : segments_) {
         AdamWStep own = step;
         if (!store_.specs()[static_cast<size_t>(segment.parameter)].decay) own.weight_decay = 0;
-        context_.ops().adamw(context_.stream(), own,
-                             store_.gradients().flat_range(segment.flat, segment.count), grad_scale,
-                             master(segment), m_.flat_range(segment.state, segment.count),
-                             v_.flat_range(segment.state, segment.count),
-                             store_.parameters().flat_range(segment.flat, segment.count));
+        context_.ops().adamw(
+            context_.stream(), own, store_.gradients().flat_range(segment.gradient, segment.count),
+            grad_scale, master(segment), m_.flat_range(segment.state, segment.count),
+            v_.flat_range(segment.state, segment.count),
+            store_.parameters().flat_range(segment.value, segment.count));
     }
 }
 
 void Optimizer::gather_parameters() {
-    gathers_.clear();
     Communicator& data = context_.mesh.data();
-    if (zero_stage_ < 1 || data.size() == 1) return;
+    if (zero_stage_ < 1 || store_.shards_parameters() || data.size() == 1) return;
     // In the order in which the next forward needs them.
     const auto& buckets = store_.layout().buckets;
     for (size_t i = buckets.size(); i-- > 0;) {
+        if (buckets[i].is_whole) continue;
         const FlatLayout::Range own = store_.layout().shard_of(buckets[i], data.rank());
-        gathers_.push_back(data.all_gather(
+        const Event arrival = data.all_gather(
             context_.stream(), store_.parameters().flat_range(own.begin, own.size),
-            store_.parameters().flat_range(buckets[i].begin, buckets[i].size), "parameters"));
+            store_.parameters().flat_range(buckets[i].begin, buckets[i].size), "parameters");
+        store_.set_arrival(static_cast<int>(i), arrival);
     }
-}
-
-void Optimizer::wait_parameters() {
-    for (const Event& event : gathers_) context_.stream().wait(event);
-    gathers_.clear();
 }
 
 void Optimizer::visit_pieces(const std::vector<const Segment*>& segments,
@@ -117,16 +121,18 @@ void Optimizer::for_each_owned_piece(const std::function<void(const Piece&)>& vi
 }
 
 void Optimizer::for_each_kept_piece(const std::function<void(const Piece&)>& visit) const {
+    store_.forget_gathered();
     std::vector<const Segment*> kept;
     for (const Segment& segment : segments_) kept.push_back(&segment);
     visit_pieces(kept, visit);
 }
 
 void Optimizer::publish_master() {
+    store_.forget_gathered();
     for (const Segment& segment : segments_) {
         if (!master_) break;
         context_.ops().copy(context_.stream(), master(segment),
-                            store_.parameters().flat_range(segment.flat, segment.count));
+                            store_.parameters().flat_range(segment.value, segment.count));
     }
     gather_parameters();
     wait_parameters();

@@ -10,8 +10,8 @@
 namespace trireme {
 
 // AdamW over the flat buffers of one model chunk. Master weights (where parameters are bf16) and
-// moments are f32 and cover what this data rank updates: with ZeRO-1 its slice of every bucket,
-// with ZeRO-0 everything.
+// moments are f32 and cover what this data rank updates: with ZeRO-1 and above its slice of every
+// bucket (and all of those that are kept whole), with ZeRO-0 everything.
 class Optimizer {
 public:
     // data: the data-parallel axis, over which the slices are spread.
@@ -28,10 +28,10 @@ public:
     // Updates what this rank owns. Matrices decay, vectors do not.
     void step(const AdamWStep& step, const Tensor& grad_scale) const;
 
-    // ZeRO-1: starts gathering the updated slices of every bucket; wait_parameters() makes compute
-    // wait for them. Nothing to do with ZeRO-0.
+    // ZeRO-1 and 2: starts gathering the updated slices of every bucket. The store waits for each
+    // when it is used; wait_parameters() makes compute wait for all. Nothing to do with ZeRO-0.
     void gather_parameters();
-    void wait_parameters();
+    void wait_parameters() const { store_.wait_parameters(); }
 
     // The pieces of logical tensors that this rank saves and loads. Names: "parameter/NAME" (the
     // f32 master), "adam_m/NAME", "adam_v/NAME".
@@ -43,7 +43,7 @@ public:
     };
     // For saving: each element once over all ranks.
     void for_each_owned_piece(const std::function<void(const Piece&)>& visit) const;
-    // For loading: all that this rank keeps.
+    // For loading: all that this rank keeps. Parameters that were gathered are forgotten.
     void for_each_kept_piece(const std::function<void(const Piece&)>& visit) const;
     // After loading: rounds the master weights into the parameters and gathers them.
     void publish_master();
@@ -52,9 +52,10 @@ private:
     // A stretch of one parameter within what this rank updates.
     struct Segment {
         int parameter = 0;
-        int64_t local = 0;  // first element in the parameter's local storage
-        int64_t flat = 0;   // in the flat buffers
-        int64_t state = 0;  // in master and moments
+        int64_t local = 0;     // first element in the parameter's local storage
+        int64_t value = 0;     // in the store's parameters
+        int64_t gradient = 0;  // in the store's gradients
+        int64_t state = 0;     // in master and moments
         int64_t count = 0;
         bool counted = false;  // this data rank's own slice
     };
@@ -69,7 +70,6 @@ private:
     std::vector<Segment> segments_;
     int64_t state_elements_ = 0;
     Tensor master_, m_, v_;  // [state elements] f32; master only where parameters are not f32
-    std::vector<Event> gathers_;
 };
 
 }  // namespace trireme

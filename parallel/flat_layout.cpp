@@ -1,5 +1,7 @@
 #include "parallel/flat_layout.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace trireme {
@@ -39,59 +41,99 @@ std::vector<Group> group_adjoining(std::span<const ParameterSpec> parameters) {
 }  // namespace
 
 FlatLayout::Range FlatLayout::shard_of(const Bucket& bucket, int shard) const {
+    if (bucket.is_whole) return {bucket.begin, bucket.size};
     const int64_t size = bucket.size / shards;
     return {bucket.begin + shard * size, size};
 }
 
 FlatLayout::Range FlatLayout::compact_range(const Bucket& bucket) const {
-    return {bucket.begin / shards, bucket.size / shards};
+    if (bucket.is_whole) return {bucket.begin, bucket.size};
+    return {whole_elements + (bucket.begin - whole_elements) / shards, bucket.size / shards};
 }
 
 int FlatLayout::bucket_of(int parameter) const {
     for (size_t i = 0; i < buckets.size(); ++i) {
-        const int begin = buckets[i].first_parameter;
-        if (parameter >= begin && parameter < begin + buckets[i].n_parameters) {
-            return static_cast<int>(i);
-        }
+        const std::vector<int>& held = buckets[i].parameters;
+        if (std::binary_search(held.begin(), held.end(), parameter)) return static_cast<int>(i);
     }
     throw InternalError("no bucket holds parameter " + std::to_string(parameter));
 }
 
-FlatLayout plan_flat_layout(std::span<const ParameterSpec> parameters, int shards,
-                            int64_t bucket_elements) {
-    TRIREME_CHECK(shards >= 1, "at least one shard");
-    FlatLayout layout;
+namespace {
+
+// The bucket's parameters from `group` on down; buckets are filled from the end.
+void put_in_front(FlatLayout::Bucket& bucket, const Group& group) {
+    for (int i = group.first + group.count; i-- > group.first;) bucket.parameters.push_back(i);
+}
+
+// Gives the buckets, whose parameters are listed from their ends, their places.
+void place(FlatLayout& layout, std::span<const ParameterSpec> parameters, int shards) {
     layout.shards = shards;
     layout.offsets.resize(parameters.size());
-    const std::vector<Group> groups = group_adjoining(parameters);
-
-    // Buckets are cut from the end, so that the first one is full when backward has just begun and
-    // what is left over is small.
-    bool open = false;
-    for (size_t i = groups.size(); i-- > 0;) {
-        const Group& group = groups[i];
-        if (!open || group.alone) layout.buckets.emplace_back();
-        FlatLayout::Bucket& bucket = layout.buckets.back();
-        bucket.first_parameter = group.first;
-        bucket.n_parameters += group.count;
-        bucket.size += round_up(group.elements, kAlignment);
-        open = !group.alone && bucket.size < bucket_elements;
-    }
-
     for (size_t i = layout.buckets.size(); i-- > 0;) {
         FlatLayout::Bucket& bucket = layout.buckets[i];
+        std::reverse(bucket.parameters.begin(), bucket.parameters.end());
         bucket.begin = layout.elements;
-        bucket.size = round_up(bucket.size, kAlignment * shards);
-        layout.elements += bucket.size;
         int64_t at = bucket.begin;
-        for (int p = bucket.first_parameter; p < bucket.first_parameter + bucket.n_parameters;
-             ++p) {
+        for (const int p : bucket.parameters) {
             const ParameterSpec& spec = parameters[static_cast<size_t>(p)];
             if (!spec.adjoins_previous) at = round_up(at, kAlignment);
             layout.offsets[static_cast<size_t>(p)] = at;
             at += spec.stored_elements();
         }
+        bucket.size =
+            round_up(at - bucket.begin, bucket.is_whole ? kAlignment : kAlignment * shards);
+        layout.elements += bucket.size;
+        if (bucket.is_whole) layout.whole_elements = bucket.size;
     }
+}
+
+}  // namespace
+
+FlatLayout plan_flat_layout(std::span<const ParameterSpec> parameters, int shards,
+                            int64_t bucket_elements) {
+    TRIREME_CHECK(shards >= 1, "at least one shard");
+    FlatLayout layout;
+    const std::vector<Group> groups = group_adjoining(parameters);
+
+    // Buckets are cut from the end, so that the first one is full when backward has just begun and
+    // what is left over is small.
+    bool open = false;
+    int64_t elements = 0;
+    for (size_t i = groups.size(); i-- > 0;) {
+        const Group& group = groups[i];
+        if (!open || group.alone) {
+            layout.buckets.emplace_back();
+            elements = 0;
+        }
+        put_in_front(layout.buckets.back(), group);
+        elements += round_up(group.elements, kAlignment);
+        open = !group.alone && elements < bucket_elements;
+    }
+    place(layout, parameters, shards);
+    return layout;
+}
+
+FlatLayout plan_flat_layout_by_unit(std::span<const ParameterSpec> parameters, int shards) {
+    TRIREME_CHECK(shards >= 1, "at least one shard");
+    FlatLayout layout;
+    FlatLayout::Bucket whole;
+    whole.is_whole = true;
+    const std::vector<Group> groups = group_adjoining(parameters);
+    bool open = false;
+    for (size_t i = groups.size(); i-- > 0;) {
+        const Group& group = groups[i];
+        if (parameters[static_cast<size_t>(group.first)].keep_whole) {
+            put_in_front(whole, group);
+            open = false;
+            continue;
+        }
+        if (!open || group.alone) layout.buckets.emplace_back();
+        put_in_front(layout.buckets.back(), group);
+        open = !group.alone;
+    }
+    if (!whole.parameters.empty()) layout.buckets.push_back(whole);
+    place(layout, parameters, shards);
     return layout;
 }
 

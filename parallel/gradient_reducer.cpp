@@ -2,18 +2,9 @@
 
 #include <algorithm>
 
+#include "parallel/coalesced_sum.h"
+
 namespace trireme {
-
-namespace {
-
-int64_t elements_to_coalesce(const std::vector<Tensor>& parts) {
-    if (parts.size() < 2) return 0;
-    int64_t n = 0;
-    for (const Tensor& part : parts) n += part.elements();
-    return n;
-}
-
-}  // namespace
 
 GradientReducer::GradientReducer(Device& device, Communicator& data, Communicator& tensor,
                                  Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
@@ -43,8 +34,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
                                           ? layout.shard_of(planned, data.rank())
                                           : FlatLayout::Range{planned.begin, planned.size};
         bucket.shard = gradients.flat_range(own.begin, own.size);
-        for (int i = planned.first_parameter; i < planned.first_parameter + planned.n_parameters;
-             ++i) {
+        for (const int i : planned.parameters) {
             const ParameterSpec& spec = parameters[static_cast<size_t>(i)];
             bucket_index_[static_cast<size_t>(i)] = static_cast<int>(buckets_.size()) - 1;
             own_bucket_[static_cast<size_t>(i)] = spec.own_bucket;
@@ -59,7 +49,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
             }
         }
         coalesced = std::max(
-            {coalesced, elements_to_coalesce(bucket.partial), elements_to_coalesce(bucket.kv)});
+            {coalesced, coalesced_elements(bucket.partial), coalesced_elements(bucket.kv)});
     }
     const bool rounds = options.gradient_wire == DType::bf16 && data.size() > 1;
     arena_.emplace(make_arena(device, "gradient reduction", [&](Arena& arena) {
@@ -107,8 +97,8 @@ void GradientReducer::count_down(Bucket& bucket) {
 void GradientReducer::start(Bucket& bucket) {
     TRIREME_CHECK(!bucket.started, "no gradient to become final after its bucket has started");
     bucket.started = true;
-    sum_coalesced(bucket.partial, tensor_, "partial gradients");
-    sum_coalesced(bucket.kv, tensor_kv_, "shared key/value gradients");
+    sum_shared(bucket.partial, tensor_, "partial gradients");
+    sum_shared(bucket.kv, tensor_kv_, "shared key/value gradients");
     bucket.done = {};
     if (data_.size() == 1) return;
     Stream& stream = device_.compute();
@@ -120,27 +110,10 @@ void GradientReducer::start(Bucket& bucket) {
                       : data_.all_reduce(stream, whole, ReduceOp::sum, "gradient bucket");
 }
 
-// These gradients are small (norms, shared key/value heads), so one operation for all of a bucket's
-// costs less than one each, and compute can afford to wait for it.
-void GradientReducer::sum_coalesced(const std::vector<Tensor>& parts, Communicator& group,
-                                    const char* label) {
-    if (parts.empty()) return;
-    Stream& stream = device_.compute();
-    if (parts.size() == 1) {
-        wait(group.all_reduce(stream, parts.front(), ReduceOp::sum, label));
-        return;
-    }
-    int64_t at = 0;
-    for (const Tensor& part : parts) {
-        device_.ops().copy(stream, part, scratch_.flat_range(at, part.elements()));
-        at += part.elements();
-    }
-    wait(group.all_reduce(stream, scratch_.flat_range(0, at), ReduceOp::sum, label));
-    at = 0;
-    for (const Tensor& part : parts) {
-        device_.ops().copy(stream, scratch_.flat_range(at, part.elements()), part);
-        at += part.elements();
-    }
+// These gradients are small (norms, shared key/value heads): compute can afford to wait.
+void GradientReducer::sum_shared(const std::vector<Tensor>& parts, Communicator& group,
+                                 const char* label) {
+    sum_coalesced(device_, group, parts, scratch_, label, exposed_seconds_);
 }
 
 void GradientReducer::finish() {

@@ -64,7 +64,7 @@ private:
     }
     void count_down(Bucket& bucket);
     void start(Bucket& bucket);
-    void sum_coalesced(const std::vector<Tensor>& parts, Communicator& group, const char* label);
+    void sum_shared(const std::vector<Tensor>& parts, Communicator& group, const char* label);
     void wait(const Event& event);
 
     Device& device_;

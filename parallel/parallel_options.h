@@ -25,8 +25,10 @@ struct PipelineOptions {
 };
 
 struct DataParallelOptions {
-    int zero = 1;         // 0: all state replicated; 1: optimizer state sharded
-    bool overlap = true;  // reduce buckets behind the last micro-batch's backward
+    int zero = 1;         // 0: all state replicated; 1: optimizer state sharded; 2: gradients
+                          // too; 3: parameters too
+    bool overlap = true;  // reduce gradients behind backward
+    int prefetch = 2;     // with zero 3: units whose parameters are gathered ahead of their use
     double bucket_mb = 64;
     DType gradient_wire = DType::f32;  // f32 or bf16: how gradients travel; they are kept in f32
 };

@@ -27,6 +27,9 @@ struct ParameterSpec {
     bool adjoins_previous = false;        // stored right behind the previous parameter, so that
                                           // one matmul serves both (query | key | value)
     bool own_bucket = false;              // reduced alone, once released (tied embedding)
+    bool keep_whole = false;              // too small to be worth sharding (norms)
+    bool is_outsize = false;              // far larger than the others (vocabulary matrices): its
+                                          // bucket gets staging buffers of its own size
     bool decay = false;                   // weight decay applies (matrices)
 
     // Who else holds the same values, and how their gradients combine before the data axis.

@@ -274,8 +274,8 @@ TEST_CASE("wrong types and values out of range are refused with what was found",
         {"batch.micro=0", "found 0", "1 to"},
     };
     if (!cuda_is_built_in()) {
-        cases.push_back({"device.backend=cuda", "found cuda, which is not built in",
-                         "expected auto or cpu"});
+        cases.push_back(
+            {"device.backend=cuda", "found cuda, which is not built in", "expected auto or cpu"});
     }
     for (const Case& c : cases) {
         const std::string message = refusal_of_set({c.set});
@@ -320,7 +320,7 @@ TEST_CASE("impossible combinations are refused with the numbers that clash", "[a
         {{"pipeline.schedule=zb-h1"},
          "pipeline.schedule",
          "found zb-h1, which is not built in yet, expected gpipe or 1f1b"},
-        {{"data_parallel.zero=2"}, "data_parallel.zero", "found 2, which is not built in yet"},
+        {{"data_parallel.zero=4"}, "data_parallel.zero", "found 4, expected"},
         {{"precision.compute=fp8"}, "precision.compute", "found fp8, which is not built in yet"},
         {{"recompute=some"}, "recompute", "found some, expected none, selective or full"},
         {{"schedule.min_lr=1"}, "schedule.min_lr", "found 1, expected at most optimizer.lr"},

@@ -163,6 +163,12 @@ TEST_CASE("a step allocates nothing after the second", "[model][allocation]") {
                 INFO(scenario.name() << ", " << name_of(compute));
                 CHECK(allocations_of(scenario, 2, 5, 1) == 0);
             }
+            for (const int zero : {2, 3}) {
+                Scenario scenario = scenario_of(family, compute, {.data = 2, .pipeline = 2});
+                scenario.zero = zero;
+                INFO(scenario.name() << ", " << name_of(compute));
+                CHECK(allocations_of(scenario, 2, 5, 1) == 0);
+            }
         }
     }
 }

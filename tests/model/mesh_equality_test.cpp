@@ -86,7 +86,7 @@ TEST_CASE("a covering subset of the meshes gives the curve of one rank", "[model
             for (const MeshShape& mesh : factorizations(ranks)) {
                 // Schedule, ZeRO stage and sequence parallelism take turns.
                 ++i;
-                require_equal(scenario_of(family, mesh, i % 2 ? "1f1b" : "gpipe", (i / 2) % 2,
+                require_equal(scenario_of(family, mesh, i % 2 ? "1f1b" : "gpipe", (i / 2) % 4,
                                           mesh.tensor > 1 && (i / 3) % 2 == 0),
                               single);
             }
@@ -101,7 +101,7 @@ TEST_CASE("every mesh, schedule, ZeRO stage and sequence parallelism gives the c
         for (const int ranks : {1, 2, 4, 8}) {
             for (const MeshShape& mesh : factorizations(ranks)) {
                 for (const std::string schedule : {"gpipe", "1f1b"}) {
-                    for (const int zero : {0, 1}) {
+                    for (const int zero : {0, 1, 2, 3}) {
                         for (const bool sequence_parallel : {false, true}) {
                             require_equal(
                                 scenario_of(family, mesh, schedule, zero, sequence_parallel),

@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "parallel/pipeline_runtime.h"
@@ -36,7 +37,8 @@ ScheduleProgram program_of(int stages, bool split) {
     return program;
 }
 
-// All gradients of every rank, in rank order.
+// All gradients of every rank, in rank order. scenario.zero 3 opens and closes gradients and
+// gathers parameters as among several data ranks, here with one.
 std::vector<float> gradients_of(const Scenario& scenario, bool split) {
     std::vector<std::vector<float>> by_rank(static_cast<size_t>(scenario.mesh.ranks()));
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
@@ -51,8 +53,28 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
                                 program, context.compute,
                                 Shape{context.local_tokens(), context.model.hidden});
         ModelChunk& chunk = *model.chunks().front();
-        chunk.store().plan(1, 1 << 20);
+        chunk.store().plan(1, 1 << 20, scenario.zero);
         chunk.allocate_parameters(false);
+        std::optional<GradientSharder> sharder;
+        std::optional<ParameterGatherer> gatherer;
+        std::vector<BucketUse> uses;
+        if (scenario.zero == 3) {
+            ParameterStore& store = chunk.store();
+            const DataParallelOptions options{.zero = 3};
+            sharder.emplace(
+                *device, mesh.data(), mesh.tensor(), mesh.tensor_kv(),
+                std::vector<ShardedGradients>{{store.specs(), &store.layout(), store.gradients()}},
+                options);
+            gatherer.emplace(*device, mesh.data(),
+                             std::vector<ShardedParameters>{
+                                 {store.specs(), &store.layout(), store.parameters()}},
+                             options.prefetch);
+            store.attach(*sharder, 0);
+            store.attach(*gatherer, 0);
+            for (const Action& action : program.ranks[static_cast<size_t>(mesh.at().pipeline)]) {
+                chunk.list_uses(action.kind, uses);
+            }
+        }
         chunk.allocate_activations(runtime.slots(0), split);
 
         TokenSource source(scenario, 0, 1);
@@ -73,7 +95,9 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
         }
         device->ops().fill_zero(device->compute(), chunk.store().gradients());
         model.begin(inputs, {});
+        if (gatherer) gatherer->begin(uses);
         runtime.run(model);
+        if (sharder) sharder->finish();
         const Tensor gradients = chunk.store().gradients();
         const float* values = gradients.as<float>();
         by_rank[static_cast<size_t>(world.rank())].assign(values, values + gradients.elements());
@@ -97,12 +121,15 @@ TEST_CASE("backward in two halves gives the bits of backward in one", "[model][b
                     scenario.mesh = mesh;
                     scenario.sequence_parallel = sequence_parallel;
                     scenario.global_batch = kMicroBatches;
+                    scenario.zero = 0;
                     INFO(scenario.name() << ", dropout " << dropout);
                     const std::vector<float> whole = gradients_of(scenario, false);
                     const std::vector<float> split = gradients_of(scenario, true);
                     CHECK(std::any_of(whole.begin(), whole.end(),
                                       [](float value) { return value != 0.0f; }));
                     CHECK(whole == split);
+                    scenario.zero = 3;
+                    CHECK(gradients_of(scenario, false) == gradients_of(scenario, true));
                 }
             }
         }

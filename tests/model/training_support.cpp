@@ -26,7 +26,11 @@ ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
 EngineOptions engine_options_of(const Scenario& scenario) {
     EngineOptions options;
     options.pipeline.schedule = scenario.schedule;
-    options.data_parallel = {.zero = scenario.zero, .overlap = scenario.overlap, .bucket_mb = 0.02};
+    options.data_parallel = {.zero = scenario.zero,
+                             .overlap = scenario.overlap,
+                             .prefetch = scenario.prefetch,
+                             .bucket_mb = 0.02,
+                             .gradient_wire = scenario.gradient_wire};
     options.optimizer = scenario.optimizer;
     options.micro_batches =
         static_cast<int>(scenario.global_batch / scenario.micro_batch / scenario.mesh.data);

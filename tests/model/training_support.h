@@ -21,6 +21,8 @@ struct Scenario {
     int64_t sequence = 16;
     int steps = 20;
     bool overlap = true;
+    int prefetch = 2;
+    DType gradient_wire = DType::f32;
     RecomputeOptions recompute = {};
     OptimizerOptions optimizer{.lr = 1.0e-3};
 

@@ -1,5 +1,6 @@
 #include "parallel/flat_layout.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
 
@@ -63,9 +64,9 @@ TEST_CASE("buckets are cut from the end of the model", "[parallel][flat_layout]"
         parameter(1, 16), parameter(2, 16), parameter(2, 16), parameter(3, 16), parameter(1, 16)};
     const FlatLayout layout = plan_flat_layout(parameters, 1, 64);
     REQUIRE(layout.buckets.size() == 3);
-    REQUIRE(layout.buckets[0].first_parameter == 3);
-    REQUIRE(layout.buckets[1].first_parameter == 1);
-    REQUIRE(layout.buckets[2].first_parameter == 0);
+    REQUIRE(layout.buckets[0].parameters.front() == 3);
+    REQUIRE(layout.buckets[1].parameters.front() == 1);
+    REQUIRE(layout.buckets[2].parameters.front() == 0);
     REQUIRE(layout.buckets[2].begin == 0);
     REQUIRE(layout.bucket_of(4) == 0);
     REQUIRE(layout.bucket_of(2) == 1);
@@ -82,6 +83,51 @@ TEST_CASE("a parameter that asks for its own bucket is alone in it", "[parallel]
     REQUIRE(layout.bucket_of(2) == 2);
     REQUIRE(layout.bucket_of(3) == 1);
     REQUIRE(layout.bucket_of(4) == 0);
+}
+
+TEST_CASE("buckets by unit lie between whole parameters, and those in one of their own",
+          "[parallel][flat_layout]") {
+    const auto whole = [](int64_t cols) {
+        ParameterSpec spec = parameter(1, cols);
+        spec.keep_whole = true;
+        return spec;
+    };
+    const std::vector<ParameterSpec> parameters = {
+        alone(3, 5),     parameter(1, 7), whole(5),        whole(5),
+        parameter(3, 5), adjoining(1, 5), parameter(1, 9), whole(5),
+        parameter(2, 9), whole(5),        parameter(4, 9)};
+    const FlatLayout layout = plan_flat_layout_by_unit(parameters, 2);
+    REQUIRE(layout.buckets.size() == 6);
+    const std::vector<std::vector<int>> expected = {{10}, {8}, {4, 5, 6}, {1}, {0}, {2, 3, 7, 9}};
+    for (size_t i = 0; i < expected.size(); ++i) {
+        const FlatLayout::Bucket& bucket = layout.buckets[i];
+        REQUIRE(bucket.parameters == expected[i]);
+        REQUIRE(bucket.is_whole == (i == 5));
+        REQUIRE(bucket.size % (bucket.is_whole ? 16 : 32) == 0);
+        for (const int p : bucket.parameters) REQUIRE(layout.bucket_of(p) == static_cast<int>(i));
+    }
+    REQUIRE(layout.whole_elements == 64);
+    REQUIRE(layout.buckets[5].begin == 0);
+    REQUIRE(layout.offsets[5] == layout.offsets[4] + 15);
+    REQUIRE(layout.shard_elements() == 64 + (layout.elements - 64) / 2);
+
+    // Each shard has all of the whole parameters and its part of the others, without overlap.
+    std::vector<int> seen(static_cast<size_t>(layout.elements), 0);
+    for (int shard = 0; shard < 2; ++shard) {
+        std::vector<int> compact(static_cast<size_t>(layout.shard_elements()), 0);
+        for_each_segment(layout, parameters, shard, [&](const FlatSegment& segment) {
+            const bool is_whole = parameters[static_cast<size_t>(segment.parameter)].keep_whole;
+            REQUIRE((segment.flat == segment.compact) == (is_whole || segment.flat.begin == 64));
+            for (int64_t e = 0; e < segment.flat.size; ++e) {
+                seen[static_cast<size_t>(segment.flat.begin + e)] += is_whole ? shard : 1;
+                REQUIRE(++compact.at(static_cast<size_t>(segment.compact.begin + e)) == 1);
+            }
+        });
+    }
+    int64_t elements = 0;
+    for (const ParameterSpec& spec : parameters) elements += spec.stored_elements();
+    REQUIRE(std::count(seen.begin(), seen.end(), 1) == elements);
+    REQUIRE(std::count(seen.begin(), seen.end(), 0) == layout.elements - elements);
 }
 
 TEST_CASE("a parameter cannot adjoin one in another bucket", "[parallel][flat_layout]") {
@@ -104,12 +150,14 @@ TEST_CASE("any flat layout keeps every rule and its shards cover each element on
         for (const FlatLayout::Bucket& bucket : layout.buckets) {
             REQUIRE(bucket.begin + bucket.size == end);
             REQUIRE(bucket.size % (16 * shards) == 0);
-            REQUIRE(bucket.first_parameter + bucket.n_parameters == next_parameter);
+            const int n_parameters = static_cast<int>(bucket.parameters.size());
+            REQUIRE(bucket.parameters.front() + n_parameters == next_parameter);
+            REQUIRE(bucket.parameters.back() + 1 == next_parameter);
             end = bucket.begin;
-            next_parameter = bucket.first_parameter;
+            next_parameter = bucket.parameters.front();
             const ParameterSpec& first = parameters[static_cast<size_t>(next_parameter)];
             REQUIRE_FALSE(first.adjoins_previous);
-            if (first.own_bucket) REQUIRE(bucket.n_parameters == 1);
+            if (first.own_bucket) REQUIRE(n_parameters == 1);
         }
         REQUIRE(end == 0);
         REQUIRE(next_parameter == 0);

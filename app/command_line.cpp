@@ -85,6 +85,25 @@ void add_config(CLI::App& app, ConfigArguments& arguments, Command& chosen) {
     });
 }
 
+void add_plan(CLI::App& app, PlanArguments& arguments, Command& chosen) {
+    CLI::App* command =
+        app.add_subcommand("plan", "Simulate the pipeline schedule of a configuration and draw it");
+    command->add_option("CONFIG", arguments.config, "Configuration file (YAML)")->required();
+    add_sets(command, arguments.sets);
+    command->add_option("--world", arguments.world, "Number of processes; default: one data shard")
+        ->check(within(1, 1e6));
+    command->add_flag("--schedule-only", arguments.schedule_only,
+                      "Only the schedule (all that is built in yet)");
+    command->add_flag("--json", arguments.json, "Print the result as JSON");
+    command->add_option("--svg", arguments.svg, "Draw the timeline into this SVG file")
+        ->type_name("FILE");
+    command
+        ->add_option("--trace", arguments.trace,
+                     "Write the timeline as a trace for Perfetto or chrome://tracing")
+        ->type_name("FILE");
+    command->callback([&] { chosen = [&] { return plan_command(arguments); }; });
+}
+
 void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
     CLI::App* command =
         app.add_subcommand("eval", "Mean loss per token and perplexity of a checkpoint");
@@ -180,6 +199,7 @@ int run_command_line(int argc, const char* const* argv) {
 
     TrainArguments train;
     ConfigArguments config;
+    PlanArguments plan;
     EvalArguments eval;
     GenerateArguments generate;
     PrepareArguments prepare;
@@ -187,6 +207,7 @@ int run_command_line(int argc, const char* const* argv) {
     Command chosen;
     add_train(app, train, chosen);
     add_config(app, config, chosen);
+    add_plan(app, plan, chosen);
     add_eval(app, eval, chosen);
     add_generate(app, generate, chosen);
     add_prepare(app, prepare, chosen);

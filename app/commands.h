@@ -23,6 +23,16 @@ struct ConfigArguments {
 };
 int config_command(const ConfigArguments& arguments);
 
+struct PlanArguments {
+    std::string config;
+    std::vector<std::string> sets;
+    std::optional<int> world;    // number of processes; default: one data shard
+    bool schedule_only = false;  // all that is built today
+    bool json = false;
+    std::string svg, trace;  // files to draw the simulated timeline into; empty: none
+};
+int plan_command(const PlanArguments& arguments);
+
 struct EvalArguments {
     std::string checkpoint;  // run folder or step folder
     std::string data;        // prefix of PREFIX.bin + PREFIX.idx

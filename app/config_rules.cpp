@@ -5,6 +5,8 @@
 
 #include "app/build_info.h"
 #include "app/schema_values.h"
+#include "core/error.h"
+#include "parallel/schedule.h"
 
 namespace trireme {
 
@@ -89,9 +91,14 @@ public:
         check({"model.ffn_hidden", "mesh.tensor", "model.hidden"}, divides(tensor, m.ffn_hidden),
               "found " + text_of(m.ffn_hidden) + ", expected a multiple of" + over +
                   near(m.ffn_hidden, tensor));
-        check({"mesh.pipeline", "model.layers"}, c.mesh.pipeline <= m.layers,
-              "found " + text_of(c.mesh.pipeline) + ", expected at most model.layers " +
-                  text_of(m.layers) + ", one block a stage");
+        const int64_t chunks = int64_t{c.mesh.pipeline} * c.pipeline.virtual_stages;
+        check({"mesh.pipeline", "pipeline.virtual_stages", "model.layers"}, chunks <= m.layers,
+              "found " + text_of(c.mesh.pipeline) +
+                  (chunks > c.mesh.pipeline
+                       ? " * pipeline.virtual_stages " + text_of(c.pipeline.virtual_stages)
+                       : "") +
+                  ", expected at most model.layers " + text_of(m.layers) +
+                  ", one block a stage and chunk");
         check({"mesh.context"}, c.mesh.context == 1,
               "found " + text_of(c.mesh.context) + ", which is not built in yet, expected 1");
         const int64_t tokens = int64_t{c.batch.micro} * c.data.sequence_length;
@@ -104,9 +111,6 @@ public:
     }
 
     void check_parallel() {
-        check({"pipeline.virtual_stages", "pipeline.schedule"}, c.pipeline.virtual_stages == 1,
-              "found " + text_of(c.pipeline.virtual_stages) + ", expected 1 for schedule " +
-                  c.pipeline.schedule);
         check_batch();
     }
 
@@ -128,11 +132,34 @@ public:
 
     void check_batch() {
         if (c.mesh.data < 1) return;  // not known before the number of processes is
+        check({"data_parallel.shards", "mesh.data"},
+              c.data_parallel.shards == 0 || divides(c.data_parallel.shards, c.mesh.data),
+              "found " + text_of(c.data_parallel.shards) + ", expected a divisor of mesh.data " +
+                  text_of(c.mesh.data) + ", or 0");
         const int64_t unit = int64_t{c.batch.micro} * c.mesh.data;
         check({"batch.global", "batch.micro", "mesh.data"}, divides(unit, c.batch.global),
               "found " + text_of(c.batch.global) + ", expected a multiple of batch.micro " +
                   text_of(c.batch.micro) + " * mesh.data " + text_of(c.mesh.data) + " = " +
                   text_of(unit) + near(c.batch.global, unit));
+    }
+
+    // What a schedule needs of stages, chunks and micro-batches, and whether a user's program runs.
+    void check_schedule() {
+        if (c.mesh.data < 1 || c.micro_batches() < 1 ||
+            !divides(int64_t{c.batch.micro} * c.mesh.data, c.batch.global)) {
+            return;
+        }
+        std::string problem;
+        try {
+            const ScheduleProgram program =
+                make_schedule(c.pipeline, c.mesh.pipeline, c.micro_batches());
+            problem = find_schedule_error(program);
+        } catch (const Error& error) {
+            problem = error.what();
+        }
+        check({"pipeline.schedule", "pipeline.virtual_stages", "pipeline.micro_batch_group",
+               "pipeline.memory_cap", "mesh.pipeline", "batch.global", "batch.micro"},
+              problem.empty(), problem);
     }
 
     // Adds a problem to the first of the keys unless it holds or one of the keys is bad already.
@@ -174,6 +201,9 @@ void fill_defaults(Config& config) {
         const int llama_width = static_cast<int>((int64_t{8} * model.hidden + 47) / 48 * 16);
         model.ffn_hidden = model.family == Family::gpt2 ? 4 * model.hidden : llama_width;
     }
+    if (config.pipeline.schedule == "zb-v" && !config.is_given("pipeline.virtual_stages")) {
+        config.pipeline.virtual_stages = 2;
+    }
     if (config.data.sequence_length == 0) {
         config.data.sequence_length = model.max_sequence_length;
     }
@@ -207,6 +237,7 @@ void check_world_rules(Config& config, int world, ConfigProblems& problems) {
         if (!divides(fixed, world)) return;
         mesh.data = static_cast<int>(world / fixed);
         rules.check_batch();
+        rules.check_schedule();
         return;
     }
     const int64_t product = fixed * mesh.data;
@@ -216,6 +247,7 @@ void check_world_rules(Config& config, int world, ConfigProblems& problems) {
                     std::to_string(product) + " and " + run + ", expected the same number; " +
                     "start it with mpirun -n " + std::to_string(product) + " or change the mesh");
     rules.check_batch();
+    rules.check_schedule();
 }
 
 }  // namespace trireme

@@ -45,12 +45,16 @@ void load_parameters(Engine& engine, CheckpointReader& reader) {
     for (auto& chunk : engine.model().chunks()) {
         const ParameterStore& store = chunk->store();
         store.forget_gathered();
+        for (const ParameterSpec& spec : store.specs()) {
+            if (spec.box.elements() > 0) {
+                reader.expect_shape(kParameterPrefix + spec.name, spec.global);
+            }
+        }
         const auto load = [&](const FlatSegment& segment) {
             const ParameterSpec& spec = store.specs()[static_cast<size_t>(segment.parameter)];
             const std::string name = kParameterPrefix + spec.name;
             for (const FlatBox& part : boxes_of_flat_range(
                      spec.box, spec.padding_rows, segment.local.begin, segment.local.size)) {
-                reader.expect_shape(name, spec.global);
                 read_to_device(engine.device(), reader, name, part.box,
                                store.parameters().flat_range(segment.compact.begin + part.offset,
                                                              part.box.elements()),

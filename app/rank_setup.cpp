@@ -12,7 +12,8 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
     device_ = make_device(config.device, world.local_rank(), world.local_size());
     device_world_ = make_device_world(world, *device_);
     mesh_ = std::make_unique<Mesh>(*device_world_, config.mesh,
-                                   kv_groups(config.model, config.mesh.tensor));
+                                   kv_groups(config.model, config.mesh.tensor),
+                                   config.data_parallel.shards);
     const ModelContext context{
         .device = *device_,
         .mesh = *mesh_,
@@ -41,8 +42,11 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
     if (!names_mesh && state.mesh.ranks() != world) {
         all.insert(all.begin(), {"mesh.tensor=1", "mesh.pipeline=1", "mesh.data=auto"});
     }
-    // Sizes of a training step do not matter here, nor what must divide them.
+    // Sizes of a training step do not matter here, nor what must divide them, nor its schedule.
+    all.push_back("pipeline.schedule=1f1b");
+    all.push_back("pipeline.virtual_stages=1");
     all.push_back("tensor_parallel.sequence_parallel=false");
+    all.push_back("data_parallel.shards=0");
     all.push_back("batch.micro=1");
     all.push_back("batch.global=" + std::to_string(world));
     return parse_config(state.config, folder + "/manifest.json", all, world);

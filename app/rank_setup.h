@@ -25,8 +25,10 @@ public:
     Mesh& mesh() { return *mesh_; }
     Engine& engine() { return *engine_; }
 
-    // Reads its own data: the first stage the tokens, the last the labels.
-    bool needs_data() const { return mesh_->is_first_stage() || mesh_->is_last_stage(); }
+    // Reads its own data: the first chunk of the model the tokens, the last the labels.
+    bool needs_data() const {
+        return engine_->model().has_embedding() || engine_->model().has_head();
+    }
 
 private:
     Config config_;

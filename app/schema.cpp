@@ -38,6 +38,29 @@ SchemaRow data_ranks() {
     return row;
 }
 
+// A name, or a program of the user's.
+SchemaRow schedule() {
+    const WordList list{.words = {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "zb-auto",
+                                  "file:PATH"},
+                        .unbuilt = {}};
+    SchemaRow row{.key = "pipeline.schedule",
+                  .type = "one word",
+                  .allowed = list.to_string(),
+                  .description = "Order of micro-batches on the stages; see docs/schedules.md. "
+                                 "file: reads a program from a CSV file."};
+    row.read = [=](const YamlNode& node, Config& config) -> std::string {
+        constexpr std::string_view kFile = "file:";
+        size_t index = 0;
+        const bool is_file = node.kind == YamlNode::Kind::scalar &&
+                             node.text.starts_with(kFile) && node.text.size() > kFile.size();
+        const std::string problem = is_file ? "" : read_word(node, list, index);
+        if (problem.empty()) config.pipeline.schedule = node.text;
+        return problem;
+    };
+    row.write = [](const Config& config) { return yaml_text(config.pipeline.schedule); };
+    return row;
+}
+
 SchemaRow betas() {
     const NumberRange range{.least = 0.0, .most = 1.0, .below_most = true};
     SchemaRow row{.key = "optimizer.betas",
@@ -250,20 +273,47 @@ Rows parallel_rows() {
             "tensor_parallel.sequence_parallel",
             "Splits norms, dropout and residuals over the tensor processes by token.",
             [](auto& c) -> auto& { return c.tensor_parallel.sequence_parallel; }),
-        word(
-            "pipeline.schedule",
-            {.words = {"gpipe", "1f1b"}, .unbuilt = {"interleaved", "zb-h1", "zb-v", "file"}},
-            "Order of micro-batches: all forwards first, or one forward and one backward in turn.",
-            [](auto& c) -> auto& { return c.pipeline.schedule; }),
+        schedule(),
         whole(
             "pipeline.virtual_stages", {1, 1024},
-            "Model pieces on each stage; 1 for gpipe and 1f1b.",
+            "Model chunks on each stage: any number for interleaved, 2 for zb-v (its default), 1 for "
+            "the others.",
             [](auto& c) -> auto& { return c.pipeline.virtual_stages; }),
+        whole(
+            "pipeline.micro_batch_group", {0, kMostRanks},
+            "interleaved: micro-batches that a chunk takes before the next chunk's turn; 0: as many "
+            "as stages.",
+            [](auto& c) -> auto& { return c.pipeline.micro_batch_group; }),
+        whole(
+            "pipeline.memory_cap", {0, kMostRanks},
+            "zb-auto: micro-batches that a stage may hold at once; 0: as many as stages.",
+            [](auto& c) -> auto& { return c.pipeline.memory_cap; }),
+        number(
+            "pipeline.cost.forward", {.least = 0.0, .above_least = true},
+            "zb-auto: time of a forward, in any unit that the other costs use too.",
+            [](auto& c) -> auto& { return c.pipeline.costs.forward; }),
+        number(
+            "pipeline.cost.backward_input", {.least = 0.0, .above_least = true},
+            "zb-auto: time of an input gradient.",
+            [](auto& c) -> auto& { return c.pipeline.costs.backward_input; }),
+        number(
+            "pipeline.cost.backward_weight", {.least = 0.0, .above_least = true},
+            "zb-auto: time of a weight gradient.",
+            [](auto& c) -> auto& { return c.pipeline.costs.backward_weight; }),
+        number(
+            "pipeline.cost.transfer", {.least = 0.0},
+            "zb-auto: time from the end of an action to its result's arrival on another stage.",
+            [](auto& c) -> auto& { return c.pipeline.costs.transfer; }),
         whole(
             "data_parallel.zero", {0, 3},
             "What data-parallel processes share out instead of each keeping all of it: 0 nothing, "
             "1 the optimizer state, 2 gradients as well, 3 parameters as well.",
             [](auto& c) -> auto& { return c.data_parallel.zero; }),
+        whole(
+            "data_parallel.shards", {0, kMostRanks},
+            "Among how many neighbouring data-parallel processes that is shared out, such as those "
+            "of a machine; divides mesh.data, 0 is all. Each group of so many has a copy.",
+            [](auto& c) -> auto& { return c.data_parallel.shards; }),
         whole(
             "data_parallel.prefetch", {0, 1000},
             "With zero 3: attention or MLP parts whose parameters are gathered ahead of their use. "

@@ -20,10 +20,10 @@ ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& 
     return spec;
 }
 
-Embedding::Embedding(const ModelContext& context, ParameterStore& store)
+Embedding::Embedding(const ModelContext& context, ParameterStore& store, bool tied_apart)
     : context_(context), store_(store), key_(make_key(context.seed, "dropout/embedding")) {
     ParameterSpec token = vocabulary_matrix(context, kTokenEmbeddingName);
-    token.own_bucket = context.model.tie_embeddings && context.mesh.shape().pipeline > 1;
+    token.own_bucket = tied_apart;
     token_ = store.declare(token);
     if (context.model.family != Family::gpt2) return;
     ParameterSpec position;

@@ -20,7 +20,8 @@ ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& 
 // and dropout.
 class Embedding {
 public:
-    Embedding(const ModelContext& context, ParameterStore& store);
+    // tied_apart: the head shares the token embedding, from another chunk.
+    Embedding(const ModelContext& context, ParameterStore& store, bool tied_apart);
 
     // ids: [tokens] i32 on every tensor rank. out: [local tokens, C].
     void forward(const MicroBatchContext& micro_batch, const Tensor& ids,

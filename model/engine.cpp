@@ -25,11 +25,10 @@ bool splits_backward(const ScheduleProgram& program) {
 Engine::Engine(const ModelContext& context, const EngineOptions& options)
     : context_(context),
       options_(options),
-      zero_stage_(context.mesh.shape().data > 1 ? options.data_parallel.zero
-                                                : std::min(options.data_parallel.zero, 1)) {
+      zero_stage_(context_.mesh.data_shard().size() > 1 ? options.data_parallel.zero
+                                                        : std::min(options.data_parallel.zero, 1)) {
     const ScheduleProgram program =
-        make_schedule(options.pipeline.schedule, context.mesh.shape().pipeline,
-                      options.pipeline.virtual_stages, options.micro_batches);
+        make_schedule(options.pipeline, context.mesh.shape().pipeline, options.micro_batches);
     const std::string error = find_schedule_error(program);
     if (!error.empty()) {
         throw InternalError("schedule " + options.pipeline.schedule + ": " + error);
@@ -40,11 +39,12 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         context_.device, mesh.pipeline_activations(), mesh.pipeline_gradients(), program,
         context_.compute, Shape{context_.local_tokens(), context_.model.hidden});
 
+    const int shards = zero_stage_ == 0 ? mesh.shape().data : mesh.data_shard().size();
     const double bucket_elements = options.data_parallel.bucket_mb * 1024 * 1024 / sizeof(float);
     for (size_t i = 0; i < model_->chunks().size(); ++i) {
         ModelChunk* chunk = model_->chunks()[i].get();
         const int slots = options.forward_only ? 1 : runtime_->slots(static_cast<int>(i));
-        chunk->store().plan(mesh.shape().data, static_cast<int64_t>(bucket_elements), zero_stage_);
+        chunk->store().plan(shards, static_cast<int64_t>(bucket_elements), zero_stage_);
         chunk->allocate_parameters(options.forward_only);
         chunk->allocate_activations(slots, !options.forward_only && splits_backward(program));
     }
@@ -81,8 +81,8 @@ void Engine::make_parameter_gatherer(const ScheduleProgram& program) {
         const ParameterStore& store = chunk->store();
         shards.push_back({store.specs(), &store.layout(), store.parameters()});
     }
-    gatherer_ = std::make_unique<ParameterGatherer>(context_.device, context_.mesh.data(), shards,
-                                                    options_.data_parallel.prefetch);
+    gatherer_ = std::make_unique<ParameterGatherer>(context_.device, context_.mesh.data_shard(),
+                                                    shards, options_.data_parallel.prefetch);
     for (size_t i = 0; i < chunks.size(); ++i) {
         chunks[i]->store().attach(*gatherer_, static_cast<int>(i));
         chunks[i]->list_uses(ActionKind::forward, forward_uses_);
@@ -102,7 +102,8 @@ void Engine::make_gradient_reduction() {
             const ParameterStore& store = chunk->store();
             gradients.push_back({store.specs(), &store.layout(), store.gradients()});
         }
-        sharder_ = std::make_unique<GradientSharder>(context_.device, mesh.data(), mesh.tensor(),
+        const DataGroups data{mesh.data(), mesh.data_shard(), mesh.data_replicas()};
+        sharder_ = std::make_unique<GradientSharder>(context_.device, data, mesh.tensor(),
                                                      mesh.tensor_kv(), gradients, options);
         for (size_t i = 0; i < model_->chunks().size(); ++i) {
             model_->chunks()[i]->store().attach(*sharder_, static_cast<int>(i));
@@ -112,8 +113,9 @@ void Engine::make_gradient_reduction() {
     for (auto& chunk : model_->chunks()) {
         const ParameterStore& store = chunk->store();
         reducers_.push_back(std::make_unique<GradientReducer>(
-            context_.device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), store.specs(),
-            store.layout(), store.gradients(), options));
+            context_.device, zero_stage_ == 0 ? mesh.data() : mesh.data_shard(), mesh.tensor(),
+            mesh.tensor_kv(), store.specs(), store.layout(), store.gradients(), options,
+            zero_stage_ == 0 ? nullptr : mesh.data_replicas()));
         reducer_views_.push_back(reducers_.back().get());
     }
 }
@@ -252,7 +254,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
     }
     // Counted where the loss is: on the last stage, by one tensor rank.
     double totals[2] = {static_cast<double>(tokens), 0.0};
-    const bool counts = context_.tensor_rank() == 0 && context_.mesh.is_last_stage();
+    const bool counts = context_.tensor_rank() == 0 && model_->has_head();
     if (counts) {
         context_.device.copy_to_device(totals_.data, totals, sizeof(double));
     } else {
@@ -273,11 +275,11 @@ std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, in
     model_->begin(inputs_, {});
     if (gatherer_) gatherer_->begin(forward_uses_);
     runtime_->run_forward(*model_, 1);
-    if (mesh.is_last_stage()) {
+    if (model_->has_head()) {
         stream.wait(mesh.tensor().all_gather(stream, logits_, all_logits_, "logits"));
     }
     const MeshCoordinates root{
-        .tensor = 0, .context = 0, .data = 0, .pipeline = mesh.shape().pipeline - 1};
+        .tensor = 0, .context = 0, .data = 0, .pipeline = model_->head_stage()};
     stream.wait(mesh.all().broadcast(stream, all_logits_, rank_of(mesh.shape(), root), "logits"));
     std::vector<float> logits(static_cast<size_t>(all_logits_.elements()));
     context_.device.copy_to_host(logits.data(), all_logits_.data, all_logits_.bytes());

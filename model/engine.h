@@ -84,7 +84,7 @@ private:
 
     const ModelContext context_;
     EngineOptions options_;
-    const int zero_stage_;  // of the options; at most 1 where there is one data rank
+    const int zero_stage_;  // of the options; at most 1 where nothing is sharded
     std::unique_ptr<Model> model_;
     std::unique_ptr<PipelineRuntime> runtime_;
     std::optional<Arena> state_arena_, input_arena_;

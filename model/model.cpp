@@ -1,8 +1,12 @@
 #include "model/model.h"
 
+#include <algorithm>
+#include <array>
+
 namespace trireme {
 
-Model::Model(const ModelContext& context, const ScheduleProgram& program) : context_(context) {
+Model::Model(const ModelContext& context, const ScheduleProgram& program)
+    : context_(context), head_stage_(program.rank_of(program.virtual_stages() - 1)) {
     for (int chunk = 0; chunk < program.chunks; ++chunk) {
         const int stage = program.virtual_stage(context.mesh.at().pipeline, chunk);
         chunks_.push_back(std::make_unique<ModelChunk>(
@@ -32,16 +36,38 @@ void Model::backward_weight(int chunk, int, int slot, const Tensor&, bool last) 
     chunks_[static_cast<size_t>(chunk)]->backward_weight(slot, reducer(chunk, last));
 }
 
+bool Model::has_embedding() const {
+    return std::any_of(chunks_.begin(), chunks_.end(),
+                       [](const auto& chunk) { return chunk->range().has_embedding; });
+}
+
+bool Model::has_head() const {
+    return std::any_of(chunks_.begin(), chunks_.end(),
+                       [](const auto& chunk) { return chunk->range().has_head; });
+}
+
 void Model::sum_tied_gradients() {
+    std::array<size_t, 2> tied{};
+    size_t n_tied = 0;
     for (size_t i = 0; i < chunks_.size(); ++i) {
-        const int tied = chunks_[i]->tied_parameter();
-        if (tied < 0) continue;
+        if (chunks_[i]->tied_parameter() >= 0) tied.at(n_tied++) = i;
+    }
+    const auto gradient = [&](size_t i) {
+        return chunks_[i]->store().reduced_gradient(chunks_[i]->tied_parameter());
+    };
+    Stream& stream = context_.stream();
+    if (n_tied == 2) {
+        // Both ends of the model on this rank.
+        context_.ops().add(stream, gradient(tied[1]), gradient(tied[0]));
+        context_.ops().copy(stream, gradient(tied[0]), gradient(tied[1]));
+    } else if (n_tied == 1) {
         Communicator* ends = context_.mesh.embedding();
         TRIREME_CHECK(ends, "first and last stage to share a communicator");
-        context_.stream().wait(ends->all_reduce(context_.stream(),
-                                                chunks_[i]->store().reduced_gradient(tied),
-                                                ReduceOp::sum, "tied embedding gradient"));
-        if (!reducers_.empty()) reducers_[i]->release(tied);
+        stream.wait(ends->all_reduce(stream, gradient(tied[0]), ReduceOp::sum,
+                                     "tied embedding gradient"));
+    }
+    for (size_t k = 0; k < n_tied && !reducers_.empty(); ++k) {
+        reducers_[tied[k]]->release(chunks_[tied[k]]->tied_parameter());
     }
 }
 

@@ -31,7 +31,13 @@ public:
     void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
                          bool last) override;
 
-    // Sums the gradient of a tied embedding between first and last stage, each of which has seen
+    // Whether this rank holds the model's first or last chunk: who reads tokens and labels, and who
+    // has the loss.
+    bool has_embedding() const;
+    bool has_head() const;
+    int head_stage() const { return head_stage_; }  // the pipeline rank with the last chunk
+
+    // Sums the gradient of a tied embedding between first and last chunk, each of which has seen
     // one of its two uses, and releases it to the reducers. After the pipeline's program.
     void sum_tied_gradients();
 
@@ -41,6 +47,7 @@ private:
     }
 
     const ModelContext context_;
+    int head_stage_;
     std::vector<std::unique_ptr<ModelChunk>> chunks_;
     const StepInputs* inputs_ = nullptr;
     std::span<GradientReducer* const> reducers_;

@@ -19,7 +19,7 @@ ModelChunk::ModelChunk(const ModelContext& context, const ChunkRange& range)
     : context_(context), range_(range) {
     TRIREME_CHECK(range.end_layer > range.first_layer, "at least one layer in every chunk");
     if (range.has_embedding) {
-        embedding_.emplace(context, store_);
+        embedding_.emplace(context, store_, context.model.tie_embeddings && !range.has_head);
         embedding_->collect_parameters(embedding_parameters_);
     }
     for (int layer = range.first_layer; layer < range.end_layer; ++layer) {
@@ -34,7 +34,7 @@ ModelChunk::ModelChunk(const ModelContext& context, const ChunkRange& range)
 }
 
 int ModelChunk::tied_parameter() const {
-    if (!context_.model.tie_embeddings || context_.mesh.shape().pipeline == 1) return -1;
+    if (!context_.model.tie_embeddings || (embedding_ && head_)) return -1;
     if (embedding_) return embedding_->token_parameter();
     return head_ ? head_->weight_parameter() : -1;
 }

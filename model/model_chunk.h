@@ -69,7 +69,7 @@ public:
     // The buckets of which an action makes a ParameterUse, in that order, appended.
     void list_uses(ActionKind kind, std::vector<BucketUse>& uses) const;
 
-    // The token embedding's copy that first and last stage keep equal, or -1.
+    // The token embedding's copy that the first and the last chunk of the model keep equal, or -1.
     int tied_parameter() const;
     std::vector<const Arena*> arenas() const;
 

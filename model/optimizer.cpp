@@ -11,8 +11,10 @@ Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zer
                      Arena& arena)
     : context_(context), store_(store), zero_stage_(zero_stage) {
     const FlatLayout& layout = store.layout();
-    const int rank = context.mesh.data().rank();
+    const int rank = slice_holders().rank();
     const bool is_sharded = zero_stage >= 1;
+    Communicator* copies = is_sharded ? context.mesh.data_replicas() : nullptr;
+    const bool is_first_copy = !copies || copies->rank() == 0;
     for (int shard = 0; shard < layout.shards; ++shard) {
         if (is_sharded && shard != rank) continue;
         for_each_segment(layout, store.specs(), shard, [&](const FlatSegment& part) {
@@ -25,13 +27,17 @@ Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zer
                  .gradient = store.shards_gradients() ? part.compact.begin : part.flat.begin,
                  .state = is_sharded ? part.compact.begin : part.flat.begin,
                  .count = part.flat.size,
-                 .counted = is_whole ? rank == 0 : shard == rank});
+                 .counted = is_first_copy && (is_whole ? rank == 0 : shard == rank)});
         });
     }
     state_elements_ = is_sharded ? layout.shard_elements() : layout.elements;
     if (context.compute != DType::f32) master_ = arena.take(DType::f32, {state_elements_});
     m_ = arena.take(DType::f32, {state_elements_});
     v_ = arena.take(DType::f32, {state_elements_});
+}
+
+Communicator& Optimizer::slice_holders() const {
+    return zero_stage_ >= 1 ? context_.mesh.data_shard() : context_.mesh.data();
 }
 
 Tensor Optimizer::master(const Segment& segment) const {
@@ -79,7 +85,7 @@ void Optimizer::step(const AdamWStep& step, const Tensor& grad_scale) const {
 }
 
 void Optimizer::gather_parameters() {
-    Communicator& data = context_.mesh.data();
+    Communicator& data = slice_holders();
     if (zero_stage_ < 1 || store_.shards_parameters() || data.size() == 1) return;
     // In the order in which the next forward needs them.
     const auto& buckets = store_.layout().buckets;

@@ -14,7 +14,6 @@ namespace trireme {
 // bucket (and all of those that are kept whole), with ZeRO-0 everything.
 class Optimizer {
 public:
-    // data: the data-parallel axis, over which the slices are spread.
     Optimizer(const ModelContext& context, ParameterStore& store, int zero_stage, Arena& arena);
 
     // Fills the master weights from the seed, as the parameters were. After allocation; the moments
@@ -60,6 +59,8 @@ private:
         bool counted = false;  // this data rank's own slice
     };
 
+    // The data ranks over which the slices are spread.
+    Communicator& slice_holders() const;
     void visit_pieces(const std::vector<const Segment*>& segments,
                       const std::function<void(const Piece&)>& visit) const;
     Tensor master(const Segment& segment) const;

@@ -26,7 +26,7 @@ void ParameterStore::plan(int shards, int64_t bucket_elements, int zero_stage) {
 
 void ParameterStore::take_parameters(const ModelContext& context, Arena& arena) {
     stream_ = &context.stream();
-    data_rank_ = context.mesh.data().rank();
+    data_rank_ = context.mesh.data_shard().rank();
     const int64_t held = shards_parameters() ? layout_.shard_elements() : layout_.elements;
     parameters_ = arena.take(context.compute, {held});
     if (arena.is_measuring()) return;

@@ -9,11 +9,12 @@ namespace trireme {
 GradientReducer::GradientReducer(Device& device, Communicator& data, Communicator& tensor,
                                  Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
                                  const FlatLayout& layout, Tensor gradients,
-                                 const DataParallelOptions& options)
+                                 const DataParallelOptions& options, Communicator* replicas)
     : device_(device),
       data_(data),
       tensor_(tensor),
       tensor_kv_(tensor_kv),
+      replicas_(replicas),
       reduce_scatter_(options.zero >= 1),
       overlap_(options.overlap),
       bucket_index_(parameters.size()),
@@ -119,6 +120,13 @@ void GradientReducer::sum_shared(const std::vector<Tensor>& parts, Communicator&
 void GradientReducer::finish() {
     for (Bucket& bucket : buckets_) {
         if (!bucket.started) start(bucket);
+    }
+    for (Bucket& bucket : buckets_) {
+        if (!replicas_) break;
+        wait(bucket.done);
+        bucket.done =
+            replicas_->all_reduce(device_.compute(), bucket.wire ? bucket.wire_shard : bucket.shard,
+                                  ReduceOp::sum, "gradient bucket of the replicas");
     }
     for (const Bucket& bucket : buckets_) {
         wait(bucket.done);

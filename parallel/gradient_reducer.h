@@ -28,9 +28,12 @@ public:
     // options.gradient_wire bf16: each member's gradients are rounded before they are sent over the
     // data axis, and the sums once more on the way back.
     // gradients: [layout.elements] f32. All references must outlive this.
+    // replicas: with zero 1, those that hold the same shard when `data` is a part of the data axis;
+    // what is reduced over `data` is summed over them in finish().
     GradientReducer(Device& device, Communicator& data, Communicator& tensor,
                     Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
-                    const FlatLayout& layout, Tensor gradients, const DataParallelOptions& options);
+                    const FlatLayout& layout, Tensor gradients, const DataParallelOptions& options,
+                    Communicator* replicas = nullptr);
 
     void begin_step();
     // The gradient is final for this step on this rank: all that adds to it has been enqueued.
@@ -71,6 +74,7 @@ private:
     Communicator& data_;
     Communicator& tensor_;
     Communicator& tensor_kv_;
+    Communicator* replicas_;
     bool reduce_scatter_;
     bool overlap_;
     std::vector<Bucket> buckets_;  // as in the layout

@@ -14,7 +14,7 @@ constexpr std::array kBuffers{2, 1};
 
 }  // namespace
 
-GradientSharder::GradientSharder(Device& device, Communicator& data, Communicator& tensor,
+GradientSharder::GradientSharder(Device& device, const DataGroups& data, Communicator& tensor,
                                  Communicator& tensor_kv, std::vector<ShardedGradients> chunks,
                                  const DataParallelOptions& options)
     : device_(device),
@@ -23,14 +23,14 @@ GradientSharder::GradientSharder(Device& device, Communicator& data, Communicato
       tensor_kv_(tensor_kv),
       overlap_(options.overlap) {
     for (const ShardedGradients& gradients : chunks) add_chunk(gradients);
-    const bool with_wire = options.gradient_wire == DType::bf16 && data.size() > 1;
+    const bool with_wire = options.gradient_wire == DType::bf16 && data.shard.size() > 1;
     arena_.emplace(make_arena(device, "gradient staging",
                               [&](Arena& arena) { take_buffers(arena, with_wire); }));
 }
 
 void GradientSharder::add_chunk(const ShardedGradients& gradients) {
     const FlatLayout& layout = *gradients.layout;
-    TRIREME_CHECK(layout.shards == data_.size(), "as many shards as data ranks");
+    TRIREME_CHECK(layout.shards == data_.shard.size(), "as many shards as data ranks");
     TRIREME_CHECK(gradients.accumulated.dtype == DType::f32 &&
                       gradients.accumulated.elements() == layout.shard_elements(),
                   "one f32 gradient for each element of the shard");
@@ -45,16 +45,19 @@ void GradientSharder::add_chunk(const ShardedGradients& gradients) {
             if (gradients.parameters[static_cast<size_t>(i)].is_outsize) bucket.is_outsize = true;
         }
     }
+    shards_.push_back(gradients.accumulated.flat_range(
+        layout.whole_elements, layout.shard_elements() - layout.whole_elements));
     // Sums over other axes are linear, so they are taken once of the shards.
     using Sharing = ParameterSpec::Sharing;
-    for_each_segment(layout, gradients.parameters, data_.rank(), [&](const FlatSegment& segment) {
-        const Sharing sharing =
-            gradients.parameters[static_cast<size_t>(segment.parameter)].sharing;
-        const Tensor part =
-            gradients.accumulated.flat_range(segment.compact.begin, segment.compact.size);
-        if (sharing == Sharing::tensor_partial && tensor_.size() > 1) partial_.push_back(part);
-        if (sharing == Sharing::tensor_kv && tensor_kv_.size() > 1) kv_.push_back(part);
-    });
+    for_each_segment(
+        layout, gradients.parameters, data_.shard.rank(), [&](const FlatSegment& segment) {
+            const Sharing sharing =
+                gradients.parameters[static_cast<size_t>(segment.parameter)].sharing;
+            const Tensor part =
+                gradients.accumulated.flat_range(segment.compact.begin, segment.compact.size);
+            if (sharing == Sharing::tensor_partial && tensor_.size() > 1) partial_.push_back(part);
+            if (sharing == Sharing::tensor_kv && tensor_kv_.size() > 1) kv_.push_back(part);
+        });
 }
 
 void GradientSharder::take_buffers(Arena& arena, bool with_wire) {
@@ -113,10 +116,10 @@ void GradientSharder::close(int chunk, int bucket_number) {
         sent = buffer.wire.flat_range(0, bucket.size);
         device_.ops().copy(stream, buffer.whole, sent);
     }
-    const int64_t shard = bucket.size / data_.size();
-    buffer.received = sent.flat_range(data_.rank() * shard, shard);
+    const int64_t shard = bucket.size / data_.shard.size();
+    buffer.received = sent.flat_range(data_.shard.rank() * shard, shard);
     buffer.accumulated = bucket.accumulated;
-    buffer.done = data_.reduce_scatter(stream, sent, buffer.received, "gradient bucket");
+    buffer.done = data_.shard.reduce_scatter(stream, sent, buffer.received, "gradient bucket");
     buffer.is_open = false;
     buffer.is_sent = true;
     bucket.buffer = -1;
@@ -144,8 +147,13 @@ void GradientSharder::finish() {
     sum_coalesced(device_, tensor_kv_, kv_, scratch_, "shared key/value gradients",
                   exposed_seconds_);
     Stream& stream = device_.compute();
+    for (const Tensor& shard : shards_) {
+        if (!data_.replicas) break;
+        stream.timed_wait(data_.replicas->all_reduce(stream, shard, ReduceOp::sum, "replicas"),
+                          exposed_seconds_);
+    }
     for (const Tensor& whole : wholes_) {
-        stream.timed_wait(data_.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"),
+        stream.timed_wait(data_.all.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"),
                           exposed_seconds_);
     }
 }

@@ -13,6 +13,13 @@
 
 namespace trireme {
 
+// The data axis as gradients are summed over it.
+struct DataGroups {
+    Communicator& all;
+    Communicator& shard;               // among whose members a bucket is sharded
+    Communicator* replicas = nullptr;  // who hold the same shard, when `shard` is not all
+};
+
 // The gradients of a chunk of which this rank accumulates its own shard only. All references must
 // outlive who uses it.
 struct ShardedGradients {
@@ -25,7 +32,8 @@ struct ShardedGradients {
 // A bucket's gradients of one micro-batch are added up in a staging buffer, which is taken and
 // zeroed by open(); close() reduce-scatters it behind the compute that follows, and the received
 // part is added to the accumulated shard when the buffer is needed again. What the whole buckets
-// hold is added to `accumulated` directly and summed once a step.
+// hold is added to `accumulated` directly and summed once a step, and so is over replicas what is
+// sharded among a part of the data axis only (hybrid sharding).
 //
 // Every member of the groups makes the same calls in the same order. Nothing is allocated after
 // construction. Not thread-safe.
@@ -33,7 +41,7 @@ class GradientSharder {
 public:
     // options.overlap false: close() waits. options.gradient_wire as for GradientReducer, except
     // that what is summed once a step travels in f32.
-    GradientSharder(Device& device, Communicator& data, Communicator& tensor,
+    GradientSharder(Device& device, const DataGroups& data, Communicator& tensor,
                     Communicator& tensor_kv, std::vector<ShardedGradients> chunks,
                     const DataParallelOptions& options);
 
@@ -45,8 +53,8 @@ public:
     const Tensor& staging(int chunk, int bucket) const;
     // All that adds to the open bucket has been enqueued. Does nothing when it is closed already.
     void close(int chunk, int bucket);
-    // Everything reduced is added, then what tensor ranks share is summed over theirs, and the
-    // whole buckets over data. Makes compute wait for all of it.
+    // Everything reduced is added, then what tensor ranks share is summed over theirs, the shards
+    // over replicas and the whole buckets over data. Makes compute wait for all of it.
     void finish();
 
     double exposed_seconds() const { return exposed_seconds_; }  // as GradientReducer
@@ -84,7 +92,7 @@ private:
     void settle(Buffer& buffer);
 
     Device& device_;
-    Communicator& data_;
+    DataGroups data_;
     Communicator& tensor_;
     Communicator& tensor_kv_;
     bool overlap_;
@@ -94,6 +102,7 @@ private:
     std::vector<Tensor> partial_;  // shards of what is to be summed over tensor
     std::vector<Tensor> kv_;       // over tensor_kv
     std::vector<Tensor> wholes_;   // whole buckets
+    std::vector<Tensor> shards_;   // of each chunk: all that is sharded
 
     std::optional<Arena> arena_;
     Tensor scratch_;

@@ -39,7 +39,8 @@ int color_without(const MeshShape& shape, MeshCoordinates at, bool tensor, bool 
 
 }  // namespace
 
-Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups) : world_(world), shape_(shape) {
+Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups, int data_shards)
+    : world_(world), shape_(shape) {
     if (shape.ranks() != world.size()) {
         throw Error(ExitCode::config, "mesh: " + shape.to_string() + " needs " +
                                           std::to_string(shape.ranks()) + " processes, found " +
@@ -49,6 +50,9 @@ Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups) : world_(world),
     }
     TRIREME_CHECK(kv_groups >= 1 && shape.tensor % kv_groups == 0,
                   "key/value groups to divide the tensor axis");
+    if (data_shards == 0) data_shards = shape.data;
+    TRIREME_CHECK(data_shards > 0 && shape.data % data_shards == 0,
+                  "the data axis to be made of whole groups of shards");
     const int rank = world.rank();
     at_ = coordinates_of(shape, rank);
     const int tensor_group = color_without(shape, at_, true, false, false);
@@ -58,6 +62,14 @@ Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups) : world_(world),
     tensor_ = world.split(tensor_group, rank, "tensor");
     tensor_kv_ = world.split(tensor_group + at_.tensor / ranks_per_kv_group, rank, "tensor_kv");
     data_ = world.split(color_without(shape, at_, false, true, false), rank, "data");
+    if (data_shards < shape.data) {
+        MeshCoordinates first = at_;  // of the ranks that share out state with this one
+        first.data -= at_.data % data_shards;
+        data_shard_ = world.split(rank_of(shape, first), rank, "data_shard");
+        MeshCoordinates same = at_;  // the first that has this one's shard
+        same.data = at_.data % data_shards;
+        data_replicas_ = world.split(rank_of(shape, same), rank, "data_replicas");
+    }
     const int pipeline_group = color_without(shape, at_, false, false, true);
     pipeline_activations_ =
         world.split(pipeline_group, rank, "pipeline_activations", GroupUse::neighbours);

@@ -36,8 +36,10 @@ class Mesh {
 public:
     // kv_groups: into how many groups of neighbours the tensor axis is split for key/value heads
     // that several tensor ranks share (= kv_heads when kv_heads < tensor, else tensor).
+    // data_shards: among how many neighbours of the data axis state is sharded; 0 is all of it. The
+    // groups of so many then hold copies of one another.
     // Throws Error (config) when the shape does not multiply to the world's size.
-    Mesh(World& world, const MeshShape& shape, int kv_groups);
+    Mesh(World& world, const MeshShape& shape, int kv_groups, int data_shards = 0);
 
     const MeshShape& shape() const { return shape_; }
     const MeshCoordinates& at() const { return at_; }
@@ -49,6 +51,10 @@ public:
     Communicator& tensor() { return *tensor_; }
     Communicator& tensor_kv() { return *tensor_kv_; }  // tensor ranks with the same kv heads
     Communicator& data() { return *data_; }
+    // The data ranks among which state is sharded, and those that hold the same shard as this one
+    // (null where no other does).
+    Communicator& data_shard() { return data_shard_ ? *data_shard_ : *data_; }
+    Communicator* data_replicas() { return data_replicas_.get(); }
     // Along the pipeline, a communicator for each direction so that neither waits for the other:
     // activations travel to the next stage, gradients to the one before.
     Communicator& pipeline_activations() { return *pipeline_activations_; }
@@ -61,8 +67,8 @@ private:
     World& world_;
     MeshShape shape_;
     MeshCoordinates at_;
-    std::unique_ptr<Communicator> all_, tensor_, tensor_kv_, data_, pipeline_activations_,
-        pipeline_gradients_, embedding_;
+    std::unique_ptr<Communicator> all_, tensor_, tensor_kv_, data_, data_shard_, data_replicas_,
+        pipeline_activations_, pipeline_gradients_, embedding_;
 };
 
 }  // namespace trireme

@@ -27,6 +27,7 @@ struct PipelineOptions {
 struct DataParallelOptions {
     int zero = 1;         // 0: all state replicated; 1: optimizer state sharded; 2: gradients
                           // too; 3: parameters too
+    int shards = 0;       // among how many data ranks it is sharded; 0: all
     bool overlap = true;  // reduce gradients behind backward
     int prefetch = 2;     // with zero 3: units whose parameters are gathered ahead of their use
     double bucket_mb = 64;

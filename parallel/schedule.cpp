@@ -3,32 +3,64 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "parallel/schedule_families.h"
+#include "parallel/schedule_file.h"
 
 namespace trireme {
 
 namespace {
 
-std::vector<Action> gpipe(int micro_batches) {
-    std::vector<Action> actions;
-    for (int i = 0; i < micro_batches; ++i) actions.push_back({ActionKind::forward, 0, i});
-    for (int i = 0; i < micro_batches; ++i) actions.push_back({ActionKind::backward, 0, i});
-    return actions;
-}
+using MakeSchedule = ScheduleProgram (*)(const PipelineOptions& options, int stages,
+                                         int micro_batches);
 
-std::vector<Action> one_forward_one_backward(int stages, int rank, int micro_batches) {
-    const int warm_up = std::min(stages - rank - 1, micro_batches);
-    std::vector<Action> actions;
-    int forward = 0, backward = 0;
-    while (forward < warm_up) actions.push_back({ActionKind::forward, 0, forward++});
-    while (forward < micro_batches) {
-        actions.push_back({ActionKind::forward, 0, forward++});
-        actions.push_back({ActionKind::backward, 0, backward++});
-    }
-    while (backward < micro_batches) actions.push_back({ActionKind::backward, 0, backward++});
-    return actions;
+constexpr int kAnyChunks = 0;
+
+struct Family {
+    const char* name;
+    int chunks;
+    MakeSchedule make;
+};
+
+constexpr Family kFamilies[] = {
+    {"gpipe", 1, [](const PipelineOptions&, int p, int m) { return gpipe_schedule(p, m); }},
+    {"1f1b", 1,
+     [](const PipelineOptions&, int p, int m) { return one_forward_one_backward(p, m); }},
+    {"interleaved", kAnyChunks,
+     [](const PipelineOptions& options, int p, int m) {
+         return interleaved_schedule(p, options.virtual_stages, m, options.micro_batch_group);
+     }},
+    {"zb-h1", 1, [](const PipelineOptions&, int p, int m) { return zero_bubble_h1(p, m); }},
+    {"zb-h2", 1, [](const PipelineOptions&, int p, int m) { return zero_bubble_h2(p, m); }},
+    {"zb-v", 2, [](const PipelineOptions&, int p, int m) { return zero_bubble_v(p, m); }},
+    {"zb-auto", 1,
+     [](const PipelineOptions& options, int p, int m) {
+         return search_schedule(p, m, options.costs, options.memory_cap);
+     }},
+};
+
+constexpr char kFilePrefix[] = "file:";
+
+std::string known_names() {
+    std::string names;
+    for (const Family& family : kFamilies) names += family.name + std::string(", ");
+    return names + "or file:PATH";
 }
 
 }  // namespace
+
+const char* name_of(ActionKind kind) {
+    switch (kind) {
+        case ActionKind::forward:
+            return "forward";
+        case ActionKind::backward:
+            return "backward";
+        case ActionKind::backward_input:
+            return "backward_input";
+        case ActionKind::backward_weight:
+            return "backward_weight";
+    }
+    return "?";
+}
 
 int ScheduleProgram::source_of(int rank, const Action& action) const {
     const int stage = virtual_stage(rank, action.chunk);
@@ -42,32 +74,51 @@ int ScheduleProgram::target_of(int rank, const Action& action) const {
     return passes_gradient(action.kind) ? stage - 1 : -1;
 }
 
-ScheduleProgram make_schedule(const std::string& name, int stages, int chunks, int micro_batches) {
-    if (name != "gpipe" && name != "1f1b") {
-        throw Error(ExitCode::config,
-                    "pipeline schedule '" + name + "' is unknown; expected gpipe or 1f1b");
-    }
-    if (chunks != 1) {
-        throw Error(ExitCode::config, "pipeline schedule '" + name +
-                                          "' runs one virtual stage a rank, found " +
-                                          std::to_string(chunks) + "; set virtual_stages to 1");
-    }
+int ScheduleProgram::receives_ahead(int to, bool is_gradient) const {
+    const bool from_round = placement == Placement::loop && to == (is_gradient ? stages - 1 : 0);
+    return from_round ? wrap_receives_ahead : 1;
+}
+
+ScheduleProgram make_schedule(const PipelineOptions& options, int stages, int micro_batches) {
+    const std::string subject = "pipeline schedule '" + options.schedule + "'";
     if (stages < 1 || micro_batches < 1) {
-        throw Error(ExitCode::config, "pipeline schedule '" + name + "' over " +
-                                          std::to_string(stages) + " stages and " +
+        throw Error(ExitCode::config, subject + " over " + std::to_string(stages) + " stages and " +
                                           std::to_string(micro_batches) +
                                           " micro-batches; expected at least one of each");
     }
-    ScheduleProgram program;
-    program.stages = stages;
-    program.chunks = chunks;
-    program.micro_batches = micro_batches;
-    for (int rank = 0; rank < stages; ++rank) {
-        program.ranks.push_back(name == "gpipe"
-                                    ? gpipe(micro_batches)
-                                    : one_forward_one_backward(stages, rank, micro_batches));
+    if (options.schedule.starts_with(kFilePrefix)) {
+        ScheduleProgram program = read_schedule_file(
+            options.schedule.substr(sizeof kFilePrefix - 1), stages, micro_batches);
+        if (program.chunks != options.virtual_stages) {
+            throw Error(ExitCode::config, subject + " has " + std::to_string(program.chunks) +
+                                              " chunks a rank, found virtual_stages " +
+                                              std::to_string(options.virtual_stages) +
+                                              "; set virtual_stages to " +
+                                              std::to_string(program.chunks));
+        }
+        return program;
     }
-    return program;
+    for (const Family& family : kFamilies) {
+        if (options.schedule != family.name) continue;
+        const bool fits = family.chunks == kAnyChunks ? options.virtual_stages >= 1
+                                                      : options.virtual_stages == family.chunks;
+        if (fits) return family.make(options, stages, micro_batches);
+        const std::string expected =
+            family.chunks == kAnyChunks ? "at least 1" : std::to_string(family.chunks);
+        throw Error(ExitCode::config,
+                    subject + " runs " +
+                        (family.chunks == 1 ? "one virtual stage" : expected + " virtual stages") +
+                        " a rank, found " + std::to_string(options.virtual_stages) +
+                        "; set virtual_stages to " + expected);
+    }
+    throw Error(ExitCode::config, subject + " is unknown; expected " + known_names());
+}
+
+ScheduleProgram make_schedule(const std::string& name, int stages, int chunks, int micro_batches) {
+    PipelineOptions options;
+    options.schedule = name;
+    options.virtual_stages = chunks;
+    return make_schedule(options, stages, micro_batches);
 }
 
 std::vector<int> peak_live_activations(const ScheduleProgram& program) {

@@ -1,11 +1,16 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
+
+#include "parallel/parallel_options.h"
 
 namespace trireme {
 
 enum class ActionKind { forward, backward, backward_input, backward_weight };
+
+const char* name_of(ActionKind kind);
 
 // The action after which nothing of the micro-batch is needed on this chunk any more.
 constexpr bool ends_slot(ActionKind kind) {
@@ -36,6 +41,12 @@ struct ScheduleProgram {
     int micro_batches = 1;
     Placement placement = Placement::loop;
     std::vector<std::vector<Action>> ranks;
+    // How many receives ahead of its next one the first rank posts for activations that come
+    // round from the last rank, and the last rank for gradients from the first: results wait there
+    // when they are needed later than they come. All other receives are posted one ahead.
+    int wrap_receives_ahead = 1;
+
+    bool operator==(const ScheduleProgram&) const = default;
 
     int virtual_stages() const { return stages * chunks; }
     int virtual_stage(int rank, int chunk) const {
@@ -52,27 +63,56 @@ struct ScheduleProgram {
     // -1 where the model ends, and for weight halves.
     int source_of(int rank, const Action& action) const;
     int target_of(int rank, const Action& action) const;
+
+    // For a result that `to` gets from another rank: how many receives of its kind are posted ahead
+    // of the one that is needed next. One hides a transfer behind an action.
+    int receives_ahead(int to, bool is_gradient) const;
 };
 
-// The program of a named schedule: "gpipe" (all forwards, then all backwards; Huang et al. 2019)
-// or "1f1b" (Narayanan et al. 2021: warm-up, one forward one backward, cool-down). Both run one
-// chunk a rank. Throws Error (config) on an unknown name and on sizes the schedule cannot serve.
+// The program of a named schedule, for p stages, v chunks a rank and m micro-batches. Peak: live
+// activations of rank r (see peak_live_activations), exactly where nothing else is said.
+//
+//   gpipe        All forwards, then all backwards (Huang et al. 2019). v = 1. Peak m.
+//   1f1b         Warm-up, one forward one backward, cool-down (Narayanan et al. 2021). v = 1.
+//                Peak min(m, p - r).
+//   interleaved  1f1b over v chunks, which take turns after every N = micro_batch_group
+//                micro-batches (Narayanan et al. 2021; order of Megatron-LM). p <= N <= m, and m is
+//                a multiple of N, or leaves a last group of at least p.
+//                Peak min(v m, 2 (p - r - 1) + (v - 1) N + 1).
+//   zb-h1        1f1b with the backward in halves; weight halves fill the cool-down (Qi et al.
+//                2023, "Zero Bubble Pipeline Parallelism"). v = 1. Peak min(m, p).
+//   zb-h2        The same with twice the warm-up: ranks wait for nothing once they have begun when
+//                all costs are equal and m >= 2 p - 1. v = 1. Peak min(m, 2 p - 1).
+//   zb-v         Two chunks in a vee, halves fill every gap when all costs are equal and
+//                m >= 2 p - 1. v = 2; the first rank holds both ends of the model. Peak min(2 m,
+//                2 p) from m >= 2 p - 1 on, at most that below.
+//   zb-auto      The shortest program found for `costs` within memory_cap: those above with v = 1
+//                and a search. v = 1. Peak at most memory_cap.
+//   file:PATH    What a file says (parallel/schedule_file.h).
+//
+// Throws Error (config) on an unknown name and on sizes the schedule cannot serve.
+ScheduleProgram make_schedule(const PipelineOptions& options, int stages, int micro_batches);
 ScheduleProgram make_schedule(const std::string& name, int stages, int chunks, int micro_batches);
+
+// How an error names action `index` of a rank; without it: "rank 1, action 4".
+using PlaceName = std::function<std::string(int rank, size_t index)>;
 
 // The first rule the program breaks, as a sentence, or empty when it breaks none: complete (each
 // micro-batch forward and backward once on each virtual stage, weight halves once), ordered, the
 // same order on both ends of each transfer, and free of deadlock.
 //
 // Deadlock is judged under conditions harsher than the runtime's, so that passing here suffices:
-// a rank performs its actions one by one; an action first asks for what it needs from another
-// rank, and never earlier, and waits until it is there; a send is taken only once its receiver has
-// asked for it (rendezvous); an action that sends waits before it starts until this rank's
-// previous send of the same kind (activation or gradient) has been taken, as with a single output
-// buffer. The send itself does not hold up the sender. What stays on the rank needs no transfer.
-std::string find_schedule_error(const ScheduleProgram& program);
+// a rank performs its actions one by one; on reaching an action it asks for what this action needs
+// from another rank and, of either kind (activation or gradient), for the next receives_ahead()
+// things that later actions need, and never asks earlier; a send is taken only once its receiver
+// has asked for it (rendezvous); an action that sends waits before it starts until this rank's
+// previous send of the same kind to the same rank has been taken, as if there were a single output
+// buffer for each neighbour where the runtime has two. The send itself does not hold up the sender.
+// What stays on the rank needs no transfer.
+std::string find_schedule_error(const ScheduleProgram& program, const PlaceName& place_name = {});
 
-// For each rank: the most micro-batch activations it holds at once (a slot is held from forward to
-// the end of its backward, weight half included).
+// For each rank: the most activations it holds at once, one for each micro-batch and chunk (a slot
+// is held from forward to the end of its backward, weight half included).
 std::vector<int> peak_live_activations(const ScheduleProgram& program);
 
 }  // namespace trireme

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "parallel/schedule.h"
 
@@ -7,27 +8,13 @@ namespace trireme {
 
 namespace {
 
-std::string name_of(ActionKind kind) {
-    switch (kind) {
-        case ActionKind::forward:
-            return "forward";
-        case ActionKind::backward:
-            return "backward";
-        case ActionKind::backward_input:
-            return "backward_input";
-        case ActionKind::backward_weight:
-            return "backward_weight";
-    }
-    return "?";
-}
-
 std::string name_of(const Action& action) {
-    return name_of(action.kind) + " of micro-batch " + std::to_string(action.micro_batch) +
-           " on chunk " + std::to_string(action.chunk);
+    return std::string(name_of(action.kind)) + " of micro-batch " +
+           std::to_string(action.micro_batch) + " on chunk " + std::to_string(action.chunk);
 }
 
-std::string at(int rank, size_t index) {
-    return "rank " + std::to_string(rank) + ", action " + std::to_string(index) + ": ";
+std::string rank_and_action(int rank, size_t index) {
+    return "rank " + std::to_string(rank) + ", action " + std::to_string(index);
 }
 
 std::string find_size_error(const ScheduleProgram& program) {
@@ -39,11 +26,12 @@ std::string find_size_error(const ScheduleProgram& program) {
                std::to_string(program.ranks.size()) + " for " + std::to_string(program.stages) +
                " stages";
     }
+    if (program.wrap_receives_ahead < 1) return "receives are posted at least one ahead";
     return {};
 }
 
 // Everything that one rank's list shows by itself: known numbers, each action once, in order.
-std::string find_rank_error(const ScheduleProgram& program, int rank) {
+std::string find_rank_error(const ScheduleProgram& program, int rank, const PlaceName& place_name) {
     struct Progress {
         bool forward = false, input = false, weight = false;
     };
@@ -56,31 +44,31 @@ std::string find_rank_error(const ScheduleProgram& program, int rank) {
     const std::vector<Action>& actions = program.ranks[static_cast<size_t>(rank)];
     for (size_t i = 0; i < actions.size(); ++i) {
         const Action& action = actions[i];
-        const std::string here = at(rank, i) + name_of(action);
-        if (action.chunk < 0 || action.chunk >= program.chunks) return here + ": unknown chunk";
+        const auto here = [&] { return place_name(rank, i) + ": " + name_of(action); };
+        if (action.chunk < 0 || action.chunk >= program.chunks) return here() + ": unknown chunk";
         if (action.micro_batch < 0 || action.micro_batch >= program.micro_batches) {
-            return here + ": unknown micro-batch";
+            return here() + ": unknown micro-batch";
         }
         const int source = program.source_of(rank, action);
         if (source >= 0 && program.rank_of(source) == rank) {
             const Progress& before = progress(source / program.stages, action.micro_batch);
             if (action.kind == ActionKind::forward ? !before.forward : !before.input) {
-                return here + " comes before this rank has made what it needs, on chunk " +
+                return here() + " comes before this rank has made what it needs, on chunk " +
                        std::to_string(source / program.stages);
             }
         }
         Progress& done = progress(action.chunk, action.micro_batch);
         if (action.kind == ActionKind::forward) {
-            if (done.forward) return here + " is there twice";
+            if (done.forward) return here() + " is there twice";
             done.forward = true;
         } else if (passes_gradient(action.kind)) {
-            if (done.input) return here + ": its backward is there twice";
-            if (!done.forward) return here + " comes before its forward";
+            if (done.input) return here() + ": its backward is there twice";
+            if (!done.forward) return here() + " comes before its forward";
             done.input = true;
             done.weight = action.kind == ActionKind::backward;
         } else {
-            if (done.weight) return here + ": its weight half is there twice";
-            if (!done.input) return here + " comes before its backward_input";
+            if (done.weight) return here() + ": its weight half is there twice";
+            if (!done.input) return here() + " comes before its backward_input";
             done.weight = true;
         }
     }
@@ -163,12 +151,21 @@ std::string find_transfer_error(const ScheduleProgram& program) {
 // go on later too, so the order in which ranks are tried does not matter.
 class Rehearsal {
 public:
-    explicit Rehearsal(const ScheduleProgram& program)
-        : program_(program),
-          next_(program.ranks.size()),
-          outstanding_(program.ranks.size()),
-          results_{Marks(places()), Marks(places())},
-          taken_{Marks(places()), Marks(places())} {}
+    Rehearsal(const ScheduleProgram& program, const PlaceName& place_name)
+        : program_(program), place_name_(place_name), ranks_(program.ranks.size()) {
+        for (Kind kind : {kActivation, kGradient}) {
+            computed_[kind].resize(places());
+            asked_[kind].resize(places());
+        }
+        for (int rank = 0; rank < program.stages; ++rank) {
+            for (const Action& action : program.ranks[static_cast<size_t>(rank)]) {
+                if (!receives(rank, action)) continue;
+                at(rank).links[kind_of(action)].needs.push_back(
+                    place(program.source_of(rank, action), action.micro_batch));
+            }
+            ask(rank);
+        }
+    }
 
     std::string run() {
         bool progress = true;
@@ -185,62 +182,91 @@ public:
     }
 
 private:
-    using Marks = std::vector<char>;
+    // What one rank receives and sends of one kind.
+    struct Link {
+        std::vector<size_t> needs;  // places of what it receives, in order
+        size_t asked = 0, used = 0;
+        std::map<int, size_t> sent;  // by receiving rank: the last send's place
+    };
+    struct Rank {
+        size_t next = 0;
+        std::array<Link, 2> links;
+    };
 
     size_t places() const {
         return static_cast<size_t>(program_.virtual_stages()) *
                static_cast<size_t>(program_.micro_batches);
     }
+    // Of the result of a virtual stage for a micro-batch.
     size_t place(int stage, int micro_batch) const {
         return static_cast<size_t>(stage) * static_cast<size_t>(program_.micro_batches) +
                static_cast<size_t>(micro_batch);
     }
-    bool finished(int rank) const {
-        return next_[static_cast<size_t>(rank)] == program_.ranks[static_cast<size_t>(rank)].size();
+    Rank& at(int rank) { return ranks_[static_cast<size_t>(rank)]; }
+    bool finished(int rank) {
+        return at(rank).next == program_.ranks[static_cast<size_t>(rank)].size();
     }
-    const Action& next(int rank) const {
-        return program_.ranks[static_cast<size_t>(rank)][next_[static_cast<size_t>(rank)]];
+    const Action& next(int rank) {
+        return program_.ranks[static_cast<size_t>(rank)][at(rank).next];
+    }
+    bool receives(int rank, const Action& action) const {
+        const int source = program_.source_of(rank, action);
+        return source >= 0 && program_.rank_of(source) != rank;
+    }
+    bool sends(int rank, const Action& action) const {
+        const int target = program_.target_of(rank, action);
+        return target >= 0 && program_.rank_of(target) != rank;
     }
 
-    // Why the rank's next action cannot be performed yet; empty when it can. Asking for the input
-    // is what lets the sender's buffer go.
+    // On reaching its next action.
+    void ask(int rank) {
+        if (finished(rank)) return;
+        for (Kind kind : {kActivation, kGradient}) {
+            Link& link = at(rank).links[kind];
+            const bool now = receives(rank, next(rank)) && kind_of(next(rank)) == kind;
+            const int ahead = program_.receives_ahead(rank, kind == kGradient);
+            const size_t wanted = link.used + (now ? 1 : 0) + static_cast<size_t>(ahead);
+            while (link.asked < std::min(wanted, link.needs.size())) {
+                asked_[kind][link.needs[link.asked++]] = 1;
+            }
+        }
+    }
+
+    // Why the rank's next action cannot be performed yet; empty when it can.
     std::string obstacle(int rank) {
         const Action& action = next(rank);
         const Kind kind = kind_of(action);
         const int source = program_.source_of(rank, action);
-        if (source >= 0) {
-            const size_t needed = place(source, action.micro_batch);
-            if (!results_[kind][needed]) {
-                return std::string("for the ") + kKindNames[kind] + " of virtual stage " +
-                       std::to_string(source) + " (rank " +
-                       std::to_string(program_.rank_of(source)) + ")";
-            }
-            taken_[kind][needed] = 1;
+        if (source >= 0 && !computed_[kind][place(source, action.micro_batch)]) {
+            return std::string("for the ") + kKindNames[kind] + " of virtual stage " +
+                   std::to_string(source) + " (rank " + std::to_string(program_.rank_of(source)) +
+                   ")";
         }
-        const int target = program_.target_of(rank, action);
-        if (target >= 0 && program_.rank_of(target) != rank) {
-            const int previous = outstanding_[static_cast<size_t>(rank)][kind];
-            if (previous >= 0 && !taken_[kind][static_cast<size_t>(previous)]) {
-                return std::string("until its last ") + kKindNames[kind] + " is received";
-            }
-        }
-        return {};
+        if (!sends(rank, action)) return {};
+        const int to = program_.rank_of(program_.target_of(rank, action));
+        const std::map<int, size_t>& sent = at(rank).links[kind].sent;
+        const auto last = sent.find(to);
+        if (last == sent.end() || asked_[kind][last->second]) return {};
+        return std::string("until its last ") + kKindNames[kind] + " to rank " +
+               std::to_string(to) + " is received";
     }
 
     bool step(int rank) {
         if (finished(rank) || !obstacle(rank).empty()) return false;
         const Action& action = next(rank);
         const Kind kind = kind_of(action);
-        const int target = program_.target_of(rank, action);
+        Link& link = at(rank).links[kind];
         if (action.kind != ActionKind::backward_weight) {
             const size_t made =
                 place(program_.virtual_stage(rank, action.chunk), action.micro_batch);
-            results_[kind][made] = 1;
-            if (target >= 0 && program_.rank_of(target) != rank) {
-                outstanding_[static_cast<size_t>(rank)][kind] = static_cast<int>(made);
+            computed_[kind][made] = 1;
+            if (sends(rank, action)) {
+                link.sent[program_.rank_of(program_.target_of(rank, action))] = made;
             }
         }
-        ++next_[static_cast<size_t>(rank)];
+        if (receives(rank, action)) ++link.used;
+        ++at(rank).next;
+        ask(rank);
         return true;
     }
 
@@ -249,32 +275,29 @@ private:
         for (int rank = 0; rank < program_.stages; ++rank) {
             if (finished(rank)) continue;
             text += std::string(text.back() == ':' ? " " : "; ") +
-                    at(rank, next_[static_cast<size_t>(rank)]) + name_of(next(rank)) + " waits " +
+                    place_name_(rank, at(rank).next) + ": " + name_of(next(rank)) + " waits " +
                     obstacle(rank);
         }
         return text;
     }
 
-    struct Outstanding : std::array<int, 2> {
-        Outstanding() : std::array<int, 2>{-1, -1} {}
-    };
-
     const ScheduleProgram& program_;
-    std::vector<size_t> next_;              // each rank's next action
-    std::vector<Outstanding> outstanding_;  // each rank's last send of either kind
-    std::array<Marks, 2> results_;          // of each virtual stage and micro-batch: computed
-    std::array<Marks, 2> taken_;            // and asked for by the receiver
+    const PlaceName& place_name_;
+    std::vector<Rank> ranks_;
+    // Of each virtual stage and micro-batch.
+    std::array<std::vector<char>, 2> computed_, asked_;
 };
 
 }  // namespace
 
-std::string find_schedule_error(const ScheduleProgram& program) {
+std::string find_schedule_error(const ScheduleProgram& program, const PlaceName& place_name) {
+    const PlaceName name = place_name ? place_name : PlaceName(rank_and_action);
     std::string error = find_size_error(program);
     for (int rank = 0; rank < program.stages && error.empty(); ++rank) {
-        error = find_rank_error(program, rank);
+        error = find_rank_error(program, rank, name);
     }
     if (error.empty()) error = find_transfer_error(program);
-    if (error.empty()) error = Rehearsal(program).run();
+    if (error.empty()) error = Rehearsal(program, name).run();
     return error;
 }
 

@@ -58,11 +58,11 @@ private:
 // Activations or gradients: what arrives, what leaves, what stays on the rank.
 class Flow {
 public:
-    Flow(bool is_gradient, RankPlan& plan)
+    Flow(bool is_gradient, int receives_ahead, RankPlan& plan)
         : is_gradient_(is_gradient),
+          receives_ahead_(static_cast<size_t>(receives_ahead)),
           plan_(plan),
           in_(plan.buffers),
-          out_(plan.buffers),
           local_(plan.buffers) {}
 
     // In program order: a step will need the result of (chunk, micro-batch) from another rank.
@@ -71,7 +71,7 @@ public:
     }
 
     void post_receives(bool step_receives) {
-        const size_t wanted = consumed_ + (step_receives ? 1 : 0) + kReceivesAhead;
+        const size_t wanted = consumed_ + (step_receives ? 1 : 0) + receives_ahead_;
         for (; posted_ < std::min(wanted, expected_.size()); ++posted_) {
             const Expected& next = expected_[posted_];
             const int buffer = in_.take();
@@ -93,17 +93,19 @@ public:
         inputs_.erase(found);
     }
 
-    int take_to_send() {
-        const std::array<int, 2> pair = out_.first_two();
-        return pair[static_cast<size_t>(sent_++ % 2)];
+    int take_to_send(int peer) {
+        const std::array<int, 2> pair = out(peer);
+        return pair[static_cast<size_t>(sent_[peer]++ % 2)];
     }
     int take_to_hand_over(int chunk, int micro_batch) {
         return inputs_[{chunk, micro_batch}] = local_.take();
     }
 
     BufferPool& in() { return in_; }
-    BufferPool& out() { return out_; }
     BufferPool& local() { return local_; }
+    std::array<int, 2> out(int peer) {
+        return out_.try_emplace(peer, plan_.buffers).first->second.first_two();
+    }
 
 private:
     using Key = std::pair<int, int>;  // chunk, micro-batch
@@ -113,11 +115,13 @@ private:
     };
 
     bool is_gradient_;
+    size_t receives_ahead_;
     RankPlan& plan_;
-    BufferPool in_, out_, local_;
+    BufferPool in_, local_;
+    std::map<int, BufferPool> out_;  // by the receiving rank
+    std::map<int, int> sent_;
     std::vector<Expected> expected_;
     size_t posted_ = 0, consumed_ = 0;
-    int sent_ = 0;
     std::map<Key, int> inputs_;
 };
 
@@ -135,7 +139,7 @@ void plan_forward_buffers(const ScheduleProgram& program, int rank, Flow& activa
             }
         }
         if (target >= 0 && program.rank_of(target) != rank) {
-            plan.forward_out = activations.out().first_two();
+            plan.forward_out = activations.out(program.rank_of(target));
         }
     }
 }
@@ -144,7 +148,8 @@ void plan_forward_buffers(const ScheduleProgram& program, int rank, Flow& activa
 
 RankPlan plan_rank(const ScheduleProgram& program, int rank) {
     RankPlan plan;
-    Flow activations(false, plan), gradients(true, plan);
+    Flow activations(false, program.receives_ahead(rank, false), plan);
+    Flow gradients(true, program.receives_ahead(rank, true), plan);
     std::vector<NumberPool> slots(static_cast<size_t>(program.chunks));
     std::map<std::pair<int, int>, int> slot_of;
     std::vector<size_t> last_step(static_cast<size_t>(program.chunks));
@@ -188,8 +193,8 @@ RankPlan plan_rank(const ScheduleProgram& program, int rank) {
                 step.result =
                     flow_of(action).take_to_hand_over(target / program.stages, action.micro_batch);
             } else {
-                step.result = flow_of(action).take_to_send();
                 step.sends_to = program.rank_of(target);
+                step.result = flow_of(action).take_to_send(step.sends_to);
             }
         }
         if (passes_gradient(action.kind)) gradients.release(action.chunk, action.micro_batch);

@@ -48,12 +48,10 @@ struct RankPlan {
     std::array<int, 2> forward_local{kNone, kNone};
 };
 
-// How many receives are posted ahead of the one that is needed next. One is enough to hide a
-// transfer behind an action, and costs one buffer for activations and one for gradients.
-inline constexpr int kReceivesAhead = 1;
-
-// A result that is sent leaves from one of two buffers in turn, so the step must first wait for the
-// send before the last one. The program must have passed find_schedule_error.
+// Before each step receives are posted for what it needs and program.receives_ahead() things more
+// of either kind. A result that is sent leaves from one of two buffers in turn, for each kind and
+// neighbour, so the step must first wait for the send before the last one on that link. The program
+// must have passed find_schedule_error.
 RankPlan plan_rank(const ScheduleProgram& program, int rank);
 
 }  // namespace trireme

@@ -98,7 +98,7 @@ void NcclQueue::connect(const Operation& operation) {
 
 Event NcclQueue::issue(Stream* after, const Operation& operation) {
     run_.throw_if_failed();
-    if (after) (void)after->record();
+    if (after) stream_.wait(after->record());
     const Pending next{operation, spare_event(), spare_event()};
     check_cuda(cudaEventRecord(next.ready, stream_.handle()), "recording an event");
     if (operation.elements > 0) {

@@ -29,7 +29,8 @@ Curve run_stretch(const Scenario& scenario, const Stretch& stretch) {
     Curve curve;
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
         const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
-        Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor),
+                  scenario.data_shards);
         Engine engine(context_of(scenario, *device, mesh), engine_options_of(scenario));
         if (!stretch.load.empty()) {
             CheckpointReader reader(stretch.load);
@@ -126,6 +127,9 @@ TEST_CASE("20 steps are 10 steps, a checkpoint and 10 more, bit for bit", "[app]
     require_resumes(scenario_of(llama, mesh_of(2, 2, 2), 2, f32));
     require_resumes(scenario_of(gpt2, mesh_of(1, 2, 4), 3, f32));
     require_resumes(scenario_of(llama, mesh_of(2, 2, 2), 3, bf16));
+    Scenario hybrid = scenario_of(gpt2, mesh_of(1, 2, 4), 3, bf16);
+    hybrid.data_shards = 2;
+    require_resumes(hybrid);
 }
 
 TEST_CASE("a checkpoint of one mesh is the same after any other has loaded and saved it",
@@ -167,7 +171,9 @@ TEST_CASE("the ZeRO stages read each other's checkpoints, and write the same fil
             {.first_step = 4, .last_step = 3, .load = newest(from.path()), .save = to.path()});
     };
     run_stretch(scenario, {.last_step = 3, .save = first.path()});
+    scenario.data_shards = 2;
     pass_on(1, first, between);
+    scenario.data_shards = 0;
     pass_on(3, between, last);
     require_same_contents(between.path(), first.path());
     int files = 0;

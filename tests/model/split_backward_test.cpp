@@ -62,7 +62,7 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
             ParameterStore& store = chunk.store();
             const DataParallelOptions options{.zero = 3};
             sharder.emplace(
-                *device, mesh.data(), mesh.tensor(), mesh.tensor_kv(),
+                *device, DataGroups{mesh.data(), mesh.data()}, mesh.tensor(), mesh.tensor_kv(),
                 std::vector<ShardedGradients>{{store.specs(), &store.layout(), store.gradients()}},
                 options);
             gatherer.emplace(*device, mesh.data(),

@@ -8,6 +8,7 @@ namespace trireme::test {
 std::string Scenario::name() const {
     return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") + ", " + mesh.to_string() +
            ", " + schedule + ", zero " + std::to_string(zero) +
+           (data_shards > 0 ? " among " + std::to_string(data_shards) : "") +
            (sequence_parallel ? ", sequence parallel" : "");
 }
 
@@ -26,7 +27,9 @@ ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
 EngineOptions engine_options_of(const Scenario& scenario) {
     EngineOptions options;
     options.pipeline.schedule = scenario.schedule;
+    options.pipeline.virtual_stages = scenario.virtual_stages;
     options.data_parallel = {.zero = scenario.zero,
+                             .shards = scenario.data_shards,
                              .overlap = scenario.overlap,
                              .prefetch = scenario.prefetch,
                              .bucket_mb = 0.02,
@@ -87,7 +90,8 @@ Curve train(const Scenario& scenario) {
     Curve curve;
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
         const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
-        Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        Mesh mesh(world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor),
+                  scenario.data_shards);
         Engine engine(context_of(scenario, *device, mesh), engine_options_of(scenario));
         Curve own = run_steps(engine, scenario, 1, scenario.steps);
         if (world.rank() == 0) curve = std::move(own);

@@ -13,6 +13,7 @@ struct Scenario {
     ModelOptions model;
     MeshShape mesh;
     std::string schedule = "1f1b";
+    int virtual_stages = 1;
     int zero = 1;
     bool sequence_parallel = false;
     DType compute = DType::f32;
@@ -21,6 +22,7 @@ struct Scenario {
     int64_t sequence = 16;
     int steps = 20;
     bool overlap = true;
+    int data_shards = 0;
     int prefetch = 2;
     DType gradient_wire = DType::f32;
     RecomputeOptions recompute = {};

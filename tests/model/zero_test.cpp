@@ -88,6 +88,20 @@ TEST_CASE("sharded gradients and parameters give the curve of one rank", "[model
     CHECK(largest_difference(train(scenario).losses, train(alone).losses) < 1.0e-5);
 }
 
+TEST_CASE("sharding among a part of the data ranks gives the curve of one rank", "[model][zero]") {
+    const Family family = GENERATE(Family::gpt2, Family::llama);
+    for (const int zero : {0, 1, 2, 3}) {
+        for (const int shards : {1, 2}) {
+            for (const MeshShape& mesh : {mesh_of(1, 4, 1), mesh_of(1, 4, 2), mesh_of(2, 4, 1)}) {
+                Scenario scenario = scenario_of(family, mesh, zero);
+                scenario.data_shards = shards;
+                scenario.sequence_parallel = mesh.tensor > 1;
+                require_single_rank_curve(scenario);
+            }
+        }
+    }
+}
+
 TEST_CASE("gradients of sharded buckets may travel in bf16", "[model][zero]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const int zero = GENERATE(2, 3);

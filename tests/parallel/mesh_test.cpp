@@ -70,6 +70,30 @@ TEST_CASE("mesh coordinates and ranks are each other's inverse", "[parallel][mes
     REQUIRE(MeshShape{2, 1, 4, 3}.to_string() == "tensor 2 x data 4 x pipeline 3");
 }
 
+TEST_CASE("the data axis is made of groups that share out state and of those that copy it",
+          "[parallel][mesh]") {
+    for (const MeshShape& shape : {MeshShape{1, 1, 4, 1}, MeshShape{2, 1, 4, 2}}) {
+        for (const int shards : {1, 2, 4}) {
+            CAPTURE(shape.to_string(), shards);
+            REQUIRE_NOTHROW(run_thread_ranks(shape.ranks(), [&](World& world) {
+                const auto device = make_device({Backend::cpu, 1}, 0, 1);
+                Mesh mesh(world, shape, shape.tensor, shards);
+                const int rank = world.rank();
+                expect(members(mesh.data_shard(), *device, rank) ==
+                           expected_members(shape, rank,
+                                            [&](MeshCoordinates& at) { at.data /= shards; }),
+                       "neighbours to share out state");
+                expect((mesh.data_replicas() != nullptr) == (shards < 4), "replicas if any");
+                if (!mesh.data_replicas()) return;
+                expect(members(*mesh.data_replicas(), *device, rank) ==
+                           expected_members(shape, rank,
+                                            [&](MeshCoordinates& at) { at.data %= shards; }),
+                       "those at the same place to hold the same");
+            }));
+        }
+    }
+}
+
 TEST_CASE("each axis joins the ranks that differ only along it", "[parallel][mesh]") {
     for (const MeshShape& shape : kShapes) {
         for (int kv_groups = 1; kv_groups <= shape.tensor; kv_groups *= 2) {

@@ -92,7 +92,7 @@ public:
 private:
     // All below 2^24, so that sums with an element's number stay exact.
     float activation(int stage, int micro_batch) const {
-        return static_cast<float>(((step_ * 16 + micro_batch) * 16 + stage) * 64);
+        return static_cast<float>(((step_ * 64 + micro_batch) * 32 + stage) * 64);
     }
     float gradient(int stage, int micro_batch) const {
         return activation(stage, micro_batch) + 32.0f;
@@ -202,6 +202,41 @@ TEST_CASE("chunks on one rank hand over without a transfer", "[parallel][pipelin
                 }
             }
             pipeline.check(breadth_first_program(stages, 2, stages));
+        }));
+    }
+}
+
+TEST_CASE("every schedule runs on ranks of any pace", "[parallel][pipeline]") {
+    for (int stages : {2, 3, 4, 8}) {
+        CAPTURE(stages);
+        REQUIRE_NOTHROW(run_thread_ranks(stages, [&](World& world) {
+            Pipeline pipeline(world);
+            const auto check = [&](const char* name, int chunks, int micro_batches, int group) {
+                PipelineOptions options;
+                options.schedule = name;
+                options.virtual_stages = chunks;
+                options.micro_batch_group = group;
+                options.memory_cap = 2 * stages - 2;
+                options.costs = {1.0, 1.1, 0.6, 0.1};
+                try {
+                    pipeline.check(make_schedule(options, stages, micro_batches));
+                } catch (const std::exception& error) {
+                    throw std::runtime_error(std::string(name) + " of " +
+                                             std::to_string(micro_batches) +
+                                             " micro-batches: " + error.what());
+                }
+            };
+            for (int micro_batches : {1, stages, 2 * stages - 1, 2 * stages + 3}) {
+                for (const char* name : {"zb-h1", "zb-h2", "zb-auto"}) {
+                    check(name, 1, micro_batches, 0);
+                }
+                check("zb-v", 2, micro_batches, 0);
+            }
+            check("interleaved", 2, stages, 0);
+            check("interleaved", 2, 2 * stages, 0);
+            check("interleaved", 3, 2 * stages + 1, stages + 1);
+            // Results wait for their receiver for most of a pass over a chunk.
+            check("interleaved", 2, 3 * stages, 3 * stages);
         }));
     }
 }

@@ -1,11 +1,10 @@
 #include "parallel/schedule.h"
 
-#include <algorithm>
 #include <catch2/catch.hpp>
-#include <map>
 
 #include "core/error.h"
 #include "parallel/schedule_plan.h"
+#include "tests/parallel/plan_check.h"
 #include "tests/parallel/sample_programs.h"
 
 using namespace trireme;
@@ -24,88 +23,7 @@ ScheduleProgram program_of(std::vector<std::vector<Action>> ranks, int micro_bat
     return program;
 }
 
-void check_plan(const ScheduleProgram& program, int rank) {
-    const RankPlan plan = plan_rank(program, rank);
-    const int peak = peak_live_activations(program)[static_cast<size_t>(rank)];
-    int all_slots = 0;
-    for (int slots : plan.slots) {
-        all_slots += slots;
-        REQUIRE(slots <= peak);
-    }
-    REQUIRE(all_slots >= peak);
-
-    // What each slot and each buffer holds as the steps go by; -1: nothing.
-    std::vector<std::vector<int>> slots;
-    for (int n : plan.slots) slots.emplace_back(n, -1);
-    std::vector<int> buffers(static_cast<size_t>(plan.buffers), -1);
-    std::map<bool, std::vector<int>> arriving;  // buffers in order of posting, by kind
-    std::vector<bool> had_last(static_cast<size_t>(program.chunks), false);
-    size_t next_receive = 0;
-    for (const RankPlan::Step& step : plan.steps) {
-        const Action& action = step.action;
-        const bool forward = action.kind == F;
-        REQUIRE(static_cast<size_t>(step.first_receive) == next_receive);
-        for (int i = 0; i < step.n_receives; ++i, ++next_receive) {
-            const RankPlan::Receive& receive = plan.receives[next_receive];
-            int& holds = buffers.at(static_cast<size_t>(receive.buffer));
-            REQUIRE(holds == -1);
-            holds = 1;
-            arriving[receive.is_gradient].push_back(receive.buffer);
-        }
-        if (step.receives_from != RankPlan::kNone) {
-            auto& queue = arriving[!forward];
-            REQUIRE_FALSE(queue.empty());
-            REQUIRE(queue.front() == (forward ? step.input : step.output_gradient));
-            queue.erase(queue.begin());
-        }
-        REQUIRE((step.input == RankPlan::kNone) ==
-                (program.virtual_stage(rank, action.chunk) == 0));
-        int& slot = slots[static_cast<size_t>(action.chunk)].at(static_cast<size_t>(step.slot));
-        REQUIRE(slot == (forward ? -1 : action.micro_batch));
-        slot = ends_slot(action.kind) ? -1 : action.micro_batch;
-        REQUIRE_FALSE(had_last[static_cast<size_t>(action.chunk)]);
-        if (step.last) had_last[static_cast<size_t>(action.chunk)] = true;
-
-        if (step.result != RankPlan::kNone) {
-            int& holds = buffers.at(static_cast<size_t>(step.result));
-            REQUIRE(step.result != step.input);
-            REQUIRE(step.result != step.output_gradient);
-            REQUIRE(holds == -1);
-            if (step.sends_to == RankPlan::kNone) holds = 1;
-        }
-        if (step.output_gradient != RankPlan::kNone) {
-            buffers[static_cast<size_t>(step.output_gradient)] = -1;
-        }
-        if (ends_slot(action.kind) && step.input != RankPlan::kNone) {
-            buffers[static_cast<size_t>(step.input)] = -1;
-        }
-    }
-    REQUIRE(next_receive == plan.receives.size());
-    for (int holds : buffers) REQUIRE(holds == -1);
-    for (bool last : had_last) REQUIRE(last);
-}
-
 }  // namespace
-
-TEST_CASE("gpipe and 1f1b are valid within their memory for all small sizes",
-          "[parallel][schedule]") {
-    for (int stages = 1; stages <= 8; ++stages) {
-        for (int micro_batches = 1; micro_batches <= 32; ++micro_batches) {
-            for (const char* name : {"gpipe", "1f1b"}) {
-                CAPTURE(name, stages, micro_batches);
-                const ScheduleProgram program = make_schedule(name, stages, 1, micro_batches);
-                REQUIRE(find_schedule_error(program) == "");
-                const std::vector<int> peaks = peak_live_activations(program);
-                for (int rank = 0; rank < stages; ++rank) {
-                    const bool gpipe = std::string(name) == "gpipe";
-                    REQUIRE(peaks[static_cast<size_t>(rank)] ==
-                            (gpipe ? micro_batches : std::min(micro_batches, stages - rank)));
-                    check_plan(program, rank);
-                }
-            }
-        }
-    }
-}
 
 TEST_CASE("programs with weight halves and several chunks are valid", "[parallel][schedule]") {
     for (int stages = 1; stages <= 5; ++stages) {
@@ -203,23 +121,94 @@ TEST_CASE("a schedule that needs sends to be buffered is a deadlock", "[parallel
     // All forwards chunk by chunk: the last rank's first results wait for a rank 0 that is still
     // waiting to be rid of its own.
     ScheduleProgram program = breadth_first_program(2, 2, 9);
-    REQUIRE_THAT(find_schedule_error(program), Contains("until its last activation is received"));
+    REQUIRE_THAT(find_schedule_error(program),
+                 Contains("until its last activation to rank 1 is received"));
     program = breadth_first_program(2, 2, 2);
     REQUIRE(find_schedule_error(program) == "");
 }
 
-TEST_CASE("an unknown schedule is a configuration error", "[parallel][schedule]") {
-    const auto code = [](const char* name, int stages, int chunks, int micro_batches) {
-        try {
-            make_schedule(name, stages, chunks, micro_batches);
-        } catch (const Error& error) {
-            return error.code();
-        }
-        return ExitCode::ok;
+TEST_CASE("a deadlock counts what receivers post ahead and what goes to other neighbours",
+          "[parallel][schedule]") {
+    ScheduleProgram program = breadth_first_program(2, 2, 9);
+    program.wrap_receives_ahead = 5;
+    REQUIRE(find_schedule_error(program) == "");
+    program.wrap_receives_ahead = 4;
+    REQUIRE_THAT(find_schedule_error(program), Contains("deadlock"));
+    program.wrap_receives_ahead = 0;
+    REQUIRE_THAT(find_schedule_error(program), Contains("at least one ahead"));
+    // Rank 1 sends activations to both sides, and one to rank 2 waits for those to rank 0.
+    REQUIRE(find_schedule_error(make_schedule("zb-v", 3, 2, 6)) == "");
+}
+
+TEST_CASE("an error names actions as its caller does", "[parallel][schedule]") {
+    const auto name = [](int rank, size_t index) {
+        return "cell " + std::to_string(rank) + "/" + std::to_string(index);
     };
-    REQUIRE(code("zigzag", 2, 1, 2) == ExitCode::config);
-    REQUIRE(code("1f1b", 2, 2, 2) == ExitCode::config);
-    REQUIRE(code("gpipe", 2, 1, 0) == ExitCode::config);
-    REQUIRE(code("gpipe", 2, 1, 1) == ExitCode::ok);
-    REQUIRE_THROWS_WITH(make_schedule("zigzag", 2, 1, 2), Contains("'zigzag' is unknown"));
+    REQUIRE_THAT(find_schedule_error(program_of({{{B, 0, 0}, {F, 0, 0}}}, 1), name),
+                 Contains("cell 0/0: backward of micro-batch 0"));
+    const ScheduleProgram deadlock = program_of({{{F, 0, 0}, {B, 0, 0}, {F, 0, 1}, {B, 0, 1}},
+                                                 {{F, 0, 0}, {F, 0, 1}, {B, 0, 0}, {B, 0, 1}}},
+                                                2);
+    REQUIRE_THAT(find_schedule_error(deadlock, name), Contains("deadlock: cell 0/1: backward"));
+}
+
+TEST_CASE("sizes that a schedule cannot serve are configuration errors", "[parallel][schedule]") {
+    struct Case {
+        PipelineOptions options;
+        int stages, micro_batches;
+        const char* message;
+    };
+    const auto options = [](const char* name, int chunks) {
+        PipelineOptions result;
+        result.schedule = name;
+        result.virtual_stages = chunks;
+        return result;
+    };
+    const auto group = [&](int micro_batches) {
+        PipelineOptions result = options("interleaved", 2);
+        result.micro_batch_group = micro_batches;
+        return result;
+    };
+    PipelineOptions no_memory = options("zb-auto", 1), no_costs = options("zb-auto", 1);
+    no_memory.memory_cap = -1;
+    no_costs.costs = {0.0, 0.0, 0.0, 1.0};
+    PipelineOptions bad_costs = options("zb-auto", 1);
+    bad_costs.costs.backward_weight = -1.0;
+    const std::vector<Case> cases{
+        {options("zigzag", 1), 2, 2, "'zigzag' is unknown; expected gpipe, 1f1b, interleaved, "},
+        {options("gpipe", 1), 2, 0, "over 2 stages and 0 micro-batches"},
+        {options("zb-h1", 1), 0, 2, "over 0 stages"},
+        {options("1f1b", 2), 2, 2,
+         "runs one virtual stage a rank, found 2; set virtual_stages to 1"},
+        {options("zb-h1", 2), 2, 2, "set virtual_stages to 1"},
+        {options("zb-h2", 2), 2, 2, "set virtual_stages to 1"},
+        {options("zb-auto", 2), 2, 2, "set virtual_stages to 1"},
+        {options("zb-v", 1), 2, 4,
+         "runs 2 virtual stages a rank, found 1; set virtual_stages to 2"},
+        {options("zb-v", 3), 2, 4, "set virtual_stages to 2"},
+        {options("interleaved", 0), 2, 4, "set virtual_stages to at least 1"},
+        {options("interleaved", 2), 4, 3, "expected at least as many micro-batches as stages"},
+        {options("interleaved", 2), 4, 7, "groups of 4 leave a last one of 3"},
+        {group(3), 4, 8, "found micro_batch_group 3, expected at least the stages"},
+        {group(9), 4, 8, "found micro_batch_group 9"},
+        {group(-1), 4, 8, "found micro_batch_group -1"},
+        {group(6), 4, 8, "groups of 6 leave a last one of 2"},
+        {no_memory, 2, 4, "found memory_cap -1"},
+        {no_costs, 2, 4, "expected costs of at least 0, and not all 0"},
+        {bad_costs, 2, 4, "expected costs of at least 0"},
+        {options("file:no/such/file", 1), 2, 4, "no/such/file: cannot be read: No such file"},
+        {options("file:", 1), 2, 4, "cannot be read"},
+    };
+    for (const Case& c : cases) {
+        CAPTURE(c.options.schedule, c.message);
+        try {
+            make_schedule(c.options, c.stages, c.micro_batches);
+            FAIL("no error");
+        } catch (const Error& error) {
+            REQUIRE(error.code() == ExitCode::config);
+            REQUIRE_THAT(error.what(), Contains(c.message));
+        }
+    }
+    REQUIRE_NOTHROW(make_schedule("interleaved", 4, 2, 8));
+    REQUIRE_NOTHROW(make_schedule(group(5), 4, 9));
 }

@@ -75,7 +75,7 @@ void check_gradients(World& world, const MeshShape& shape, int kv_groups, DType 
     const FlatLayout layout = plan_flat_layout_by_unit(parameters, shape.data);
     std::vector<float> memory(static_cast<size_t>(layout.shard_elements()) + 16);
     const Tensor accumulated(memory.data(), DType::f32, {layout.shard_elements()});
-    GradientSharder sharder(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(),
+    GradientSharder sharder(*device, {mesh.data(), mesh.data()}, mesh.tensor(), mesh.tensor_kv(),
                             {{parameters, &layout, accumulated}},
                             {.zero = 2, .overlap = overlap, .gradient_wire = wire});
     for (int step = 0; step < 2; ++step) {

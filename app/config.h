@@ -46,6 +46,11 @@ struct LoggingOptions {
     bool trace = false;
 };
 
+// For experiments and tests.
+struct TestingOptions {
+    std::vector<LinkOptions> links;
+};
+
 // Where a value was given: "FILE:LINE" or "--set key=value".
 struct ConfigPlace {
     std::string text;
@@ -71,6 +76,7 @@ struct Config {
     CheckpointOptions checkpoint;
     EvaluationOptions evaluation;
     LoggingOptions logging;
+    TestingOptions testing;
 
     std::string source;                         // name of the file; empty when built by hand
     std::map<std::string, ConfigPlace> places;  // of the keys that were given

@@ -96,6 +96,9 @@ void MetricsFile::write(const StepMetrics& m) {
         {"mfu", m.mfu},
         {"memory_peak_bytes", m.memory_peak_bytes},
         {"comm_exposed_seconds", m.comm_exposed_seconds},
+        {"comm_exposed_tensor_seconds", m.comm_exposed_tensor_seconds},
+        {"comm_exposed_data_seconds", m.comm_exposed_data_seconds},
+        {"comm_exposed_pipeline_seconds", m.comm_exposed_pipeline_seconds},
         {"pipeline_idle_seconds", m.pipeline_idle_seconds},
     };
     append(record.dump() + "\n");

@@ -32,9 +32,10 @@ nlohmann::ordered_json json_of(const Config& config, const ScheduleProgram& prog
 
 int plan_command(const PlanArguments& arguments) {
     if (!arguments.schedule_only) {
-        throw Error(ExitCode::config,
-                    "plan: only --schedule-only is built in yet, which draws the pipeline schedule; "
-                    "memory and speed of a run are not planned");
+        throw Error(
+            ExitCode::config,
+            "plan: only --schedule-only is built in yet, which draws the pipeline schedule; "
+            "memory and speed of a run are not planned");
     }
     Config config = load_config(arguments.config, arguments.sets, arguments.world);
     if (config.mesh.data == 0) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "parallel/device_world.h"
+#include "parallel/throttled_world.h"
 
 namespace trireme {
 
@@ -11,7 +12,16 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
     : config_(config) {
     device_ = make_device(config.device, world.local_rank(), world.local_size());
     device_world_ = make_device_world(world, *device_);
-    mesh_ = std::make_unique<Mesh>(*device_world_, config.mesh,
+    World* links = device_world_.get();
+    if (use == Use::train && !config.testing.links.empty()) {
+        if (device_->backend() != Backend::cpu) {
+            throw Error(ExitCode::config,
+                        "testing.links: found links on a GPU, expected device.backend cpu");
+        }
+        throttled_world_ = make_throttled_world(*device_world_, config.testing.links);
+        links = throttled_world_.get();
+    }
+    mesh_ = std::make_unique<Mesh>(*links, config.mesh,
                                    kv_groups(config.model, config.mesh.tensor),
                                    config.data_parallel.shards);
     const ModelContext context{

@@ -33,7 +33,8 @@ public:
 private:
     Config config_;
     std::unique_ptr<Device> device_;
-    std::unique_ptr<World> device_world_;  // its communicators carry the device's memory
+    std::unique_ptr<World> device_world_;     // its communicators carry the device's memory
+    std::unique_ptr<World> throttled_world_;  // over it, when testing.links slow it down
     std::unique_ptr<Mesh> mesh_;
     std::unique_ptr<Engine> engine_;
 };

@@ -6,6 +6,7 @@
 #include "app/config_problems.h"
 #include "app/presets.h"
 #include "app/schema_rows.h"
+#include "parallel/schedule.h"
 
 namespace trireme {
 
@@ -40,19 +41,19 @@ SchemaRow data_ranks() {
 
 // A name, or a program of the user's.
 SchemaRow schedule() {
-    const WordList list{.words = {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "zb-auto",
-                                  "file:PATH"},
-                        .unbuilt = {}};
+    WordList list{.words = schedule_names(), .unbuilt = {}};
+    list.words.push_back("file:PATH");
     SchemaRow row{.key = "pipeline.schedule",
                   .type = "one word",
                   .allowed = list.to_string(),
-                  .description = "Order of micro-batches on the stages; see docs/schedules.md. "
-                                 "file: reads a program from a CSV file."};
+                  .description =
+                      "Order of micro-batches on the stages; see docs/schedules.md. "
+                      "file: reads a program from a CSV file."};
     row.read = [=](const YamlNode& node, Config& config) -> std::string {
         constexpr std::string_view kFile = "file:";
         size_t index = 0;
-        const bool is_file = node.kind == YamlNode::Kind::scalar &&
-                             node.text.starts_with(kFile) && node.text.size() > kFile.size();
+        const bool is_file = node.kind == YamlNode::Kind::scalar && node.text.starts_with(kFile) &&
+                             node.text.size() > kFile.size();
         const std::string problem = is_file ? "" : read_word(node, list, index);
         if (problem.empty()) config.pipeline.schedule = node.text;
         return problem;
@@ -276,13 +277,13 @@ Rows parallel_rows() {
         schedule(),
         whole(
             "pipeline.virtual_stages", {1, 1024},
-            "Model chunks on each stage: any number for interleaved, 2 for zb-v (its default), 1 for "
-            "the others.",
+            "Model chunks on each stage: any number for interleaved, 2 for zb-v (its default), 1 "
+            "for the others.",
             [](auto& c) -> auto& { return c.pipeline.virtual_stages; }),
         whole(
             "pipeline.micro_batch_group", {0, kMostRanks},
-            "interleaved: micro-batches that a chunk takes before the next chunk's turn; 0: as many "
-            "as stages.",
+            "interleaved: micro-batches that a chunk takes before the next chunk's turn; 0: as "
+            "many as stages.",
             [](auto& c) -> auto& { return c.pipeline.micro_batch_group; }),
         whole(
             "pipeline.memory_cap", {0, kMostRanks},
@@ -428,6 +429,21 @@ Rows record_rows() {
     };
 }
 
+Rows testing_rows() {
+    SchemaRow row{.key = "testing.links",
+                  .type = "list of {axis, latency_ms, bandwidth_mb_per_s}",
+                  .allowed = "axis tensor, data or pipeline, each once",
+                  .description =
+                      "For experiments and tests only, on the CPU: makes communication along mesh "
+                      "axes as slow as such links, to see what of it a step hides behind compute. "
+                      "Bandwidth in 10^6 bytes a second of each process, 0 without limit."};
+    row.read = [](const YamlNode& node, Config& config) {
+        return read_links(node, config.testing.links);
+    };
+    row.write = [](const Config& config) { return links_text(config.testing.links); };
+    return {row};
+}
+
 }  // namespace
 
 std::string SchemaRow::section() const {
@@ -442,8 +458,9 @@ std::string SchemaRow::name() const {
 
 std::vector<SchemaRow> make_schema() {
     std::vector<SchemaRow> schema;
-    for (Rows rows : {run_rows(), device_rows(), model_rows(), data_rows(), batch_rows(),
-                      mesh_rows(), parallel_rows(), training_rows(), record_rows()}) {
+    for (Rows rows :
+         {run_rows(), device_rows(), model_rows(), data_rows(), batch_rows(), mesh_rows(),
+          parallel_rows(), training_rows(), record_rows(), testing_rows()}) {
         for (SchemaRow& row : rows) schema.push_back(std::move(row));
     }
     const Config defaults;

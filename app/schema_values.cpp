@@ -103,6 +103,36 @@ std::string read_source(const YamlNode& node, DataSourceOptions& to) {
     return has_path ? "" : "found no path, expected {path: PREFIX, weight: W}";
 }
 
+// One item of a list of links: {axis: ..., latency_ms: ..., bandwidth_mb_per_s: ...}.
+std::string read_link(const YamlNode& node, LinkOptions& to) {
+    const WordList axes{.words = {"tensor", "data", "pipeline"}, .unbuilt = {}};
+    constexpr MeshAxis kAxes[] = {MeshAxis::tensor, MeshAxis::data, MeshAxis::pipeline};
+    const std::string expected = "expected {axis: data, latency_ms: 0.1, bandwidth_mb_per_s: 100}";
+    if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
+    bool has_axis = false;
+    for (size_t i = 0; i < node.keys.size(); ++i) {
+        const std::string& key = node.keys[i].text;
+        std::string problem;
+        if (key == "axis") {
+            size_t index = 0;
+            problem = read_word(node.items[i], axes, index);
+            if (problem.empty()) to.axis = kAxes[index];
+            has_axis = true;
+        } else if (key == "latency_ms") {
+            problem = read_number(node.items[i], {.least = 0.0, .most = 1.0e5}, to.latency_ms);
+        } else if (key == "bandwidth_mb_per_s") {
+            problem = read_number(node.items[i], {.least = 0.0}, to.bandwidth_mb_per_s);
+        } else {
+            const std::string near =
+                nearest_word(key, {"axis", "latency_ms", "bandwidth_mb_per_s"});
+            return "found the unknown key '" + shown(key) + "', " + expected +
+                   (near.empty() ? "" : "; did you mean '" + near + "'?");
+        }
+        if (!problem.empty()) return key + ": " + problem;
+    }
+    return has_axis ? "" : "found no axis, " + expected;
+}
+
 }  // namespace
 
 std::string WholeRange::to_string() const {
@@ -216,6 +246,30 @@ std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& t
     return "";
 }
 
+std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to) {
+    if (node.kind != YamlNode::Kind::list) {
+        return found(node) + ", expected a list like [{axis: data, bandwidth_mb_per_s: 100}]";
+    }
+    std::vector<LinkOptions> links;
+    for (size_t i = 0; i < node.items.size(); ++i) {
+        LinkOptions link;
+        std::string problem = read_link(node.items[i], link);
+        for (const LinkOptions& other : links) {
+            if (problem.empty() && other.axis == link.axis) {
+                problem = std::string("found axis ") + name_of(link.axis) +
+                          " for the second time, expected each once";
+            }
+        }
+        if (!problem.empty()) {
+            return "item " + std::to_string(i + 1) + " (line " +
+                   std::to_string(node.items[i].line) + "): " + problem;
+        }
+        links.push_back(link);
+    }
+    to = std::move(links);
+    return "";
+}
+
 std::string number_text(double value) {
     return floating_text(value);
 }
@@ -228,6 +282,16 @@ std::string sources_text(const std::vector<DataSourceOptions>& sources) {
     for (const DataSourceOptions& source : sources) {
         text += (text.empty() ? "" : ", ") + std::string("{path: ") + yaml_text(source.path) +
                 ", weight: " + number_text(source.weight) + "}";
+    }
+    return "[" + text + "]";
+}
+
+std::string links_text(const std::vector<LinkOptions>& links) {
+    std::string text;
+    for (const LinkOptions& link : links) {
+        text += (text.empty() ? "" : ", ") + std::string("{axis: ") + name_of(link.axis) +
+                ", latency_ms: " + number_text(link.latency_ms) +
+                ", bandwidth_mb_per_s: " + number_text(link.bandwidth_mb_per_s) + "}";
     }
     return "[" + text + "]";
 }

@@ -8,6 +8,7 @@
 
 #include "app/yaml_tree.h"
 #include "data/data_options.h"
+#include "parallel/parallel_options.h"
 
 namespace trireme {
 
@@ -43,6 +44,7 @@ std::string read_bool(const YamlNode& node, bool& to);
 std::string read_text(const YamlNode& node, std::string& to);
 std::string read_word(const YamlNode& node, const WordList& list, size_t& index);
 std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to);
+std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to);
 
 // "found 'abc'", "found a list", "found nothing".
 std::string found(const YamlNode& node);
@@ -51,5 +53,6 @@ std::string found(const YamlNode& node);
 std::string number_text(double value);
 std::string number_text(float value);
 std::string sources_text(const std::vector<DataSourceOptions>& sources);
+std::string links_text(const std::vector<LinkOptions>& links);
 
 }  // namespace trireme

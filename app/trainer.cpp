@@ -134,6 +134,9 @@ void Trainer::run() {
             engine.step(step, lr, [&](int) { return next_micro_batch(loader_.get()); });
         window_seconds_ += seconds_since(begin);
         window_exposed_ += result.communication_wait_seconds;
+        window_axes_.tensor += result.axis_wait_seconds.tensor;
+        window_axes_.data += result.axis_wait_seconds.data;
+        window_axes_.pipeline += result.axis_wait_seconds.pipeline;
         window_idle_ += result.pipeline_wait_seconds;
         ++window_steps_;
 
@@ -174,13 +177,18 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.tflops_per_rank = flops_per_second / 1e12;
     m.mfu = flops_per_second / peak_flops_per_second_;
     m.comm_exposed_seconds = window_exposed_ / steps;
+    m.comm_exposed_tensor_seconds = window_axes_.tensor / steps;
+    m.comm_exposed_data_seconds = window_axes_.data / steps;
+    m.comm_exposed_pipeline_seconds = window_axes_.pipeline / steps;
     m.pipeline_idle_seconds = window_idle_ / steps;
-    m.memory_peak_bytes = static_cast<uint64_t>(largest_of_all(
-        setup_->mesh().all(), setup_->device(), static_cast<double>(setup_->device().peak_memory_bytes())));
+    m.memory_peak_bytes = static_cast<uint64_t>(
+        largest_of_all(setup_->mesh().all(), setup_->device(),
+                       static_cast<double>(setup_->device().peak_memory_bytes())));
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
     window_seconds_ = window_exposed_ = window_idle_ = 0;
+    window_axes_ = {};
     window_steps_ = 0;
 }
 

@@ -54,6 +54,7 @@ private:
     double window_seconds_ = 0;
     double window_exposed_ = 0;
     double window_idle_ = 0;
+    AxisSeconds window_axes_;
     int64_t window_steps_ = 0;
 };
 

@@ -15,7 +15,8 @@ struct PhiloxKey {
     uint32_t hi = 0;
 };
 
-TRIREME_HOST_DEVICE inline std::array<uint32_t, 4> philox(PhiloxKey key, std::array<uint32_t, 4> counter) {
+TRIREME_HOST_DEVICE inline std::array<uint32_t, 4> philox(PhiloxKey key,
+                                                          std::array<uint32_t, 4> counter) {
     constexpr uint64_t kMultiplier0 = 0xD2511F53u;
     constexpr uint64_t kMultiplier1 = 0xCD9E8D57u;
     for (int round = 0; round < 10; ++round) {
@@ -37,8 +38,7 @@ TRIREME_HOST_DEVICE inline float uniform_from_bits(uint32_t bits) {
 
 // Word of the element with this global index: element i is word i % 4 of block i / 4.
 // `stream` separates uses that share a key (it fills the upper counter words).
-TRIREME_HOST_DEVICE inline uint32_t philox_word(PhiloxKey key, uint64_t stream,
-                                                uint64_t element) {
+TRIREME_HOST_DEVICE inline uint32_t philox_word(PhiloxKey key, uint64_t stream, uint64_t element) {
     const uint64_t block = element / 4;
     return philox(key, {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
                         static_cast<uint32_t>(stream),

@@ -5,6 +5,16 @@
 
 namespace trireme {
 
+class Trace;
+
+// What a stream's standing still is put down to, such as a mesh axis.
+struct WaitAccount {
+    const char* name = "";   // of its spans in a trace
+    double seconds = 0.0;    // so far; on a GPU as of the last synchronize(), and it must live till
+                             // then
+    Trace* trace = nullptr;  // where longer waits are recorded; on a GPU none are. May be null
+};
+
 // Something that completes numbered pieces of work in order (a stream, a communication queue).
 class EventSource {
 public:
@@ -15,6 +25,13 @@ public:
     virtual bool done(uint64_t ticket) = 0;
     // The back end's own event (a cudaEvent_t), or null where there is none (CPU).
     virtual void* native_event(uint64_t) { return nullptr; }
+
+    // Every wait of a stream for this source is put down to the account; null: to none.
+    void put_waits_down_to(WaitAccount* account) { account_ = account; }
+    WaitAccount* wait_account() const { return account_; }
+
+private:
+    WaitAccount* account_ = nullptr;
 };
 
 // A point in a source's order. A value: cheap to copy, owns nothing, and must not outlive its
@@ -34,8 +51,8 @@ public:
     // Work enqueued after this call starts only when the event is complete. On the CPU the calling
     // thread blocks; on a GPU it does not.
     virtual void wait(const Event& event) = 0;
-    // The same; `seconds` grows by the time that the stream stood still. On a GPU it is known only
-    // after the next synchronize(), and must live until then.
+    // The same; `seconds`, too, grows by the time that the stream stood still. On a GPU it is known
+    // only after the next synchronize(), and must live until then.
     virtual void timed_wait(const Event& event, double& seconds) = 0;
     // Copies within the device's memory; the ranges do not overlap.
     virtual void copy(void* to, const void* from, size_t bytes) = 0;

@@ -35,6 +35,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     }
     model_ = std::make_unique<Model>(context_, program);
     Mesh& mesh = context_.mesh;
+    mesh.waits().set_trace(options.trace);
     runtime_ = std::make_unique<PipelineRuntime>(
         context_.device, mesh.pipeline_activations(), mesh.pipeline_gradients(), program,
         context_.compute, Shape{context_.local_tokens(), context_.model.hidden});
@@ -175,6 +176,7 @@ void Engine::finish_gradients() {
 StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source) {
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
+    mesh.waits().reset();
     begin_inputs(StepInputs::Pass::train);
     for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(source(i));
     inputs_.step = step;
@@ -210,9 +212,9 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
                                mesh.shape().data);
     result.grad_norm = std::sqrt(totals[0]);
     result.pipeline_wait_seconds = runtime_->idle_seconds();
-    for (auto& reducer : reducers_) result.communication_wait_seconds += reducer->exposed_seconds();
-    if (sharder_) result.communication_wait_seconds += sharder_->exposed_seconds();
-    if (gatherer_) result.communication_wait_seconds += gatherer_->exposed_seconds();
+    result.axis_wait_seconds = mesh.waits().seconds();
+    result.communication_wait_seconds =
+        result.axis_wait_seconds.tensor + result.axis_wait_seconds.data;
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
         throw Error(ExitCode::numerics,
                     "step " + std::to_string(step) + ": loss " + std::to_string(result.loss) +

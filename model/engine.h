@@ -38,8 +38,9 @@ using MicroBatchSource = std::function<HostMicroBatch(int)>;
 struct StepResult {
     double loss = 0;                        // mean over the global batch's tokens, nats
     double grad_norm = 0;                   // global, before clipping
-    double communication_wait_seconds = 0;  // compute waited for gradient reductions
+    double communication_wait_seconds = 0;  // compute waited for the tensor and data axes
     double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
+    AxisSeconds axis_wait_seconds;          // compute waited for each axis
 };
 
 struct EvaluationResult {

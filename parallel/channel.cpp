@@ -39,6 +39,12 @@ void Channel::fail(const Error& error) {
     receives_.fail(error);
 }
 
+void Channel::put_waits_down_to(WaitAccount& account) {
+    for (EventQueue* queue : {&collectives_, &sends_, &receives_}) {
+        queue->put_waits_down_to(&account);
+    }
+}
+
 std::string Channel::describe_group() const {
     std::string text = "group '" + name_ + "' (ranks ";
     for (size_t i = 0; i < ranks_.size(); ++i) {

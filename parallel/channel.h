@@ -27,6 +27,7 @@ public:
     Event issue(Operation operation);
     EventQueue& queue_of(OperationKind kind);
     void fail(const Error& error);
+    void put_waits_down_to(WaitAccount& account);
 
 protected:
     // Hands an operation to the carrier. Does not block.

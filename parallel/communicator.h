@@ -53,6 +53,9 @@ public:
     // A hint that operations will use this memory again and again, for carriers that can prepare
     // it. Not collective. Forgotten when the memory is given back to its device.
     virtual void register_memory(const Tensor&) {}
+
+    // Puts every wait of a stream for this rank's operations down to the account.
+    virtual void put_waits_down_to(WaitAccount&) {}
 };
 
 // What a group is made for. Carriers for which either costs something make only this.

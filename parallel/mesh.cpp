@@ -1,6 +1,7 @@
 #include "parallel/mesh.h"
 
 #include "core/error.h"
+#include "parallel/forwarding_world.h"
 
 namespace trireme {
 
@@ -37,10 +38,29 @@ int color_without(const MeshShape& shape, MeshCoordinates at, bool tensor, bool 
     return rank_of(shape, at);
 }
 
+// Puts the waits for each group it makes down to the group's axis.
+class LedgerWorld final : public ForwardingWorld {
+public:
+    LedgerWorld(World& world, WaitLedger& waits) : ForwardingWorld(world), waits_(waits) {}
+
+    std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
+                                        GroupUse use) override {
+        auto group = ForwardingWorld::split(color, key, name, use);
+        if (group) group->put_waits_down_to(waits_.of(axis_of(name)));
+        return group;
+    }
+
+private:
+    WaitLedger& waits_;
+};
+
 }  // namespace
 
-Mesh::Mesh(World& world, const MeshShape& shape, int kv_groups, int data_shards)
-    : world_(world), shape_(shape) {
+Mesh::Mesh(World& ranks, const MeshShape& shape, int kv_groups, int data_shards)
+    : world_(ranks), shape_(shape) {
+    // All groups below are made through it.
+    LedgerWorld ledger_world(ranks, waits_);
+    World& world = ledger_world;
     if (shape.ranks() != world.size()) {
         throw Error(ExitCode::config, "mesh: " + shape.to_string() + " needs " +
                                           std::to_string(shape.ranks()) + " processes, found " +

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "parallel/communicator.h"
+#include "parallel/wait_ledger.h"
 
 namespace trireme {
 
@@ -62,11 +63,14 @@ public:
     // First and last stage, for tied embeddings: rank 0 is the first stage. Null on stages
     // between; size one when there is one stage.
     Communicator* embedding() { return embedding_.get(); }
+    // How long compute has stood still for each axis.
+    WaitLedger& waits() { return waits_; }
 
 private:
     World& world_;
     MeshShape shape_;
     MeshCoordinates at_;
+    WaitLedger waits_;
     std::unique_ptr<Communicator> all_, tensor_, tensor_kv_, data_, data_shard_, data_replicas_,
         pipeline_activations_, pipeline_gradients_, embedding_;
 };

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "parallel/wait_ledger.h"
 
 namespace trireme {
 
@@ -32,6 +33,13 @@ struct DataParallelOptions {
     int prefetch = 2;     // with zero 3: units whose parameters are gathered ahead of their use
     double bucket_mb = 64;
     DType gradient_wire = DType::f32;  // f32 or bf16: how gradients travel; they are kept in f32
+};
+
+// Makes one axis of the mesh as slow as this, for experiments and tests.
+struct LinkOptions {
+    MeshAxis axis = MeshAxis::data;  // tensor, data or pipeline
+    double latency_ms = 0.0;         // of every operation
+    double bandwidth_mb_per_s = 0.0;  // 10^6 bytes a second, of each rank; 0: without limit
 };
 
 }  // namespace trireme

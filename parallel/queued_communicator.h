@@ -24,6 +24,7 @@ public:
     Event send(Stream& after, const Tensor& buffer, int peer, const char* label) override;
     Event recv(Stream& after, const Tensor& buffer, int peer, const char* label) override;
     void barrier() override;
+    void put_waits_down_to(WaitAccount& account) override { channel_.put_waits_down_to(account); }
 
 private:
     Event issue(Stream& after, const Operation& operation);

@@ -42,7 +42,7 @@ constexpr char kFilePrefix[] = "file:";
 
 std::string known_names() {
     std::string names;
-    for (const Family& family : kFamilies) names += family.name + std::string(", ");
+    for (const std::string& name : schedule_names()) names += name + ", ";
     return names + "or file:PATH";
 }
 
@@ -77,6 +77,12 @@ int ScheduleProgram::target_of(int rank, const Action& action) const {
 int ScheduleProgram::receives_ahead(int to, bool is_gradient) const {
     const bool from_round = placement == Placement::loop && to == (is_gradient ? stages - 1 : 0);
     return from_round ? wrap_receives_ahead : 1;
+}
+
+std::vector<std::string> schedule_names() {
+    std::vector<std::string> names;
+    for (const Family& family : kFamilies) names.push_back(family.name);
+    return names;
 }
 
 ScheduleProgram make_schedule(const PipelineOptions& options, int stages, int micro_batches) {

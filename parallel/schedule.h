@@ -69,6 +69,9 @@ struct ScheduleProgram {
     int receives_ahead(int to, bool is_gradient) const;
 };
 
+// The names that make_schedule knows, without files.
+std::vector<std::string> schedule_names();
+
 // The program of a named schedule, for p stages, v chunks a rank and m micro-batches. Peak: live
 // activations of rank r (see peak_live_activations), exactly where nothing else is said.
 //

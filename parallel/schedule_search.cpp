@@ -15,8 +15,9 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // How ranks choose what to do next.
 struct Rules {
-    std::vector<int> ahead;  // of each rank: most forwards done whose input half is not
-    bool forward_first = false;
+    std::vector<int> ahead;      // of each rank: most forwards done whose input half is not
+    bool forward_first = false;  // when an input half could be done as well
+    bool makes_room = false;     // a forward that lacks only memory gets it from a weight half
     // A weight half may hold up what is known to come by this share of its own length.
     double tolerated_delay = 0.0;
 };
@@ -93,7 +94,8 @@ private:
         if (weights == inputs) return;
         const double next_work = std::min(gradient, has_room ? input : kNever);
         const double limit = next_work + rules_.tolerated_delay * costs_.backward_weight;
-        if (now + costs_.backward_weight <= limit || (input <= now && !has_room)) {
+        if (now + costs_.backward_weight <= limit ||
+            (rules_.makes_room && input <= now && !has_room)) {
             perform(rank, ActionKind::backward_weight, now);
         }
     }
@@ -194,10 +196,13 @@ ScheduleProgram search_schedule(int stages, int micro_batches, const StageCosts&
             rules.ahead.push_back(least + (cap - least) * width / kWidths);
         }
         for (const bool forward_first : {false, true}) {
-            for (const double tolerated_delay : {0.0, 0.5, 1.0}) {
-                rules.forward_first = forward_first;
-                rules.tolerated_delay = tolerated_delay;
-                choice.offer(ListScheduling(stages, micro_batches, costs, cap, rules).run());
+            for (const bool makes_room : {false, true}) {
+                for (const double tolerated_delay : {0.0, 0.5, 1.0}) {
+                    rules.forward_first = forward_first;
+                    rules.makes_room = makes_room;
+                    rules.tolerated_delay = tolerated_delay;
+                    choice.offer(ListScheduling(stages, micro_batches, costs, cap, rules).run());
+                }
             }
         }
     }

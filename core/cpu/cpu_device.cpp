@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
 #include "core/cpu/amx_support.h"
 #include "core/cpu/parallel_for.h"
+#include "core/trace.h"
 
 namespace trireme {
 
@@ -19,6 +19,7 @@ namespace {
 
 constexpr size_t kCacheLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr int64_t kShownWaitNs = 20'000;  // shorter waits would crowd a trace
 
 // The kernel grants more than there is and kills later; an impossible size is refused here.
 size_t physical_memory() {
@@ -30,10 +31,29 @@ size_t physical_memory() {
 
 }  // namespace
 
+void CpuStream::wait(const Event& event) {
+    if (!event.source) return;
+    if (event.source->wait_account()) {
+        double seconds = 0.0;
+        timed_wait(event, seconds);
+    } else {
+        event.source->host_wait(event.ticket);
+    }
+}
+
 void CpuStream::timed_wait(const Event& event, double& seconds) {
-    const auto begin = std::chrono::steady_clock::now();
-    wait(event);
-    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (!event.source) return;
+    const int64_t begin = Trace::now_ns();
+    event.source->host_wait(event.ticket);
+    const int64_t end = Trace::now_ns();
+    const double waited = static_cast<double>(end - begin) * 1e-9;
+    seconds += waited;
+    WaitAccount* account = event.source->wait_account();
+    if (!account) return;
+    account->seconds += waited;
+    if (account->trace && end - begin > kShownWaitNs) {
+        account->trace->record(account->name, "wait", Trace::kComputeTrack, begin, end);
+    }
 }
 
 CpuDevice::CpuDevice(int threads) : ops_(threads) {}

@@ -40,6 +40,16 @@ Event CudaStream::record() {
 
 void CudaStream::wait(const Event& event) {
     if (!event.source || event.source == this) return;
+    if (event.source->wait_account()) enqueue_timed_wait(event, nullptr);
+    else enqueue_wait(event);
+}
+
+void CudaStream::timed_wait(const Event& event, double& seconds) {
+    if (!event.source || event.source == this) return;
+    enqueue_timed_wait(event, &seconds);
+}
+
+void CudaStream::enqueue_wait(const Event& event) {
     if (void* native = event.source->native_event(event.ticket)) {
         check_cuda(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(native), 0),
                    "waiting for an event");
@@ -48,11 +58,10 @@ void CudaStream::wait(const Event& event) {
     }
 }
 
-void CudaStream::timed_wait(const Event& event, double& seconds) {
-    if (!event.source || event.source == this) return;
-    const TimedWait timed{timing_event(), timing_event(), &seconds};
+void CudaStream::enqueue_timed_wait(const Event& event, double* seconds) {
+    const TimedWait timed{timing_event(), timing_event(), seconds, event.source->wait_account()};
     check_cuda(cudaEventRecord(timed.begin, stream_), "recording an event");
-    wait(event);
+    enqueue_wait(event);
     check_cuda(cudaEventRecord(timed.end, stream_), "recording an event");
     timed_waits_.push_back(timed);
 }
@@ -104,7 +113,9 @@ void CudaStream::settle_timed_waits() {
     for (const TimedWait& wait : timed_waits_) {
         float milliseconds = 0.0f;
         check_cuda(cudaEventElapsedTime(&milliseconds, wait.begin, wait.end), "timing a wait");
-        *wait.seconds += static_cast<double>(milliseconds) * 1e-3;
+        const double seconds = static_cast<double>(milliseconds) * 1e-3;
+        if (wait.seconds) *wait.seconds += seconds;
+        if (wait.account) wait.account->seconds += seconds;
         spare_timing_events_.push_back(wait.begin);
         spare_timing_events_.push_back(wait.end);
     }

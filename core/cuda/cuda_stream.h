@@ -47,8 +47,12 @@ private:
     static constexpr uint64_t kEvents = 1024;
     struct TimedWait {
         cudaEvent_t begin, end;
-        double* seconds;
+        double* seconds;       // of the caller, or null
+        WaitAccount* account;  // of the source, or null
     };
+
+    void enqueue_wait(const Event& event);
+    void enqueue_timed_wait(const Event& event, double* seconds);
 
     cudaEvent_t timing_event();
     void settle_timed_waits();

@@ -46,7 +46,8 @@ bool MpiChannel::start_transfers(OperationQueue& queue) {
         Transfer& transfer = transfers_[active_++];
         transfer.operation = *operation;
         queue.pop();
-        const MpiAddress peer{lane_.comm, world_rank(transfer.operation.peer), lane_.transfer_tag};
+        const MpiAddress peer{lane_.comm, world_rank(transfer.operation.peer), lane_.transfer_tag,
+                              lane_.rendezvous};
         if (transfer.operation.kind == OperationKind::send) {
             transfer.requests.send(peer, transfer.operation.input, transfer.operation.bytes());
         } else {

@@ -20,6 +20,7 @@ struct MpiLane {
     MPI_Comm comm = MPI_COMM_NULL;
     int collective_tag = 0;
     int transfer_tag = 0;
+    bool rendezvous = false;  // see make_mpi_world
 };
 
 // This process's end of one group. One collective is in flight at a time; sends and receives start

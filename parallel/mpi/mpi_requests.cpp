@@ -36,8 +36,9 @@ void MpiRequests::send(const MpiAddress& to, const void* data, size_t bytes) {
     do {
         const int count = static_cast<int>(std::min(bytes, kMessageBytes));
         expected_.push_back(-1);
-        check_mpi(MPI_Isend(next, count, MPI_BYTE, to.peer, to.tag, to.comm,
-                            &requests_.emplace_back(MPI_REQUEST_NULL)),
+        const auto start = to.rendezvous ? MPI_Issend : MPI_Isend;
+        check_mpi(start(next, count, MPI_BYTE, to.peer, to.tag, to.comm,
+                        &requests_.emplace_back(MPI_REQUEST_NULL)),
                   "MPI_Isend");
         next += count;
         bytes -= static_cast<size_t>(count);

@@ -15,6 +15,7 @@ struct MpiAddress {
     MPI_Comm comm = MPI_COMM_NULL;
     int peer = 0;  // rank in comm
     int tag = 0;
+    bool rendezvous = false;  // a send is complete only once its receive has begun
 };
 
 // Messages in flight together. Progress is made by test(). Bytes may exceed what one MPI message

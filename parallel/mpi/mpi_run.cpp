@@ -52,8 +52,9 @@ void set_defaults() {
 
 }  // namespace
 
-MpiRun::MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout)
-    : launcher_(launcher), timeout_(timeout), exceptions_at_start_(std::uncaught_exceptions()) {
+MpiRun::MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout, bool rendezvous)
+    : launcher_(launcher), timeout_(timeout), rendezvous_(rendezvous),
+      exceptions_at_start_(std::uncaught_exceptions()) {
     set_defaults();
     std::promise<void> started;
     std::future<void> start = started.get_future();
@@ -84,7 +85,7 @@ MpiRun::~MpiRun() {
 
 Channel& MpiRun::add_channel(int group_number, const std::string& name, std::vector<int> ranks,
                              int rank) {
-    const MpiLane lane{comm_, 2 * group_number, 2 * group_number + 1};
+    const MpiLane lane{comm_, 2 * group_number, 2 * group_number + 1, rendezvous_};
     TRIREME_CHECK(lane.transfer_tag <= highest_tag_, "fewer groups than MPI has tags for");
     auto channel =
         std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_);

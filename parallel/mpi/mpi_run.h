@@ -22,7 +22,7 @@ namespace trireme {
 class MpiRun {
 public:
     // Starts MPI and returns when it runs.
-    MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout);
+    MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout, bool rendezvous);
     // Finalizes MPI, unless an exception is passing or the run has failed.
     ~MpiRun();
     MpiRun(const MpiRun&) = delete;
@@ -54,6 +54,7 @@ private:
 
     const Launcher launcher_;
     const std::chrono::milliseconds timeout_;
+    const bool rendezvous_;
     const int exceptions_at_start_;
     int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1, highest_tag_ = 0;
     MPI_Comm comm_ = MPI_COMM_NULL;

@@ -15,8 +15,8 @@ namespace {
 
 class MpiWorld final : public World {
 public:
-    MpiWorld(const Launcher& launcher, std::chrono::milliseconds timeout)
-        : run_(launcher, timeout) {
+    MpiWorld(const Launcher& launcher, std::chrono::milliseconds timeout, bool rendezvous)
+        : run_(launcher, timeout, rendezvous) {
         std::vector<int> everyone(static_cast<size_t>(run_.size()));
         std::iota(everyone.begin(), everyone.end(), 0);
         control_ = &run_.add_channel(0, "world", everyone, run_.rank());
@@ -60,8 +60,9 @@ private:
 
 }  // namespace
 
-std::unique_ptr<World> make_mpi_world(const Launcher& launcher, std::chrono::milliseconds timeout) {
-    return std::make_unique<MpiWorld>(launcher, timeout);
+std::unique_ptr<World> make_mpi_world(const Launcher& launcher, std::chrono::milliseconds timeout,
+                                      bool rendezvous) {
+    return std::make_unique<MpiWorld>(launcher, timeout, rendezvous);
 }
 
 }  // namespace trireme

@@ -101,6 +101,10 @@ void NcclCommunicator::barrier() {
     arrived.source->host_wait(arrived.ticket);
 }
 
+void NcclCommunicator::put_waits_down_to(WaitAccount& account) {
+    for (auto& queue : queues_) queue->put_waits_down_to(&account);
+}
+
 void NcclCommunicator::register_memory(const Tensor& memory) {
     for (auto& queue : queues_) queue->register_memory(memory);
 }

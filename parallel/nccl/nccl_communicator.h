@@ -46,6 +46,7 @@ public:
     Event recv(Stream& after, const Tensor& buffer, int peer, const char* label) override;
     void barrier() override;
     void register_memory(const Tensor& memory) override;
+    void put_waits_down_to(WaitAccount& account) override;
 
 private:
     NcclQueue& collectives();

@@ -132,11 +132,11 @@ void NcclRun::end_call(const NcclQueue& queue, const char* what, ncclResult_t re
 // may stand behind compute that waits for another.
 void NcclRun::abort_queues() {
     const std::lock_guard lock(mutex_);
-    if (ended_) return;
+    if (aborted_) return;
     ncclGroupStart();
     for (NcclQueue* queue : queues_) queue->abort();
     ncclGroupEnd();
-    ended_ = true;
+    aborted_ = true;
 }
 
 void NcclRun::watch() {
@@ -148,7 +148,7 @@ void NcclRun::watch() {
         if (!error_) {
             if (const std::optional<Error> trouble = find_trouble()) keep(*trouble);
         }
-        if (!error_ || ended_) continue;
+        if (!error_ || aborted_ || run_ended_) continue;
         lock.unlock();
         end_kernels();
         lock.lock();
@@ -192,7 +192,7 @@ void NcclRun::end_kernels() {
                 // Ranks as threads: the process goes on.
             }
             const std::lock_guard lock(mutex_);
-            ended_ = true;
+            run_ended_ = true;
             return;
         }
         std::this_thread::sleep_for(milliseconds(1));

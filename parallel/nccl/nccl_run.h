@@ -96,7 +96,8 @@ private:
     std::mutex mutex_;  // guards the following, and the queues' logs
     std::vector<NcclQueue*> queues_;
     std::optional<Error> error_;  // never changed once failed_ is set
-    bool ended_ = false;          // all communicators are aborted, or the run is
+    bool aborted_ = false;        // all communicators are
+    bool run_ended_ = false;      // because they could not be
     bool stops_ = false;
     std::condition_variable stop_;
     std::atomic<bool> failed_{false};

@@ -84,6 +84,20 @@ TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writ
     }
     CHECK(records_with(at + "/out/metrics.jsonl", "valid_loss").size() == 2);
 
+    // On a slow data axis the loss is the same and the waits stand in the metrics.
+    succeed(at,
+            {"train", "run.yaml", "--set", "run.output=slow", "run.steps=2", "mesh.data=2",
+             "testing.links=[{axis: data, latency_ms: 30}]"},
+            2);
+    const auto slow = records_with(at + "/slow/metrics.jsonl", "loss");
+    REQUIRE(slow.size() == 2);
+    CHECK(slow[1].at("loss").get<double>() ==
+          Approx(whole[1].at("loss").get<double>()).epsilon(1e-5));
+    CHECK(slow[1].at("comm_exposed_data_seconds").get<double>() > 0.03);
+    CHECK(slow[1].at("comm_exposed_tensor_seconds").get<double>() == 0.0);
+    CHECK(slow[1].at("comm_exposed_pipeline_seconds").get<double>() == 0.0);
+    CHECK(slow[1].at("comm_exposed_seconds") == slow[1].at("comm_exposed_data_seconds"));
+
     // The resolved configuration repeats the run, here with nothing left to do.
     const Outcome repeated = succeed(at, {"train", "out/config.yaml"}, 4);
     CHECK(repeated.error.find("nothing to do") != std::string::npos);

@@ -102,7 +102,9 @@ TEST_CASE("a resolved configuration parses back to the same one", "[app][config]
                       "schedule.min_lr=1e-9",
                       "precision.compute=bf16",
                       "checkpoint.resume=null-folder",
-                      "model.dropout=0.1"};
+                      "model.dropout=0.1",
+                      "testing.links=[{axis: tensor, latency_ms: 0.1}, {axis: data, "
+                      "bandwidth_mb_per_s: 12.5}]"};
     for (const Sets& sets : {Sets{}, odd}) {
         const Config config = small(sets);
         const std::string text = dump_config(config);
@@ -120,6 +122,12 @@ TEST_CASE("a resolved configuration parses back to the same one", "[app][config]
             CHECK(again.is_given(row.key));
         }
     }
+    const std::vector<LinkOptions> links = small(odd).testing.links;
+    REQUIRE(links.size() == 2);
+    CHECK(links[0].axis == MeshAxis::tensor);
+    CHECK(links[0].latency_ms == 0.1);
+    CHECK(links[0].bandwidth_mb_per_s == 0.0);
+    CHECK(links[1].bandwidth_mb_per_s == 12.5);
     CHECK(small(odd).run.name == "a: b #c\\ \"d\"");
 }
 
@@ -265,6 +273,12 @@ TEST_CASE("wrong types and values out of range are refused with what was found",
         {"data.train=a", "found a", "expected a list like [{path: PREFIX, weight: 1}]"},
         {"data.train=[{weight: 1}]", "item 1", "found no path"},
         {"data.train=[a, {path: b, weight: 0}]", "item 2", "weight: found 0"},
+        {"testing.links=data", "found data", "expected a list like [{axis: data"},
+        {"testing.links=[{latency_ms: 1}]", "item 1", "found no axis"},
+        {"testing.links=[{axis: dta}]", "axis: found dta", "did you mean 'data'?"},
+        {"testing.links=[{axis: data, latency: 1}]", "unknown key 'latency'", "latency_ms"},
+        {"testing.links=[{axis: data, latency_ms: -1}]", "latency_ms: found -1", "at least 0"},
+        {"testing.links=[{axis: data}, {axis: data}]", "item 2", "axis data for the second time"},
         {"data.train=[{paht: b}]", "unknown key 'paht'", "did you mean 'path'?"},
         {"mesh.data=all", "found all", "or auto"},
         {"mesh.tensor=0", "found 0", "1 to"},

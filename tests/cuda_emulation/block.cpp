@@ -67,8 +67,8 @@ cuda_emulation_switch:
 )");
 
 void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
-    // As if entry had been called, which leaves the stack 8 bytes off a multiple of 16, and had then
-    // switched away with all registers zero.
+    // As if entry had been called, which leaves the stack 8 bytes off a multiple of 16, and had
+    // then switched away with all registers zero.
     auto* top = reinterpret_cast<void**>(stack + bytes) - 1;
     *--top = reinterpret_cast<void*>(entry);
     for (int i = 0; i < 6; ++i) *--top = nullptr;
@@ -150,7 +150,9 @@ public:
         }
     }
 
-    const ThreadPlace& place() const { return current().place; }
+    const ThreadPlace& place() const {
+        return current().place;
+    }
 
     void synchronize() {
         current().waits = Waits::block;
@@ -174,11 +176,17 @@ public:
         return result;
     }
 
-    int lane() const { return current_ % kWarp; }
+    int lane() const {
+        return current_ % kWarp;
+    }
 
 private:
-    const Fiber& current() const { return *fibers_[static_cast<size_t>(current_)]; }
-    Fiber& current() { return *fibers_[static_cast<size_t>(current_)]; }
+    const Fiber& current() const {
+        return *fibers_[static_cast<size_t>(current_)];
+    }
+    Fiber& current() {
+        return *fibers_[static_cast<size_t>(current_)];
+    }
 
     void synchronize_warp(int first) {
         current().waits = Waits::warp;
@@ -230,7 +238,9 @@ private:
 #endif
     }
 
-    void yield() { leave(false); }
+    void yield() {
+        leave(false);
+    }
 
     void leave([[maybe_unused]] bool for_good) {
         Fiber& fiber = current();
@@ -297,12 +307,11 @@ uint64_t take_from_lane(uint64_t value, int lane) {
 }
 
 void* dynamic_shared_memory() {
-    return reinterpret_cast<void*>(
-        (reinterpret_cast<uintptr_t>(dynamic_shared.data()) + 127) / 128 * 128);
+    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(dynamic_shared.data()) + 127) /
+                                   128 * 128);
 }
 
-void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes,
-              const std::function<void()>& thread) {
+void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& thread) {
     if (threads.x * threads.y * threads.z > 1024) fail("more than 1024 threads in a block");
     dynamic_shared.resize(shared_bytes + 128);
     for (unsigned z = 0; z < blocks.z; ++z) {

@@ -8,11 +8,14 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
 #include "parallel/mpi/mpi_world.h"
+#include "parallel/throttled_world.h"
 #include "tests/parallel/communicator_cases.h"
+#include "tests/parallel/schedule_run.h"
 
 namespace trireme::testing {
 
@@ -60,6 +63,57 @@ void run_cases(World& world) {
         }
     }
     if (world.size() > 1) pieces_case(world);
+}
+
+// The world of this case makes sends wait for their receivers; a small message shows that it does.
+void run_rendezvous(World& world) {
+    const auto group = world.split(0, 0, "pairs");
+    CpuStream stream;
+    float value = 1.0f;
+    const Tensor buffer(&value, DType::f32, {1});
+    if (world.rank() == 0) {
+        const Event sent = group->send(stream, buffer, 1, "value");
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        expect(!sent.source->done(sent.ticket), "a send that waits for its receiver");
+        group->barrier();
+        stream.wait(sent);
+    } else {
+        group->barrier();
+        if (world.rank() == 1) stream.wait(group->recv(stream, buffer, 0, "value"));
+    }
+    run_all_programs(world);
+}
+
+// A link of 10 MB/s and 5 ms: each of three transfers, and each collective, takes 25 ms.
+void run_link(World& world) {
+    const auto slow = make_throttled_world(world, {{MeshAxis::data, 5.0, 10.0}});
+    const auto all = world.split(0, 0, "all");
+    const auto group = slow->split(0, 0, "data");
+    CpuStream stream;
+    std::vector<float> from(50'000, 1.0f), to(from);
+    const int n = world.size();
+    all->barrier();
+    const Clock::time_point begin = Clock::now();
+    const auto milliseconds = [&] {
+        return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+    };
+    std::vector<Event> sends, receives;
+    for (int i = 0; i < 3; ++i) {
+        sends.push_back(group->send(stream, f32(from), (world.rank() + 1) % n, "ring"));
+        receives.push_back(group->recv(stream, f32(to), (world.rank() + n - 1) % n, "ring"));
+    }
+    std::vector<float> sum(1, 1.0f);
+    stream.wait(all->all_reduce(stream, f32(sum), ReduceOp::sum, "not on the link"));
+    expect(sum[0] == static_cast<float>(n), "a sum beside the link");
+    for (int i = 0; i < 3; ++i) {
+        stream.wait(receives[static_cast<size_t>(i)]);
+        expect(milliseconds() >= 25.0 * (i + 1), "transfers one after the other");
+    }
+    for (const Event& event : sends) stream.wait(event);
+    all->barrier();
+    const double before = milliseconds();
+    stream.wait(group->broadcast(stream, f32(from), 0, "broadcast"));
+    expect(milliseconds() - before >= 25.0, "a broadcast on the link");
 }
 
 // One rank fails while the others wait for it.
@@ -140,14 +194,17 @@ int main(int count, char** arguments) {
     std::unique_ptr<World> world;
     int code = 1;
     try {
-        world = make_mpi_world(find_launcher(), timeout);
+        world = make_mpi_world(find_launcher(), timeout, name == "rendezvous");
         if (name == "cases") testing::run_cases(*world);
         else if (name == "failure") testing::run_failure(*world);
         else if (name == "timeout") testing::run_timeout(*world);
         else if (name == "mismatch") testing::run_mismatch(*world);
+        else if (name == "rendezvous") testing::run_rendezvous(*world);
+        else if (name == "link") testing::run_link(*world);
         else if (name == "bench") testing::run_benchmark(*world);
         else throw std::runtime_error("usage: mpirun -n N parallel_mpi_tests "
-                                      "cases | failure | timeout | mismatch | bench");
+                                      "cases | failure | timeout | mismatch | rendezvous | link "
+                                      "| bench");
         return 0;
     } catch (const Error& error) {
         std::fprintf(stderr, "%s\n", error.what());

@@ -1,0 +1,48 @@
+#include "parallel/wait_ledger.h"
+
+namespace trireme {
+
+MeshAxis axis_of(const std::string& communicator) {
+    if (communicator.starts_with("tensor")) return MeshAxis::tensor;
+    if (communicator.starts_with("data")) return MeshAxis::data;
+    if (communicator.starts_with("pipeline") || communicator == "embedding") {
+        return MeshAxis::pipeline;
+    }
+    return MeshAxis::all;
+}
+
+const char* name_of(MeshAxis axis) {
+    switch (axis) {
+        case MeshAxis::tensor:
+            return "tensor";
+        case MeshAxis::data:
+            return "data";
+        case MeshAxis::pipeline:
+            return "pipeline";
+        case MeshAxis::all:
+            break;
+    }
+    return "all";
+}
+
+WaitLedger::WaitLedger() {
+    of(MeshAxis::tensor).name = "wait for tensor";
+    of(MeshAxis::data).name = "wait for data";
+    of(MeshAxis::pipeline).name = "wait for pipeline";
+    of(MeshAxis::all).name = "wait for all";
+}
+
+AxisSeconds WaitLedger::seconds() const {
+    const auto of = [&](MeshAxis axis) { return accounts_[static_cast<size_t>(axis)].seconds; };
+    return {of(MeshAxis::tensor), of(MeshAxis::data), of(MeshAxis::pipeline)};
+}
+
+void WaitLedger::reset() {
+    for (WaitAccount& account : accounts_) account.seconds = 0.0;
+}
+
+void WaitLedger::set_trace(Trace* trace) {
+    for (WaitAccount& account : accounts_) account.trace = trace;
+}
+
+}  // namespace trireme

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "core/stream.h"
+
+namespace trireme {
+
+// What a communicator's ranks have in common: an axis of the mesh, or all of it.
+enum class MeshAxis { tensor, data, pipeline, all };
+
+// The axis of a mesh's communicator, by its name: "tensor_kv" belongs to tensor, and the
+// "embedding" of first and last stage to pipeline. Unknown names: all.
+MeshAxis axis_of(const std::string& communicator);
+const char* name_of(MeshAxis axis);
+
+// Seconds for each axis.
+struct AxisSeconds {
+    double tensor = 0.0;
+    double data = 0.0;
+    double pipeline = 0.0;  // the schedule's own bubble is part of it
+};
+
+// How long this rank's compute has stood still for each axis. Streams add to it on their own, for
+// the events of every communicator whose waits are put down to an account of this.
+class WaitLedger {
+public:
+    WaitLedger();
+
+    WaitAccount& of(MeshAxis axis) { return accounts_[static_cast<size_t>(axis)]; }
+    // Since the last reset; on a GPU as of the last synchronisation of its stream.
+    AxisSeconds seconds() const;
+    void reset();
+    // Where waits that last are recorded from now on; may be null.
+    void set_trace(Trace* trace);
+
+private:
+    std::array<WaitAccount, 4> accounts_;
+};
+
+}  // namespace trireme

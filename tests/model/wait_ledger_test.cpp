@@ -1,0 +1,106 @@
+#include <catch2/catch.hpp>
+
+#include <fstream>
+#include <sstream>
+
+#include "core/trace.h"
+#include "parallel/throttled_world.h"
+#include "tests/core/temporary_folder.h"
+#include "tests/model/training_support.h"
+
+// Exposed communication is put down to the mesh axis that it belongs to.
+
+namespace trireme::test {
+
+namespace {
+
+constexpr int kSteps = 3;
+
+// Rank 0's waits in a step, the shortest of a few, since other programs can only lengthen them.
+AxisSeconds waits_of(const Scenario& scenario, const std::vector<LinkOptions>& links,
+                     Trace* trace = nullptr) {
+    AxisSeconds least{1e9, 1e9, 1e9};
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
+        const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
+        const auto throttled = make_throttled_world(world, links);
+        Mesh mesh(*throttled, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        EngineOptions options = engine_options_of(scenario);
+        if (world.rank() == 0) options.trace = trace;
+        Engine engine(context_of(scenario, *device, mesh), options);
+        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
+        for (int step = 1; step <= 1 + kSteps; ++step) {
+            const StepResult result =
+                engine.step(step, 1e-3, [batches = &source.step(step)](int i) {
+                    return (*batches)[static_cast<size_t>(i)];
+                });
+            const AxisSeconds& waits = result.axis_wait_seconds;
+            if (result.communication_wait_seconds != waits.tensor + waits.data) {
+                throw InternalError("the sum of the two axes");
+            }
+            if (step == 1 || world.rank() != 0) continue;
+            least.tensor = std::min(least.tensor, waits.tensor);
+            least.data = std::min(least.data, waits.data);
+            least.pipeline = std::min(least.pipeline, waits.pipeline);
+        }
+    });
+    return least;
+}
+
+Scenario scenario_on(const MeshShape& mesh) {
+    Scenario scenario;
+    scenario.model = odd_model(Family::gpt2);
+    scenario.mesh = mesh;
+    scenario.sequence_parallel = mesh.tensor > 1;
+    scenario.global_batch = 4;
+    return scenario;
+}
+
+constexpr MeshShape kTensorAndData{.tensor = 2, .context = 1, .data = 2, .pipeline = 1};
+constexpr MeshShape kDataAndPipeline{.tensor = 1, .context = 1, .data = 2, .pipeline = 2};
+
+}  // namespace
+
+TEST_CASE("a slow axis shows as its own exposed communication and no other's", "[model][waits]") {
+    // Long against what a busy machine adds; with several operations a step on the other axes and
+    // many on the tensor axis.
+    constexpr double kLeast = 0.04;
+    const auto slow = [](MeshAxis axis, double latency_ms = 10.0) {
+        return std::vector<LinkOptions>{{axis, latency_ms, 0.0}};
+    };
+    SECTION("tensor") {
+        const AxisSeconds waits =
+            waits_of(scenario_on(kTensorAndData), slow(MeshAxis::tensor, 2.0));
+        CHECK(waits.tensor > 2 * 5 * 4 * 2e-3);  // four a layer, five layers, two micro-batches
+        CHECK(waits.data < waits.tensor / 4);
+        CHECK(waits.pipeline == 0.0);
+    }
+    SECTION("data") {
+        const AxisSeconds waits = waits_of(scenario_on(kTensorAndData), slow(MeshAxis::data));
+        CHECK(waits.data > kLeast);
+        CHECK(waits.tensor < waits.data / 2);
+        CHECK(waits.pipeline == 0.0);
+    }
+    SECTION("pipeline") {
+        const AxisSeconds waits =
+            waits_of(scenario_on(kDataAndPipeline), slow(MeshAxis::pipeline, 40.0));
+        CHECK(waits.pipeline > kLeast);
+        CHECK(waits.data < waits.pipeline / 2);
+        CHECK(waits.tensor == 0.0);
+    }
+}
+
+TEST_CASE("waits that last stand in the trace under their axis", "[model][waits]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/trace.json";
+    Trace trace(0, 4096);
+    waits_of(scenario_on(kTensorAndData),
+             {{MeshAxis::tensor, 1.0, 0.0}, {MeshAxis::data, 1.0, 0.0}}, &trace);
+    trace.write_json(path);
+    std::stringstream text;
+    text << std::ifstream(path).rdbuf();
+    CHECK(text.str().find("\"wait for tensor\"") != std::string::npos);
+    CHECK(text.str().find("\"wait for data\"") != std::string::npos);
+    CHECK(text.str().find("\"wait for pipeline\"") == std::string::npos);
+}
+
+}  // namespace trireme::test

@@ -19,7 +19,8 @@ struct WaitAccount {
 class EventSource {
 public:
     virtual ~EventSource() = default;
-    // Blocks the calling thread until the work with this ticket, and all before it, is done.
+    // Blocks the calling thread until the work with this ticket is done; of a stream, all before it
+    // too.
     // Rethrows the error of a failed operation.
     virtual void host_wait(uint64_t ticket) = 0;
     virtual bool done(uint64_t ticket) = 0;

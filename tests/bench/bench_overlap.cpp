@@ -121,9 +121,13 @@ int main(int argc, char** argv) {
         gradient_case(kUnitMs),
         training_case("data: steps of a GPT-2, ZeRO-1, bf16", 1, DType::bf16),
         training_case("data: steps of a GPT-2, ZeRO-1, fp32", 1, DType::f32),
-        gpipe_case(kUnitMs),
-        one_forward_one_backward_case(kUnitMs),
+        schedule_case("1f1b", 1, kUnitMs),
         deep_one_forward_one_backward_case(kUnitMs),
+        schedule_case("gpipe", 1, kUnitMs),
+        schedule_case("interleaved", 2, kUnitMs),
+        schedule_case("zb-h1", 1, kUnitMs),
+        schedule_case("zb-h2", 1, kUnitMs),
+        schedule_case("zb-v", 2, kUnitMs),
     };
     std::printf("%-40s %9s %9s %9s %9s %9s %7s %7s\n", "milliseconds a step", "compute", "comm.",
                 "together", "apart", "MB/s", "ratio", "bound");

@@ -131,7 +131,8 @@ OverlapCase pipeline_case(std::string name, double unit_ms, ScheduleProgram prog
     one.name = std::move(name);
     one.ranks = program.stages;
     one.axis = MeshAxis::pipeline;
-    one.bytes = static_cast<double>(kBoundary.elements()) * sizeof(float) * program.micro_batches;
+    one.bytes = static_cast<double>(kBoundary.elements()) * sizeof(float) * program.micro_batches *
+                program.chunks;
     one.bound = 1.15;
     one.make = [unit_ms, program = std::move(program)](World& world, OverlapCase::Parts parts) {
         return std::make_unique<PipelineStep>(world, parts, unit_ms, program);
@@ -183,14 +184,9 @@ OverlapCase gradient_case(double unit_ms) {
     return one;
 }
 
-OverlapCase gpipe_case(double unit_ms) {
-    return pipeline_case("pipeline: gpipe", unit_ms,
-                         make_schedule("gpipe", kStages, 1, kMicroBatches));
-}
-
-OverlapCase one_forward_one_backward_case(double unit_ms) {
-    return pipeline_case("pipeline: 1f1b", unit_ms,
-                         make_schedule("1f1b", kStages, 1, kMicroBatches));
+OverlapCase schedule_case(const std::string& name, int chunks, double unit_ms) {
+    return pipeline_case("pipeline: " + name, unit_ms / chunks,
+                         make_schedule(name, kStages, chunks, kMicroBatches));
 }
 
 OverlapCase deep_one_forward_one_backward_case(double unit_ms) {

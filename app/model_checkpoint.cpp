@@ -67,7 +67,8 @@ void load_parameters(Engine& engine, CheckpointReader& reader) {
 
 }  // namespace
 
-void save_model(Engine& engine, const std::string& folder, const CheckpointState& state) {
+void save_model(Engine& engine, ControlGroup& group, const std::string& folder,
+                const CheckpointState& state) {
     std::vector<CheckpointPiece> pieces;
     std::vector<std::vector<float>> staged;  // copies, where device memory is not host memory
     const bool on_host = engine.device().backend() == Backend::cpu;
@@ -89,8 +90,7 @@ void save_model(Engine& engine, const std::string& folder, const CheckpointState
         });
     }
     engine.device().compute().synchronize();
-    save_checkpoint(engine.model().context().mesh.all(), engine.device().compute(), folder, state,
-                    pieces);
+    save_checkpoint(group, folder, state, pieces);
 }
 
 void load_model(Engine& engine, CheckpointReader& reader) {

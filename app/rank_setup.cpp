@@ -10,6 +10,7 @@ namespace trireme {
 RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
                      Trace* trace)
     : config_(config) {
+    control_ = std::make_unique<ControlGroup>(world, "control");
     device_ = make_device(config.device, world.local_rank(), world.local_size());
     device_world_ = make_device_world(world, *device_);
     World* links = device_world_.get();
@@ -21,8 +22,7 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
         throttled_world_ = make_throttled_world(*device_world_, config.testing.links);
         links = throttled_world_.get();
     }
-    mesh_ = std::make_unique<Mesh>(*links, config.mesh,
-                                   kv_groups(config.model, config.mesh.tensor),
+    mesh_ = std::make_unique<Mesh>(*links, config.mesh, kv_groups(config.model, config.mesh.tensor),
                                    config.data_parallel.shards);
     const ModelContext context{
         .device = *device_,

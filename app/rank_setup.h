@@ -5,6 +5,7 @@
 #include "app/config.h"
 #include "model/engine.h"
 #include "parallel/checkpoint.h"
+#include "parallel/control_group.h"
 
 namespace trireme {
 
@@ -24,6 +25,8 @@ public:
     Device& device() { return *device_; }
     Mesh& mesh() { return *mesh_; }
     Engine& engine() { return *engine_; }
+    // For the thread that trains.
+    ControlGroup& control() { return *control_; }
 
     // Reads its own data: the first chunk of the model the tokens, the last the labels.
     bool needs_data() const {
@@ -32,6 +35,7 @@ public:
 
 private:
     Config config_;
+    std::unique_ptr<ControlGroup> control_;
     std::unique_ptr<Device> device_;
     std::unique_ptr<World> device_world_;     // its communicators carry the device's memory
     std::unique_ptr<World> throttled_world_;  // over it, when testing.links slow it down

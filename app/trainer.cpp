@@ -6,7 +6,6 @@
 #include <cmath>
 #include <filesystem>
 
-#include "app/agreement.h"
 #include "app/model_checkpoint.h"
 #include "app/peak_rate.h"
 #include "core/file_io.h"
@@ -60,7 +59,7 @@ Trainer::Trainer(World& world, const Config& config)
     if (world.rank() == 0) check_creatable(config_.run.output);
     resume();
     open_output();
-    setup_->mesh().all().barrier();
+    setup_->control().barrier();
     peak_flops_per_second_ = peak_matmul_rate(setup_->device(), config_.precision.compute);
     if (setup_->needs_data()) {
         loader_ = make_loader(*train_data_, first_samples_);
@@ -79,7 +78,6 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
 }
 
 void Trainer::resume() {
-    Communicator& all = setup_->mesh().all();
     std::string folder;
     if (world_.rank() == 0 && config_.checkpoint.resume != "never") {
         std::vector<std::string> skipped;
@@ -90,7 +88,7 @@ void Trainer::resume() {
         }
         for (const std::string& reason : skipped) log_.warn("skipped " + reason);
     }
-    folder = broadcast_text(all, setup_->device(), folder);
+    folder = setup_->control().broadcast(folder);
     if (folder.empty()) return;
     CheckpointReader reader(folder);
     load_model(setup_->engine(), reader);
@@ -182,8 +180,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.comm_exposed_pipeline_seconds = window_axes_.pipeline / steps;
     m.pipeline_idle_seconds = window_idle_ / steps;
     m.memory_peak_bytes = static_cast<uint64_t>(
-        largest_of_all(setup_->mesh().all(), setup_->device(),
-                       static_cast<double>(setup_->device().peak_memory_bytes())));
+        setup_->control().largest(static_cast<double>(setup_->device().peak_memory_bytes())));
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
@@ -208,7 +205,7 @@ void Trainer::save(int64_t step) {
     state.tokens = state.samples * config_.data.sequence_length;
     state.config = dump_config(config_);
     state.mesh = config_.mesh;
-    save_model(setup_->engine(), checkpoint_folder(), state);
+    save_model(setup_->engine(), setup_->control(), checkpoint_folder(), state);
     if (world_.rank() == 0) {
         prune_checkpoints(checkpoint_folder(), config_.checkpoint.keep);
         log_.info("saved " + checkpoint_folder() + " at step " + std::to_string(step));

@@ -10,9 +10,8 @@
 #include <vector>
 
 #include "core/file_io.h"
-#include "core/stream.h"
 #include "parallel/checkpoint_manifest.h"
-#include "parallel/communicator.h"
+#include "parallel/control_group.h"
 
 // A checkpoint is a folder step-00000100 of ordinary safetensors files, one a rank, and
 // manifest.json, which says which box of which logical tensor lies where. It is written beside its
@@ -36,8 +35,8 @@ struct CheckpointPiece {
 // The state of rank 0 counts. On any rank's error the temporary folder is deleted, other
 // checkpoints stay as they are, and every rank throws the same Error: io, out_of_memory, or
 // output_busy when the folder cannot be made.
-void save_checkpoint(Communicator& all, Stream& stream, const std::string& folder,
-                     const CheckpointState& state, std::span<const CheckpointPiece> pieces);
+void save_checkpoint(ControlGroup& group, const std::string& folder, const CheckpointState& state,
+                     std::span<const CheckpointPiece> pieces);
 
 // The newest step-* folder in `checkpoints_folder` with a valid manifest and files of the right
 // sizes; nothing when there is none. Newer ones that are damaged are added to `skipped`

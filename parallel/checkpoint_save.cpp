@@ -1,10 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
-#include <functional>
-#include <new>
 #include <random>
 #include <thread>
 #include <utility>
@@ -19,85 +16,6 @@
 namespace trireme {
 
 namespace {
-
-// Control messages between the ranks of a save, all blocking.
-class ControlGroup {
-public:
-    ControlGroup(Communicator& all, Stream& stream) : all_(all), stream_(stream) {}
-
-    int rank() const { return all_.rank(); }
-    int size() const { return all_.size(); }
-
-    void broadcast(std::string& bytes, int root) {
-        if (bytes.empty()) return;
-        const Tensor buffer(bytes.data(), DType::u8, {static_cast<int64_t>(bytes.size())});
-        wait(all_.broadcast(stream_, buffer, root, "checkpoint message"));
-    }
-
-    // Every rank's text on rank 0, in rank order; nothing on the others.
-    std::vector<std::string> gather(std::string text) {
-        int64_t bytes = static_cast<int64_t>(text.size());
-        std::vector<int64_t> sizes(static_cast<size_t>(size()), bytes);
-        wait(all_.all_gather(stream_, Tensor(&bytes, DType::i64, {1}),
-                             Tensor(sizes.data(), DType::i64, {size()}), "checkpoint sizes"));
-        if (rank() != 0) {
-            wait(all_.send(stream_, Tensor(text.data(), DType::u8, {bytes}), 0,
-                           "checkpoint pieces"));
-            return {};
-        }
-        std::vector<std::string> texts{std::move(text)};
-        for (int peer = 1; peer < size(); ++peer) {
-            const int64_t expected = sizes[static_cast<size_t>(peer)];
-            texts.emplace_back(static_cast<size_t>(expected), '\0');
-            wait(all_.recv(stream_, Tensor(texts.back().data(), DType::u8, {expected}), peer,
-                           "checkpoint pieces"));
-        }
-        return texts;
-    }
-
-    // Runs `work` on every rank. When it failed on any, rank 0 runs `clean_up` and all ranks throw
-    // the error of the lowest rank that failed.
-    void run(const std::function<void()>& work, const std::function<void()>& clean_up) {
-        ExitCode code = ExitCode::ok;
-        std::string message;
-        try {
-            work();
-        } catch (const Error& error) {
-            code = error.code();
-            message = error.what();
-        } catch (const std::bad_alloc&) {
-            code = ExitCode::out_of_memory;
-            message = "out of memory while saving a checkpoint";
-        } catch (const std::exception& error) {
-            code = ExitCode::internal;
-            message = std::string("internal error while saving a checkpoint: ") + error.what();
-        }
-        double worst = code == ExitCode::ok ? 0.0 : size() - rank();
-        wait(all_.all_reduce(stream_, Tensor(&worst, DType::f64, {1}), ReduceOp::max,
-                             "checkpoint outcome"));
-        if (worst == 0.0) return;
-
-        if (rank() == 0) clean_up();
-        const int root = size() - static_cast<int>(worst);
-        if (rank() == root && size() > 1) message += " (rank " + std::to_string(root) + ")";
-        int64_t code_and_bytes[2] = {static_cast<int64_t>(code),
-                                     static_cast<int64_t>(message.size())};
-        wait(all_.broadcast(stream_, Tensor(code_and_bytes, DType::i64, {2}), root,
-                            "checkpoint outcome"));
-        message.resize(static_cast<size_t>(code_and_bytes[1]));
-        broadcast(message, root);
-        all_.barrier();
-        throw Error(static_cast<ExitCode>(code_and_bytes[0]), message);
-    }
-
-private:
-    static void wait(const Event& event) {
-        if (event.source != nullptr) event.source->host_wait(event.ticket);
-    }
-
-    Communicator& all_;
-    Stream& stream_;
-};
 
 std::string random_id() {
     std::random_device device;
@@ -229,23 +147,24 @@ void publish(const std::string& temporary, const std::string& folder, const std:
 
 }  // namespace
 
-void save_checkpoint(Communicator& all, Stream& stream, const std::string& folder,
-                     const CheckpointState& state, std::span<const CheckpointPiece> pieces) {
-    ControlGroup group(all, stream);
+void save_checkpoint(ControlGroup& group, const std::string& folder, const CheckpointState& state,
+                     std::span<const CheckpointPiece> pieces) {
     const std::string name = step_folder_name(state.step);
     const bool first = group.rank() == 0;
-    std::string id = random_id();
-    group.broadcast(id, 0);
+    const std::string id = group.broadcast(random_id());
     const std::string temporary = folder + "/" + name + kTemporaryMark + id;
     const auto clean_up = [&] { remove_tree(temporary); };
+    const char* what = "while saving a checkpoint";
 
     group.run(
+        what,
         [&] {
             if (first) create_folders(temporary);
         },
         clean_up);
     std::string part;
     group.run(
+        what,
         [&] {
             part = manifest_text(
                 write_shard(temporary, id, state.step, group.rank(), group.size(), pieces));
@@ -253,6 +172,7 @@ void save_checkpoint(Communicator& all, Stream& stream, const std::string& folde
         clean_up);
     const std::vector<std::string> parts = group.gather(std::move(part));
     group.run(
+        what,
         [&] {
             if (!first) return;
             const std::string text = manifest_text(merge(parts, id, state));

@@ -42,7 +42,8 @@ Curve run_stretch(const Scenario& scenario, const Stretch& stretch) {
         CheckpointState state;
         state.step = stretch.last_step;
         state.mesh = scenario.mesh;
-        save_model(engine, stretch.save, state);
+        ControlGroup control(world, "save");
+        save_model(engine, control, stretch.save, state);
     });
     return curve;
 }

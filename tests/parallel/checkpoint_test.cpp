@@ -105,8 +105,7 @@ std::vector<Error> save(const std::string& folder, int64_t step,
                         const std::vector<RankPieces>& pieces) {
     std::vector<Error> outcomes(pieces.size(), Error(ExitCode::ok, ""));
     run_thread_ranks(static_cast<int>(pieces.size()), [&](World& world) {
-        const auto all = world.split(0, world.rank(), "all");
-        CpuStream stream;
+        ControlGroup group(world, "save");
         CheckpointState state;
         state.step = step;
         state.tokens = step * 1000;
@@ -116,7 +115,7 @@ std::vector<Error> save(const std::string& folder, int64_t step,
         state.mesh.data = world.size();
         const size_t rank = static_cast<size_t>(world.rank());
         try {
-            save_checkpoint(*all, stream, folder, state, pieces[rank].pieces);
+            save_checkpoint(group, folder, state, pieces[rank].pieces);
         } catch (const Error& error) {
             outcomes[rank] = error;
         }

@@ -1,0 +1,133 @@
+#include "parallel/control_group.h"
+
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "core/error.h"
+
+namespace trireme {
+
+// The order of the calling thread: what it has written is there.
+class ControlGroup::HostStream final : public Stream {
+public:
+    Event record() override { return {}; }
+    void wait(const Event& event) override {
+        if (event.source != nullptr) event.source->host_wait(event.ticket);
+    }
+    void timed_wait(const Event& event, double& seconds) override {
+        const auto begin = std::chrono::steady_clock::now();
+        wait(event);
+        seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    }
+    void copy(void* to, const void* from, size_t bytes) override {
+        if (bytes > 0) std::memcpy(to, from, bytes);
+    }
+    void synchronize() override {}
+};
+
+namespace {
+
+Tensor bytes_of(std::string& text) {
+    return Tensor(text.data(), DType::u8, {static_cast<int64_t>(text.size())});
+}
+
+}  // namespace
+
+ControlGroup::ControlGroup(World& control, const std::string& name)
+    : stream_(std::make_unique<HostStream>()), all_(control.split(0, control.rank(), name)) {}
+
+ControlGroup::~ControlGroup() = default;
+
+int ControlGroup::rank() const {
+    return all_->rank();
+}
+
+int ControlGroup::size() const {
+    return all_->size();
+}
+
+void ControlGroup::barrier() {
+    all_->barrier();
+}
+
+std::string ControlGroup::broadcast(std::string text, int root) {
+    int64_t size = static_cast<int64_t>(text.size());
+    stream_->wait(
+        all_->broadcast(*stream_, Tensor(&size, DType::i64, {1}), root, "length of a message"));
+    text.resize(static_cast<size_t>(size));
+    if (size > 0) stream_->wait(all_->broadcast(*stream_, bytes_of(text), root, "message"));
+    return text;
+}
+
+std::vector<std::string> ControlGroup::gather(std::string text) {
+    int64_t own = static_cast<int64_t>(text.size());
+    std::vector<int64_t> sizes(static_cast<size_t>(size()), own);
+    stream_->wait(all_->all_gather(*stream_, Tensor(&own, DType::i64, {1}),
+                                   Tensor(sizes.data(), DType::i64, {size()}),
+                                   "lengths of messages"));
+    if (rank() != 0) {
+        if (own > 0) stream_->wait(all_->send(*stream_, bytes_of(text), 0, "message"));
+        return {};
+    }
+    std::vector<std::string> texts{std::move(text)};
+    for (int peer = 1; peer < size(); ++peer) {
+        texts.emplace_back(static_cast<size_t>(sizes[static_cast<size_t>(peer)]), '\0');
+        if (texts.back().empty()) continue;
+        stream_->wait(all_->recv(*stream_, bytes_of(texts.back()), peer, "message"));
+    }
+    return texts;
+}
+
+std::vector<std::string> ControlGroup::gather_everywhere(const std::string& text) {
+    std::vector<std::string> texts = gather(text);
+    texts.resize(static_cast<size_t>(size()));
+    for (std::string& one : texts) one = broadcast(std::move(one));
+    return texts;
+}
+
+double ControlGroup::reduce(double value, ReduceOp op) {
+    stream_->wait(all_->all_reduce(*stream_, Tensor(&value, DType::f64, {1}), op, "agreement"));
+    return value;
+}
+
+double ControlGroup::largest(double value) {
+    return reduce(value, ReduceOp::max);
+}
+
+double ControlGroup::sum(double value) {
+    return reduce(value, ReduceOp::sum);
+}
+
+void ControlGroup::run(const char* what, const std::function<void()>& work,
+                       const std::function<void()>& clean_up) {
+    ExitCode code = ExitCode::ok;
+    std::string message;
+    try {
+        work();
+    } catch (const Error& error) {
+        code = error.code();
+        message = error.what();
+    } catch (const std::bad_alloc&) {
+        code = ExitCode::out_of_memory;
+        message = std::string("out of memory ") + what;
+    } catch (const std::exception& error) {
+        code = ExitCode::internal;
+        message = std::string("internal error ") + what + ": " + error.what();
+    }
+    const int worst = static_cast<int>(largest(code == ExitCode::ok ? 0.0 : size() - rank()));
+    if (worst == 0) return;
+
+    if (rank() == 0 && clean_up) clean_up();
+    const int root = size() - worst;
+    if (rank() == root && size() > 1) message += " (rank " + std::to_string(root) + ")";
+    message = broadcast(std::move(message), root);
+    // The least code of those that failed would do as well; the root's belongs to its message.
+    const double agreed = largest(rank() == root ? static_cast<double>(code) : 0.0);
+    barrier();
+    throw Error(static_cast<ExitCode>(static_cast<int>(agreed)), message);
+}
+
+}  // namespace trireme

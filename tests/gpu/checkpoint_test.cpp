@@ -1,0 +1,61 @@
+#include "app/model_checkpoint.h"
+#include "parallel/nccl/nccl_world.h"
+#include "tests/core/temporary_folder.h"
+#include "tests/gpu/gpu_test_support.h"
+#include "tests/model/training_support.h"
+
+namespace trireme::test {
+
+namespace {
+
+// Steps first..last on GPUs of their own; begins from the checkpoint in `folder` unless `first` is
+// 1, and leaves one there.
+Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
+                            const std::string& folder) {
+    Curve curve;
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
+        ControlGroup control(world, "control");
+        CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
+        const auto device_world = make_nccl_world(world, device, std::chrono::seconds(60));
+        Mesh mesh(*device_world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
+        if (first > 1) {
+            CheckpointReader reader(resolve_checkpoint(folder));
+            load_model(engine, reader);
+        }
+        Curve own = run_steps(engine, scenario, first, last);
+        CheckpointState state;
+        state.step = last;
+        state.mesh = scenario.mesh;
+        save_model(engine, control, folder, state);
+        if (world.rank() == 0) curve = std::move(own);
+    });
+    return curve;
+}
+
+}  // namespace
+
+TEST_CASE("a run on GPUs goes on from its checkpoint with the same bits", "[gpu][checkpoint]") {
+    const int zero = GENERATE(1, 3);
+    Scenario scenario;
+    scenario.model = odd_model(Family::llama);
+    scenario.mesh = {.tensor = 2, .data = 2};
+    scenario.zero = zero;
+    scenario.global_batch = 4;
+    scenario.steps = 4;
+    const TemporaryFolder whole, parts;
+    const Curve want = train_with_checkpoint(scenario, 1, 4, whole.path());
+    train_with_checkpoint(scenario, 1, 2, parts.path());
+    const Curve got = train_with_checkpoint(scenario, 3, 4, parts.path());
+    REQUIRE(got.losses.size() == 2);
+    CHECK(got.losses == std::vector<double>(want.losses.begin() + 2, want.losses.end()));
+    CHECK(got.grad_norms ==
+          std::vector<double>(want.grad_norms.begin() + 2, want.grad_norms.end()));
+    // And another mesh can take it up.
+    Scenario alone = scenario;
+    alone.mesh = {};
+    const Curve other = train_with_checkpoint(alone, 5, 5, parts.path());
+    CHECK(std::isfinite(other.losses.at(0)));
+}
+
+}  // namespace trireme::test

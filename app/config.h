@@ -46,9 +46,34 @@ struct LoggingOptions {
     bool trace = false;
 };
 
+enum class NonfinitePolicy { stop, skip };
+enum class SpikePolicy { ignore, log, skip };
+
+// What to do about losses and gradients that are not finite, that jump, or that differ where they
+// should not.
+struct NumericsOptions {
+    NonfinitePolicy on_nonfinite = NonfinitePolicy::stop;
+    SpikePolicy on_spike = SpikePolicy::log;
+    int spike_window = 128;         // steps
+    double spike_sigma = 6.0;       // standard deviations above the window's mean
+    int max_skips = 5;              // steps in a row that may be skipped
+    int64_t check_replicas = 1000;  // steps between comparisons; 0: only before saving
+};
+
+enum class FaultAction { nan_gradient, flip_bit };
+
+// Something that goes wrong on one rank as a step begins.
+struct FaultOptions {
+    int rank = 0;
+    int64_t step = 0;
+    FaultAction action = FaultAction::nan_gradient;
+    std::string tensor;
+};
+
 // For experiments and tests.
 struct TestingOptions {
     std::vector<LinkOptions> links;
+    std::vector<FaultOptions> faults;
 };
 
 // Where a value was given: "FILE:LINE" or "--set key=value".
@@ -76,6 +101,7 @@ struct Config {
     CheckpointOptions checkpoint;
     EvaluationOptions evaluation;
     LoggingOptions logging;
+    NumericsOptions numerics;
     TestingOptions testing;
 
     std::string source;                         // name of the file; empty when built by hand

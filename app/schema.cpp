@@ -429,6 +429,42 @@ Rows record_rows() {
     };
 }
 
+Rows numerics_rows() {
+    return {
+        word(
+            "numerics.on_nonfinite", {.words = {"stop", "skip"}, .unbuilt = {}},
+            std::vector{NonfinitePolicy::stop, NonfinitePolicy::skip},
+            "When the loss or a gradient is NaN or infinite: end the run with code 76, or go on "
+            "without this step's update. The rank and the tensor are named either way.",
+            [](auto& c) -> auto& { return c.numerics.on_nonfinite; }),
+        word(
+            "numerics.on_spike", {.words = {"ignore", "log", "skip"}, .unbuilt = {}},
+            std::vector{SpikePolicy::ignore, SpikePolicy::log, SpikePolicy::skip},
+            "When the loss or the gradient norm jumps: say so, or go on without this step's update "
+            "as well.",
+            [](auto& c) -> auto& { return c.numerics.on_spike; }),
+        whole(
+            "numerics.spike_window", {2, 1000000},
+            "Steps that a loss is compared with; nothing is a jump until it is half full.",
+            [](auto& c) -> auto& { return c.numerics.spike_window; }),
+        number(
+            "numerics.spike_sigma", {.least = 0.0, .above_least = true},
+            "How many standard deviations above the window's mean are a jump.",
+            [](auto& c) -> auto& { return c.numerics.spike_sigma; }),
+        whole(
+            "numerics.max_skips", {0, kMostSteps},
+            "Steps in a row that may be skipped; one more ends the run with code 76.",
+            [](auto& c) -> auto& { return c.numerics.max_skips; }),
+        whole(
+            "numerics.check_replicas", {0, kMostSteps},
+            "Steps between checks that processes which hold the same parameters and optimizer "
+            "state "
+            "hold the same bits; it is also checked before every save, and 0 does that alone. A "
+            "difference ends the run with code 76 and names the process in the minority.",
+            [](auto& c) -> auto& { return c.numerics.check_replicas; }),
+    };
+}
+
 Rows testing_rows() {
     SchemaRow row{.key = "testing.links",
                   .type = "list of {axis, latency_ms, bandwidth_mb_per_s}",
@@ -441,7 +477,18 @@ Rows testing_rows() {
         return read_links(node, config.testing.links);
     };
     row.write = [](const Config& config) { return links_text(config.testing.links); };
-    return {row};
+    SchemaRow faults{.key = "testing.faults",
+                     .type = "list of {rank, step, action, tensor}",
+                     .allowed = "action nan-gradient or flip-bit",
+                     .description =
+                         "For tests only: lets something go wrong on one process as a step begins. "
+                         "nan-gradient: in its own gradient of a tensor (data_parallel.zero 0 or "
+                         "1); flip-bit: in its copy of a parameter."};
+    faults.read = [](const YamlNode& node, Config& config) {
+        return read_faults(node, config.testing.faults);
+    };
+    faults.write = [](const Config& config) { return faults_text(config.testing.faults); };
+    return {row, faults};
 }
 
 }  // namespace
@@ -460,7 +507,7 @@ std::vector<SchemaRow> make_schema() {
     std::vector<SchemaRow> schema;
     for (Rows rows :
          {run_rows(), device_rows(), model_rows(), data_rows(), batch_rows(), mesh_rows(),
-          parallel_rows(), training_rows(), record_rows(), testing_rows()}) {
+          parallel_rows(), training_rows(), record_rows(), numerics_rows(), testing_rows()}) {
         for (SchemaRow& row : rows) schema.push_back(std::move(row));
     }
     const Config defaults;

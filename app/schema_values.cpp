@@ -133,6 +133,42 @@ std::string read_link(const YamlNode& node, LinkOptions& to) {
     return has_axis ? "" : "found no axis, " + expected;
 }
 
+constexpr FaultAction kFaultActions[] = {FaultAction::nan_gradient, FaultAction::flip_bit};
+
+const WordList& fault_words() {
+    static const WordList words{.words = {"nan-gradient", "flip-bit"}, .unbuilt = {}};
+    return words;
+}
+
+// One item of a list of faults.
+std::string read_fault(const YamlNode& node, FaultOptions& to) {
+    const std::string expected = "expected {rank: 0, step: 1, action: nan-gradient, tensor: NAME}";
+    if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
+    for (size_t i = 0; i < node.keys.size(); ++i) {
+        const std::string& key = node.keys[i].text;
+        const YamlNode& value = node.items[i];
+        std::string problem;
+        int64_t whole = 0;
+        size_t index = 0;
+        if (key == "rank") {
+            problem = read_whole(value, {0, std::numeric_limits<int>::max()}, whole);
+            to.rank = static_cast<int>(whole);
+        } else if (key == "step") {
+            problem = read_whole(value, {1}, to.step);
+        } else if (key == "action") {
+            problem = read_word(value, fault_words(), index);
+            to.action = kFaultActions[index];
+        } else if (key == "tensor") {
+            problem = read_text(value, to.tensor);
+        } else {
+            return "found the unknown key '" + shown(key) + "', " + expected;
+        }
+        if (!problem.empty()) return key + ": " + problem;
+    }
+    if (to.step < 1 || to.tensor.empty()) return "found no step or no tensor, " + expected;
+    return "";
+}
+
 }  // namespace
 
 std::string WholeRange::to_string() const {
@@ -270,6 +306,20 @@ std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to) {
     return "";
 }
 
+std::string read_faults(const YamlNode& node, std::vector<FaultOptions>& to) {
+    if (node.kind != YamlNode::Kind::list) return found(node) + ", expected a list";
+    std::vector<FaultOptions> faults(node.items.size());
+    for (size_t i = 0; i < node.items.size(); ++i) {
+        const std::string problem = read_fault(node.items[i], faults[i]);
+        if (!problem.empty()) {
+            return "item " + std::to_string(i + 1) + " (line " +
+                   std::to_string(node.items[i].line) + "): " + problem;
+        }
+    }
+    to = std::move(faults);
+    return "";
+}
+
 std::string number_text(double value) {
     return floating_text(value);
 }
@@ -292,6 +342,17 @@ std::string links_text(const std::vector<LinkOptions>& links) {
         text += (text.empty() ? "" : ", ") + std::string("{axis: ") + name_of(link.axis) +
                 ", latency_ms: " + number_text(link.latency_ms) +
                 ", bandwidth_mb_per_s: " + number_text(link.bandwidth_mb_per_s) + "}";
+    }
+    return "[" + text + "]";
+}
+
+std::string faults_text(const std::vector<FaultOptions>& faults) {
+    std::string text;
+    for (const FaultOptions& fault : faults) {
+        text += (text.empty() ? "" : ", ") + std::string("{rank: ") + std::to_string(fault.rank) +
+                ", step: " + std::to_string(fault.step) +
+                ", action: " + fault_words().words[static_cast<size_t>(fault.action)] +
+                ", tensor: " + yaml_text(fault.tensor) + "}";
     }
     return "[" + text + "]";
 }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/config.h"
 #include "app/yaml_tree.h"
 #include "data/data_options.h"
 #include "parallel/parallel_options.h"
@@ -45,6 +46,7 @@ std::string read_text(const YamlNode& node, std::string& to);
 std::string read_word(const YamlNode& node, const WordList& list, size_t& index);
 std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to);
 std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to);
+std::string read_faults(const YamlNode& node, std::vector<FaultOptions>& to);
 
 // "found 'abc'", "found a list", "found nothing".
 std::string found(const YamlNode& node);
@@ -54,5 +56,6 @@ std::string number_text(double value);
 std::string number_text(float value);
 std::string sources_text(const std::vector<DataSourceOptions>& sources);
 std::string links_text(const std::vector<LinkOptions>& links);
+std::string faults_text(const std::vector<FaultOptions>& faults);
 
 }  // namespace trireme

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <filesystem>
 
+#include "app/fault_injection.h"
 #include "app/model_checkpoint.h"
 #include "app/peak_rate.h"
+#include "app/replica_check.h"
 #include "core/file_io.h"
 #include "data/gpt_dataset.h"
 #include "model/flops.h"
@@ -56,6 +58,7 @@ Trainer::Trainer(World& world, const Config& config)
     if (config_.logging.trace) trace_ = std::make_unique<Trace>(world.rank(), kTraceSpans);
     setup_ = std::make_unique<RankSetup>(world, config_, RankSetup::Use::train, config_.batch.micro,
                                          config_.data.sequence_length, trace_.get());
+    numerics_.emplace(config_.numerics, setup_->control(), log_);
     if (world.rank() == 0) check_creatable(config_.run.output);
     resume();
     open_output();
@@ -92,6 +95,7 @@ void Trainer::resume() {
     if (folder.empty()) return;
     CheckpointReader reader(folder);
     load_model(setup_->engine(), reader);
+    numerics_->restore_state(reader.state().extra);
     first_step_ = reader.state().step;
     first_samples_ = reader.state().samples;
     log_.info("resumed from " + folder + " (step " + std::to_string(first_step_) + ", written on " +
@@ -128,8 +132,13 @@ void Trainer::run() {
         const double lr =
             learning_rate(config_.schedule, config_.optimizer.lr, step, config_.run.steps);
         const TraceSpan span(trace_.get(), "step", "step", Trace::kComputeTrack, step);
-        const StepResult result =
-            engine.step(step, lr, [&](int) { return next_micro_batch(loader_.get()); });
+        const auto source = [&](int i) {
+            if (i == 0) inject_faults(config_.testing.faults, world_.rank(), step, engine);
+            return next_micro_batch(loader_.get());
+        };
+        const StepResult result = engine.step(
+            step, lr, source, [&](const StepResult& r) { return numerics_->may_update(r); });
+        numerics_->after_step(step, result, engine);
         window_seconds_ += seconds_since(begin);
         window_exposed_ += result.communication_wait_seconds;
         window_axes_.tensor += result.axis_wait_seconds.tensor;
@@ -142,6 +151,8 @@ void Trainer::run() {
         if (is_due(config_.logging.interval, step) || is_last || step == 1) {
             log_step(step, result, lr);
         }
+        const bool saves = is_due(config_.checkpoint.interval, step) || is_last;
+        if (saves || is_due(config_.numerics.check_replicas, step)) check_replicas(step);
         if (valid_data_ && (is_due(config_.evaluation.interval, step) || is_last)) {
             const double loss = evaluate();
             log_.info("step " + std::to_string(step) + "/" + std::to_string(config_.run.steps) +
@@ -149,12 +160,25 @@ void Trainer::run() {
                       std::to_string(std::exp(loss)));
             if (metrics_) metrics_->write_validation(step, loss);
         }
-        if (is_due(config_.checkpoint.interval, step) || is_last) save(step);
+        if (saves) save(step);
     }
     if (trace_) {
         trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
                            ".json");
     }
+}
+
+// Nothing wrong is saved: this comes before.
+void Trainer::check_replicas(int64_t step) {
+    if (world_.size() == 1) return;
+    const std::vector<std::string> differences =
+        find_drifted_replicas(setup_->engine(), setup_->control());
+    if (differences.empty()) return;
+    std::string text = "step " + std::to_string(step) +
+                       ": processes that should hold the same values do not; memory or a processor "
+                       "may be damaged. The last checkpoint is from before this was seen";
+    for (const std::string& line : differences) text += "\n  " + line;
+    throw Error(ExitCode::numerics, text);
 }
 
 void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
@@ -205,6 +229,7 @@ void Trainer::save(int64_t step) {
     state.tokens = state.samples * config_.data.sequence_length;
     state.config = dump_config(config_);
     state.mesh = config_.mesh;
+    numerics_->save_state(state.extra);
     save_model(setup_->engine(), setup_->control(), checkpoint_folder(), state);
     if (world_.rank() == 0) {
         prune_checkpoints(checkpoint_folder(), config_.checkpoint.keep);

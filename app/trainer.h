@@ -5,6 +5,7 @@
 #include <string>
 
 #include "app/metrics.h"
+#include "app/numerics_guard.h"
 #include "app/rank_setup.h"
 #include "core/log.h"
 #include "core/trace.h"
@@ -29,6 +30,7 @@ private:
     HostMicroBatch next_micro_batch(BatchLoader* loader) const;
     double evaluate();
     void save(int64_t step);
+    void check_replicas(int64_t step);
     void log_step(int64_t step, const StepResult& result, double lr);
     std::string checkpoint_folder() const { return config_.run.output + "/checkpoints"; }
     int64_t samples_after(int64_t step) const {
@@ -44,6 +46,7 @@ private:
     std::unique_ptr<SampleSource> train_data_, valid_data_;
     std::unique_ptr<Trace> trace_;  // null unless asked for
     std::unique_ptr<RankSetup> setup_;
+    std::optional<NumericsGuard> numerics_;
     std::unique_ptr<BatchLoader> loader_;
     std::optional<MetricsFile> metrics_;  // rank 0
     double peak_flops_per_second_ = 0;    // of this rank

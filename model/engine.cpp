@@ -58,6 +58,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
             labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
         }
         totals_ = arena.take(DType::f64, {2});
+        own_loss_ = arena.take(DType::f64, {1});
         grad_scale_ = arena.take(DType::f32, {1});
         logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
         all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
@@ -173,16 +174,17 @@ void Engine::finish_gradients() {
     for (auto& reducer : reducers_) reducer->finish();
 }
 
-StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source) {
+StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
+                        const UpdateGate& may_update) {
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
     mesh.waits().reset();
+    zero_gradients();
     begin_inputs(StepInputs::Pass::train);
     for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(source(i));
     inputs_.step = step;
     inputs_.loss_scale = static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
                                                    options_.micro_batches * mesh.shape().data));
-    zero_gradients();
     context_.ops().fill_zero(stream, totals_);
     for (auto& reducer : reducers_) reducer->begin_step();
     if (sharder_) sharder_->begin_step();
@@ -199,6 +201,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
         finish_gradients();
     }
 
+    stream.copy(own_loss_.data, inputs_.loss_total.data, own_loss_.bytes());
     // Every tensor rank has the whole loss: one of them counts it.
     if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs_.loss_total);
     for (auto& optimizer : optimizers_) optimizer->add_squared_norm(totals_.flat_range(0, 1));
@@ -215,14 +218,14 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
     result.axis_wait_seconds = mesh.waits().seconds();
     result.communication_wait_seconds =
         result.axis_wait_seconds.tensor + result.axis_wait_seconds.data;
-    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-        throw Error(ExitCode::numerics,
-                    "step " + std::to_string(step) + ": loss " + std::to_string(result.loss) +
-                        ", gradient norm " + std::to_string(result.grad_norm) +
-                        ": not finite; nothing was updated. Lower optimizer.lr, lengthen "
-                        "schedule.warmup_steps or check the data");
-    }
+    result.updated = result.is_finite() && (!may_update || may_update(result));
+    if (result.updated) update(step, lr);
+    if (gatherer_) gatherer_->begin(step_uses_);  // the next step's first buckets
+    return result;
+}
 
+void Engine::update(int64_t step, double lr) {
+    Stream& stream = context_.stream();
     const TraceSpan span(options_.trace, "optimizer", "optimizer", Trace::kComputeTrack, step);
     const OptimizerOptions& adam = options_.optimizer;
     context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);
@@ -236,8 +239,38 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source)
                         grad_scale_);
         optimizer->gather_parameters();
     }
-    if (gatherer_) gatherer_->begin(step_uses_);  // the next step's first buckets
-    return result;
+}
+
+NotFinite Engine::find_not_finite() {
+    NotFinite found;
+    double value = 0;
+    context_.device.copy_to_host(&value, own_loss_.data, sizeof(value));
+    context_.stream().synchronize();
+    found.loss = !std::isfinite(value);
+
+    for (size_t i = 0; i < model_->chunks().size(); ++i) {
+        const ParameterStore& store = model_->chunks()[i]->store();
+        const std::vector<int> buckets =
+            sharder_ ? sharder_->not_finite(static_cast<int>(i)) : reducers_[i]->not_finite();
+        for (const int bucket : buckets) {
+            for (const int parameter :
+                 store.layout().buckets[static_cast<size_t>(bucket)].parameters) {
+                found.own.push_back(store.specs()[static_cast<size_t>(parameter)].name);
+            }
+        }
+    }
+    const Tensor square = totals_.flat_range(0, 1);
+    for (auto& optimizer : optimizers_) {
+        optimizer->for_each_counted_gradient(
+            [&](const ParameterSpec& spec, const Tensor& gradient) {
+                context_.ops().fill_zero(context_.stream(), square);
+                context_.ops().add_squared_norm(context_.stream(), gradient, square);
+                context_.device.copy_to_host(&value, square.data, sizeof(value));
+                context_.stream().synchronize();
+                if (!std::isfinite(value)) found.summed.push_back(spec.name);
+            });
+    }
+    return found;
 }
 
 EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source) {

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/trace.h"
@@ -41,6 +43,21 @@ struct StepResult {
     double communication_wait_seconds = 0;  // compute waited for the tensor and data axes
     double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
     AxisSeconds axis_wait_seconds;          // compute waited for each axis
+    bool updated = false;                   // the parameters were
+
+    bool is_finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
+};
+
+// Whether a step with this loss and norm may update the parameters. Asked on every rank with the
+// same values; every rank answers alike.
+using UpdateGate = std::function<bool(const StepResult&)>;
+
+// What of one rank's last step was not finite.
+struct NotFinite {
+    bool loss = false;                // of its own micro-batches
+    std::vector<std::string> own;     // parameters in buckets with such a gradient before any sum
+    std::vector<std::string> summed;  // parameters with such a gradient after all sums, of those
+                                      // that this rank counts in the norm
 };
 
 struct EvaluationResult {
@@ -57,9 +74,13 @@ public:
     ~Engine();
 
     // Runs the schedule, reduces, clips, updates. Blocks until loss and norm are on the host.
-    // step counts from 1. Throws Error (numerics), on all ranks alike and before anything is
-    // updated, when the loss or the norm is not finite.
-    StepResult step(int64_t step, double lr, const MicroBatchSource& source);
+    // step counts from 1. Nothing is updated, on all ranks alike, when the loss or the norm is not
+    // finite or the gate (if given) says no.
+    StepResult step(int64_t step, double lr, const MicroBatchSource& source,
+                    const UpdateGate& may_update = {});
+
+    // After a step that was not finite: where it came from, as far as this rank knows. Blocks.
+    NotFinite find_not_finite();
 
     // Forward only. Any number of micro-batches, the same on every rank.
     EvaluationResult evaluate(int micro_batches, const MicroBatchSource& source);
@@ -82,6 +103,7 @@ private:
     void make_parameter_gatherer(const ScheduleProgram& program);
     void make_gradient_reduction();
     void finish_gradients();
+    void update(int64_t step, double lr);
 
     const ModelContext context_;
     EngineOptions options_;
@@ -98,6 +120,7 @@ private:
     std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
     StepInputs inputs_;                    // of the current pass; its vectors keep their memory
     Tensor totals_;                        // [2] f64: squared gradient norm, loss sum
+    Tensor own_loss_;                      // [1] f64: of the last step, before it is summed
     Tensor grad_scale_;                    // [1] f32
     Tensor logits_;                        // [1, V local] f32, generation
     Tensor all_logits_;                    // [tensor, V local] f32

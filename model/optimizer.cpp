@@ -60,15 +60,19 @@ void Optimizer::initialise() {
     }
 }
 
-void Optimizer::add_squared_norm(const Tensor& total) const {
+void Optimizer::for_each_counted_gradient(
+    const std::function<void(const ParameterSpec&, const Tensor&)>& visit) const {
     for (const Segment& segment : segments_) {
-        if (!segment.counted || !store_.specs()[static_cast<size_t>(segment.parameter)].owner) {
-            continue;
-        }
-        context_.ops().add_squared_norm(
-            context_.stream(), store_.gradients().flat_range(segment.gradient, segment.count),
-            total);
+        const ParameterSpec& spec = store_.specs()[static_cast<size_t>(segment.parameter)];
+        if (!segment.counted || !spec.owner) continue;
+        visit(spec, store_.gradients().flat_range(segment.gradient, segment.count));
     }
+}
+
+void Optimizer::add_squared_norm(const Tensor& total) const {
+    for_each_counted_gradient([&](const ParameterSpec&, const Tensor& gradient) {
+        context_.ops().add_squared_norm(context_.stream(), gradient, total);
+    });
 }
 
 void Optimizer::step(const AdamWStep& step, const Tensor& grad_scale) const {
@@ -127,7 +131,6 @@ void Optimizer::for_each_owned_piece(const std::function<void(const Piece&)>& vi
 }
 
 void Optimizer::for_each_kept_piece(const std::function<void(const Piece&)>& visit) const {
-    store_.forget_gathered();
     std::vector<const Segment*> kept;
     for (const Segment& segment : segments_) kept.push_back(&segment);
     visit_pieces(kept, visit);

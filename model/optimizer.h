@@ -24,6 +24,10 @@ public:
     // the sum over all ranks counts every parameter of the model once.
     void add_squared_norm(const Tensor& total) const;
 
+    // The reduced gradients that it counts, a stretch of one parameter at a time.
+    void for_each_counted_gradient(
+        const std::function<void(const ParameterSpec&, const Tensor&)>& visit) const;
+
     // Updates what this rank owns. Matrices decay, vectors do not.
     void step(const AdamWStep& step, const Tensor& grad_scale) const;
 
@@ -42,7 +46,8 @@ public:
     };
     // For saving: each element once over all ranks.
     void for_each_owned_piece(const std::function<void(const Piece&)>& visit) const;
-    // For loading: all that this rank keeps. Parameters that were gathered are forgotten.
+    // For loading and comparing: all that this rank keeps. Who writes to the master weights makes
+    // the store forget gathered parameters first.
     void for_each_kept_piece(const std::function<void(const Piece&)>& visit) const;
     // After loading: rounds the master weights into the parameters and gathers them.
     void publish_master();

@@ -63,6 +63,9 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
                 reduce_scatter_ ? bucket.wire.flat_range(data.rank() * shard, shard) : bucket.wire;
         }
     }));
+    if (data.size() > 1 || tensor.size() > 1) {
+        probe_.emplace(device, static_cast<int>(buckets_.size()));
+    }
     begin_step();
 }
 
@@ -74,6 +77,7 @@ void GradientReducer::begin_step() {
         bucket.started = false;
     }
     exposed_seconds_ = 0.0;
+    if (probe_) probe_->begin_step();
 }
 
 void GradientReducer::parameter_ready(int index) {
@@ -98,6 +102,7 @@ void GradientReducer::count_down(Bucket& bucket) {
 void GradientReducer::start(Bucket& bucket) {
     TRIREME_CHECK(!bucket.started, "no gradient to become final after its bucket has started");
     bucket.started = true;
+    if (probe_) probe_->look_at(static_cast<int>(&bucket - buckets_.data()), bucket.whole);
     sum_shared(bucket.partial, tensor_, "partial gradients");
     sum_shared(bucket.kv, tensor_kv_, "shared key/value gradients");
     bucket.done = {};
@@ -132,6 +137,10 @@ void GradientReducer::finish() {
         wait(bucket.done);
         if (bucket.wire) device_.ops().copy(device_.compute(), bucket.wire_shard, bucket.shard);
     }
+}
+
+std::vector<int> GradientReducer::not_finite() const {
+    return probe_ ? probe_->not_finite() : std::vector<int>();
 }
 
 void GradientReducer::wait(const Event& event) {

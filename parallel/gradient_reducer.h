@@ -7,6 +7,7 @@
 #include "core/arena.h"
 #include "core/device.h"
 #include "parallel/communicator.h"
+#include "parallel/finite_probe.h"
 #include "parallel/flat_layout.h"
 #include "parallel/parallel_options.h"
 
@@ -43,6 +44,10 @@ public:
     void release(int index);
     // Starts what has not started yet, ready or not, then makes the compute stream wait for all.
     void finish();
+
+    // The buckets in which this rank's own gradients of the step, before any sum, were not finite;
+    // empty where gradients are summed with nobody's. Blocks.
+    std::vector<int> not_finite() const;
 
     // Seconds of this step so far in which compute waited for the sums; on a GPU as of the last
     // synchronisation of its stream.
@@ -86,6 +91,7 @@ private:
 
     std::optional<Arena> arena_;
     Tensor scratch_;  // [most elements that a bucket coalesces] f32
+    std::optional<FiniteProbe> probe_;
     double exposed_seconds_ = 0.0;
 };
 

@@ -26,6 +26,7 @@ GradientSharder::GradientSharder(Device& device, const DataGroups& data, Communi
     const bool with_wire = options.gradient_wire == DType::bf16 && data.shard.size() > 1;
     arena_.emplace(make_arena(device, "gradient staging",
                               [&](Arena& arena) { take_buffers(arena, with_wire); }));
+    probe_.emplace(device, n_places_);
 }
 
 void GradientSharder::add_chunk(const ShardedGradients& gradients) {
@@ -39,8 +40,12 @@ void GradientSharder::add_chunk(const ShardedGradients& gradients) {
         const FlatLayout::Range own = layout.compact_range(planned);
         Bucket& bucket = buckets.emplace_back();
         bucket.size = planned.is_whole ? 0 : planned.size;
+        bucket.place = n_places_++;
         bucket.accumulated = gradients.accumulated.flat_range(own.begin, own.size);
-        if (planned.is_whole) wholes_.push_back(bucket.accumulated);
+        if (planned.is_whole) {
+            wholes_.push_back(bucket.accumulated);
+            whole_places_.push_back(bucket.place);
+        }
         for (const int i : planned.parameters) {
             if (gradients.parameters[static_cast<size_t>(i)].is_outsize) bucket.is_outsize = true;
         }
@@ -84,6 +89,7 @@ void GradientSharder::take_buffers(Arena& arena, bool with_wire) {
 
 void GradientSharder::begin_step() {
     exposed_seconds_ = 0.0;
+    probe_->begin_step();
 }
 
 void GradientSharder::open(int chunk, int bucket_number) {
@@ -111,6 +117,7 @@ void GradientSharder::close(int chunk, int bucket_number) {
     if (bucket.buffer < 0) return;
     Buffer& buffer = buffers_[static_cast<size_t>(bucket.buffer)];
     Stream& stream = device_.compute();
+    probe_->look_at(bucket.place, buffer.whole);
     Tensor sent = buffer.whole;
     if (buffer.wire) {
         sent = buffer.wire.flat_range(0, bucket.size);
@@ -143,6 +150,7 @@ void GradientSharder::finish() {
             settle(buffer);
         }
     }
+    for (size_t i = 0; i < wholes_.size(); ++i) probe_->look_at(whole_places_[i], wholes_[i]);
     sum_coalesced(device_, tensor_, partial_, scratch_, "partial gradients", exposed_seconds_);
     sum_coalesced(device_, tensor_kv_, kv_, scratch_, "shared key/value gradients",
                   exposed_seconds_);
@@ -156,6 +164,18 @@ void GradientSharder::finish() {
         stream.timed_wait(data_.all.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"),
                           exposed_seconds_);
     }
+}
+
+std::vector<int> GradientSharder::not_finite(int chunk) const {
+    const std::vector<int> places = probe_->not_finite();
+    const auto& buckets = buckets_[static_cast<size_t>(chunk)];
+    std::vector<int> numbers;
+    for (size_t i = 0; i < buckets.size(); ++i) {
+        if (std::find(places.begin(), places.end(), buckets[i].place) != places.end()) {
+            numbers.push_back(static_cast<int>(i));
+        }
+    }
+    return numbers;
 }
 
 }  // namespace trireme

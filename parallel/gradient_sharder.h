@@ -8,6 +8,7 @@
 #include "core/arena.h"
 #include "core/device.h"
 #include "parallel/communicator.h"
+#include "parallel/finite_probe.h"
 #include "parallel/flat_layout.h"
 #include "parallel/parallel_options.h"
 
@@ -57,6 +58,10 @@ public:
     // over replicas and the whole buckets over data. Makes compute wait for all of it.
     void finish();
 
+    // The buckets of a chunk in which this rank's own gradients of the step were not finite before
+    // any sum. Blocks.
+    std::vector<int> not_finite(int chunk) const;
+
     double exposed_seconds() const { return exposed_seconds_; }  // as GradientReducer
     const Arena& arena() const { return *arena_; }
 
@@ -65,6 +70,7 @@ private:
         int64_t size = 0;
         Tensor accumulated;  // this rank's shard
         bool is_outsize = false;
+        int place = 0;    // in the probe
         int buffer = -1;  // of the open bucket
     };
     struct Buffer {
@@ -98,14 +104,17 @@ private:
     bool overlap_;
     std::vector<std::vector<Bucket>> buckets_;  // of each chunk, as in its layout
     std::vector<Buffer> buffers_;
-    std::array<Ring, 2> rings_;    // for the buckets of layers, and for outsize ones
-    std::vector<Tensor> partial_;  // shards of what is to be summed over tensor
-    std::vector<Tensor> kv_;       // over tensor_kv
-    std::vector<Tensor> wholes_;   // whole buckets
-    std::vector<Tensor> shards_;   // of each chunk: all that is sharded
+    std::array<Ring, 2> rings_;      // for the buckets of layers, and for outsize ones
+    std::vector<Tensor> partial_;    // shards of what is to be summed over tensor
+    std::vector<Tensor> kv_;         // over tensor_kv
+    std::vector<Tensor> wholes_;     // whole buckets
+    std::vector<int> whole_places_;  // of each in the probe
+    std::vector<Tensor> shards_;     // of each chunk: all that is sharded
 
     std::optional<Arena> arena_;
     Tensor scratch_;
+    int n_places_ = 0;
+    std::optional<FiniteProbe> probe_;
     double exposed_seconds_ = 0.0;
 };
 

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -128,8 +129,24 @@ void check_gradients(World& world, const MeshShape& shape, int kv_groups, DType 
                            std::to_string(world.rank()));
             }
         });
+        expect(sharder.not_finite(0).empty(), "only finite gradients");
         mesh.all().barrier();
     }
+    // A NaN is everywhere after the sums, but was of one rank's making.
+    sharder.begin_step();
+    const int whole = static_cast<int>(layout.buckets.size()) - 1;
+    expect(layout.buckets.back().is_whole, "the last bucket to be the whole one");
+    sharder.open(0, 1);
+    if (world.rank() == 1) {
+        sharder.staging(0, 1).as<float>()[3] = std::nanf("");
+        accumulated.as<float>()[0] = std::nanf("");
+    }
+    sharder.close(0, 1);
+    sharder.finish();
+    expect(sharder.not_finite(0) ==
+               (world.rank() == 1 ? std::vector<int>{1, whole} : std::vector<int>()),
+           "the rank and the bucket that a NaN came from");
+    mesh.all().barrier();
     for (size_t i = memory.size() - 16; i < memory.size(); ++i) {
         expect(memory[i] == 0.0f, "nothing behind the shard");
     }

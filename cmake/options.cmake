@@ -15,6 +15,10 @@ if(TRIREME_SANITIZE)
         -fno-omit-frame-pointer -g)
     target_link_options(trireme_options INTERFACE -fsanitize=${TRIREME_SANITIZE})
 endif()
+if(TRIREME_FUZZ)
+    # Warnings are the business of the compiler of the other presets.
+    target_compile_options(trireme_options INTERFACE -fsanitize=fuzzer-no-link -O1 -w)
+endif()
 
 # A folder's library: all its sources, and the layers below it.
 function(trireme_layer name)

@@ -28,11 +28,11 @@ static_assert(std::endian::native == std::endian::little, "the format stores lit
 
 // False when the product does not fit.
 bool byte_size(const std::vector<int64_t>& shape, DType dtype, uint64_t& bytes) {
-    bytes = size_of(dtype);
+    bytes = 1;
     for (const int64_t size : shape) {
         if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) return false;
     }
-    return true;
+    return !__builtin_mul_overflow(bytes, uint64_t{size_of(dtype)}, &bytes);
 }
 
 std::map<std::string, std::string> parse_metadata(const json& object, const File& file) {

@@ -46,6 +46,8 @@ json parse_strict_json(std::string_view text, const std::string& source, int max
         }
         return true;
     };
+    // The parser takes this for the end of the text, and so would not look at what follows.
+    if (text.find('\0') != std::string_view::npos) fail(source, "not valid JSON: a byte of zero");
     try {
         return json::parse(text.begin(), text.end(), check);
     } catch (const json::parse_error& error) {

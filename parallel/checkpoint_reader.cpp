@@ -215,7 +215,7 @@ std::vector<std::string> CheckpointReader::verify(
         for (const ManifestPiece& piece : tensor.pieces) {
             // A shard that could not be opened has been reported already.
             if (shards_[static_cast<size_t>(piece.file)] != nullptr) {
-                attempt([&] { read_piece(tensor, piece, Box{}, nullptr); });
+                attempt([&, &whole = tensor] { read_piece(whole, piece, Box{}, nullptr); });
             }
             done += static_cast<uint64_t>(piece.box.elements()) * size_of(tensor.dtype);
             if (progress) progress(done, total);

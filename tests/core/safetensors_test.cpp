@@ -87,6 +87,9 @@ TEST_CASE("a file without tensors is a valid one", "[core][safetensors]") {
     const TemporaryFolder folder;
     CHECK(refusal_of(folder, with_prefix("{}")).empty());
     CHECK(refusal_of(folder, with_prefix("{\"__metadata__\":{}}   ")).empty());
+    const std::string empty =
+        R"({"a":{"dtype":"F64","shape":[9223372036854775807,0],"data_offsets":[0,0]}})";
+    CHECK(refusal_of(folder, with_prefix(empty)).empty());
 }
 
 TEST_CASE("safetensors files that break a rule are refused", "[core][safetensors]") {
@@ -121,8 +124,12 @@ TEST_CASE("safetensors files that break a rule are refused", "[core][safetensors
          "a size is -2"},
         {"fractional size", one(R"("a":{"dtype":"U8","shape":[2.0],"data_offsets":[0,2]})") + "xx",
          "a size is 2.0"},
-        {"size of 2^64", one(R"("a":{"dtype":"U8","shape":[18446744073709551616],)"
-                             R"("data_offsets":[0,2]})") + "xx", "a size is"},
+        {"size of 2^64",
+         one(R"("a":{"dtype":"U8","shape":[18446744073709551616],)"
+             R"("data_offsets":[0,2]})") +
+             "xx",
+         "a size is"},
+        {"a zero byte behind the table", with_prefix(std::string("{}\0  ", 5)), "byte of zero"},
         {"overflowing product",
          one(R"("a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]})"),
          "too large"},
@@ -134,8 +141,9 @@ TEST_CASE("safetensors files that break a rule are refused", "[core][safetensors
          "not a pair"},
         {"hole at the start", one(R"("a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]})") + "xxx",
          "begins at data offset 1, expected 0"},
-        {"hole between", one(a + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]})") +
-         "xxxx", "tensor 'b' begins at data offset 3, expected 2"},
+        {"hole between",
+         one(a + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]})") + "xxxx",
+         "tensor 'b' begins at data offset 3, expected 2"},
         {"overlap", one(a + R"(,"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]})") + "xxx",
          "tensor 'b' begins at data offset 1, expected 2"},
         {"truncated data", one(a) + "x", "truncated"},
@@ -155,8 +163,8 @@ TEST_CASE("safetensors files that break a rule are refused", "[core][safetensors
 TEST_CASE("randomly damaged safetensors headers never crash the reader", "[core][safetensors]") {
     const TemporaryFolder folder;
     std::vector<SafetensorsEntry> entries = some_entries();
-    const std::string good = make_safetensors_header(entries, {{"k", "v"}}) +
-                             std::string(entries.back().end, 'd');
+    const std::string good =
+        make_safetensors_header(entries, {{"k", "v"}}) + std::string(entries.back().end, 'd');
     std::mt19937 random(7);
     int refused = 0;
     for (int i = 0; i < 500; ++i) {

@@ -108,11 +108,24 @@ public:
               "found true, expected batch.micro " + text_of(c.batch.micro) +
                   " * data.sequence_length " + text_of(c.data.sequence_length) + " = " +
                   text_of(tokens) + " tokens to be a multiple of" + over);
+        check_pieces(tokens);
     }
 
-    void check_parallel() {
-        check_batch();
+    void check_pieces(int64_t tokens) {
+        const int pieces = c.tensor_parallel.pieces;
+        const bool shards = c.tensor_parallel.sequence_parallel;
+        if (pieces == 0 || c.mesh.tensor == 1 || (shards && !divides(c.mesh.tensor, tokens))) {
+            return;
+        }
+        const int64_t divided = shards ? tokens / c.mesh.tensor : tokens;
+        check({"tensor_parallel.pieces", "batch.micro", "data.sequence_length",
+               "model.max_sequence_length", "mesh.tensor"},
+              divides(pieces, divided),
+              "found " + text_of(pieces) + ", expected a divisor of the " + text_of(divided) +
+                  " tokens of a micro-batch that a process holds");
     }
+
+    void check_parallel() { check_batch(); }
 
     void check_training() {
         check({"schedule.min_lr", "optimizer.lr"}, c.schedule.min_lr <= c.optimizer.lr,

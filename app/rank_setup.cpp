@@ -24,16 +24,25 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
     }
     mesh_ = std::make_unique<Mesh>(*links, config.mesh, kv_groups(config.model, config.mesh.tensor),
                                    config.data_parallel.shards);
-    const ModelContext context{
-        .device = *device_,
-        .mesh = *mesh_,
-        .model = config.model,
-        .compute = config.precision.compute,
-        .sequence_parallel = config.tensor_parallel.sequence_parallel && use == Use::train,
-        .batch = batch,
-        .sequence = sequence,
-        .seed = config.run.seed,
-        .recompute = config.recompute};
+    const bool shards_tokens = config.tensor_parallel.sequence_parallel && use == Use::train;
+    const int tensor = config.mesh.tensor;
+    int pieces = 1;
+    if (tensor > 1 && use == Use::train) {
+        pieces = config.tensor_parallel.pieces > 0
+                     ? config.tensor_parallel.pieces
+                     : automatic_pieces(batch * sequence, tensor, shards_tokens);
+    }
+    const ModelContext context{.device = *device_,
+                               .mesh = *mesh_,
+                               .model = config.model,
+                               .compute = config.precision.compute,
+                               .sequence_parallel = shards_tokens,
+                               .batch = batch,
+                               .sequence = sequence,
+                               .seed = config.run.seed,
+                               .recompute = config.recompute,
+                               .pieces = pieces,
+                               .overlap_tensor = config.tensor_parallel.overlap};
     EngineOptions options;
     options.pipeline = config.pipeline;
     options.data_parallel = config.data_parallel;
@@ -56,6 +65,7 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
     all.push_back("pipeline.schedule=1f1b");
     all.push_back("pipeline.virtual_stages=1");
     all.push_back("tensor_parallel.sequence_parallel=false");
+    all.push_back("tensor_parallel.pieces=auto");
     all.push_back("data_parallel.shards=0");
     all.push_back("batch.micro=1");
     all.push_back("batch.global=" + std::to_string(world));

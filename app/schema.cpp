@@ -6,6 +6,7 @@
 #include "app/config_problems.h"
 #include "app/presets.h"
 #include "app/schema_rows.h"
+#include "model/model_context.h"
 #include "parallel/schedule.h"
 
 namespace trireme {
@@ -17,24 +18,27 @@ constexpr int64_t kMostSize = 10'000'000;
 constexpr int64_t kMostRanks = 65536;
 constexpr int64_t kMostSteps = 1'000'000'000'000;
 
-SchemaRow data_ranks() {
-    SchemaRow row{.key = "mesh.data",
+// A whole number from 1 on, or auto, which is kept as 0.
+template <typename At>
+SchemaRow whole_or_auto(const std::string& key, int64_t most, const std::string& description,
+                        At at) {
+    SchemaRow row{.key = key,
                   .type = "whole number or auto",
-                  .allowed = "auto, 1 to 65536",
-                  .description = "Data-parallel size; auto takes the processes that are left."};
-    row.read = [](const YamlNode& node, Config& config) -> std::string {
+                  .allowed = "auto, 1 to " + std::to_string(most),
+                  .description = description};
+    row.read = [=](const YamlNode& node, Config& config) -> std::string {
         if (node.kind == YamlNode::Kind::scalar && node.text == "auto") {
-            config.mesh.data = 0;
+            at(config) = 0;
             return "";
         }
         int64_t value = 0;
-        const std::string problem = read_whole(node, {1, kMostRanks}, value);
+        const std::string problem = read_whole(node, {1, most}, value);
         if (!problem.empty()) return problem + ", or auto";
-        config.mesh.data = static_cast<int>(value);
+        at(config) = static_cast<int>(value);
         return "";
     };
-    row.write = [](const Config& config) {
-        return config.mesh.data == 0 ? "auto" : std::to_string(config.mesh.data);
+    row.write = [=](const Config& config) {
+        return at(config) == 0 ? "auto" : std::to_string(at(config));
     };
     return row;
 }
@@ -260,7 +264,9 @@ Rows mesh_rows() {
         whole(
             "mesh.pipeline", {1, kMostRanks}, "Stages that the layers are spread over.",
             [](auto& c) -> auto& { return c.mesh.pipeline; }),
-        data_ranks(),
+        whole_or_auto(
+            "mesh.data", kMostRanks, "Data-parallel size; auto takes the processes that are left.",
+            [](auto& c) -> auto& { return c.mesh.data; }),
         whole(
             "mesh.context", {1, kMostRanks},
             "Processes that share each sequence; only 1 is built in yet.",
@@ -274,12 +280,27 @@ Rows parallel_rows() {
             "tensor_parallel.sequence_parallel",
             "Splits norms, dropout and residuals over the tensor processes by token.",
             [](auto& c) -> auto& { return c.tensor_parallel.sequence_parallel; }),
+        whole_or_auto(
+            "tensor_parallel.pieces", kMostPieces,
+            "In how many pieces a micro-batch's tokens travel between tensor processes, each while "
+            "others are computed; divides the tokens that a process holds. auto takes the most of "
+            "4, 2 and 1 that divides and leaves a piece 256 tokens.",
+            [](auto& c) -> auto& { return c.tensor_parallel.pieces; }),
+        boolean(
+            "tensor_parallel.overlap",
+            "Computes while pieces travel; without it every exchange is waited for at once.",
+            [](auto& c) -> auto& { return c.tensor_parallel.overlap; }),
         schedule(),
         whole(
             "pipeline.virtual_stages", {1, 1024},
             "Model chunks on each stage: any number for interleaved, 2 for zb-v (its default), 1 "
             "for the others.",
             [](auto& c) -> auto& { return c.pipeline.virtual_stages; }),
+        whole(
+            "pipeline.extra_warmup", {0, 1024},
+            "1f1b: micro-batches that a stage holds more for each later stage, so that transfers "
+            "are hidden: 2 hides those that take as long as a forward and a backward together.",
+            [](auto& c) -> auto& { return c.pipeline.extra_warmup; }),
         whole(
             "pipeline.micro_batch_group", {0, kMostRanks},
             "interleaved: micro-batches that a chunk takes before the next chunk's turn; 0: as "

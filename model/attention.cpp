@@ -43,9 +43,9 @@ AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& st
       probability_key_(make_key(context.seed, "dropout/" + layer + ".attention.probability")),
       rope_(rope) {}
 
-AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch) const {
+AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int64_t tokens) const {
     AttentionShape shape;
-    shape.batch = context_.batch;
+    shape.batch = tokens / context_.sequence;
     shape.sequence = context_.sequence;
     shape.heads = context_.local_heads();
     shape.kv_heads = context_.local_kv_heads();
@@ -63,36 +63,33 @@ AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch) cons
 }
 
 Tensor AttentionBranch::by_sequence(const Tensor& qkv) const {
-    return qkv.reshaped({context_.batch, context_.sequence, qkv.cols()});
+    return qkv.reshaped({qkv.rows() / context_.sequence, context_.sequence, qkv.cols()});
 }
 
-void AttentionBranch::inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
-                                    const BranchActivations& saved) const {
-    Ops& ops = context_.ops();
-    Stream& stream = context_.stream();
-    column().forward(normed, saved.column);
-    if (rope_) {
-        ops.rope_forward(stream, by_sequence(saved.column), rope_, context_.local_heads(),
-                         context_.local_kv_heads(), context_.model.head_dim);
-    }
-    interior_forward(micro_batch, saved);
-}
-
-// The queries and keys in saved.column have been rotated already.
 void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
-                                       const BranchActivations& saved) const {
-    context_.ops().attention_forward(context_.stream(), shape(micro_batch), saved.column,
-                                     saved.inner, saved.statistics);
+                                       const BranchActivations& part) const {
+    if (rope_) {
+        context_.ops().rope_forward(context_.stream(), by_sequence(part.column), rope_,
+                                    context_.local_heads(), context_.local_kv_heads(),
+                                    context_.model.head_dim);
+    }
+    interior_again(micro_batch, part);
 }
 
-void AttentionBranch::inner_backward(const MicroBatchContext& micro_batch,
-                                     const BranchActivations& saved, const Tensor& doutput,
-                                     const Tensor& dinner, const Tensor& dcolumn) const {
+// The queries and keys in part.column have been rotated already.
+void AttentionBranch::interior_again(const MicroBatchContext& micro_batch,
+                                     const BranchActivations& part) const {
+    context_.ops().attention_forward(context_.stream(), shape(micro_batch, part.column.rows()),
+                                     part.column, part.inner, part.statistics);
+}
+
+void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
+                                        const BranchActivations& part, const Tensor& dinner,
+                                        const Tensor& dcolumn) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
-    row().backward_input(doutput, dinner);
-    ops.attention_backward(stream, shape(micro_batch), dinner, saved.column, saved.inner,
-                           saved.statistics, dcolumn);
+    ops.attention_backward(stream, shape(micro_batch, part.column.rows()), dinner, part.column,
+                           part.inner, part.statistics, dcolumn);
     if (rope_) {
         ops.rope_backward(stream, by_sequence(dcolumn), rope_, context_.local_heads(),
                           context_.local_kv_heads(), context_.model.head_dim);

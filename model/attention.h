@@ -13,15 +13,16 @@ public:
 
 private:
     // column: [tokens, (heads + 2 kv_heads) * D] after RoPE; inner: [tokens, heads * D];
-    // statistics: log-sum-exp [B, heads, T].
-    void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
-                       const BranchActivations& saved) const override;
+    // statistics: log-sum-exp [B, heads, T]. Works on whole sequences.
+    bool works_on_pieces() const override { return context_.batch % context_.pieces == 0; }
     void interior_forward(const MicroBatchContext& micro_batch,
-                          const BranchActivations& saved) const override;
-    void inner_backward(const MicroBatchContext& micro_batch, const BranchActivations& saved,
-                        const Tensor& doutput, const Tensor& dinner,
-                        const Tensor& dcolumn) const override;
-    AttentionShape shape(const MicroBatchContext& micro_batch) const;
+                          const BranchActivations& part) const override;
+    void interior_again(const MicroBatchContext& micro_batch,
+                        const BranchActivations& part) const override;
+    void interior_backward(const MicroBatchContext& micro_batch, const BranchActivations& part,
+                           const Tensor& dinner, const Tensor& dcolumn) const override;
+    // first_sample of the micro-batch is that of these tokens.
+    AttentionShape shape(const MicroBatchContext& micro_batch, int64_t tokens) const;
     Tensor by_sequence(const Tensor& qkv) const;  // [B, T, width]
 
     PhiloxKey probability_key_;

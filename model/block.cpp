@@ -24,8 +24,8 @@ Block::Activations Block::take_activations(Arena& arena, Recompute policy,
     Activations saved;
     saved.attention = attention_.take_activations(arena, policy, working_set.attention);
     saved.mlp = mlp_.take_activations(arena, policy, working_set.mlp);
-    saved.middle = policy == Recompute::full ? working_set.middle
-                                             : arena.take(context_.compute, residual);
+    saved.middle =
+        policy == Recompute::full ? working_set.middle : arena.take(context_.compute, residual);
     saved.output = arena.take(context_.compute, residual);
     return saved;
 }
@@ -45,26 +45,41 @@ void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, const
     mlp_.forward(micro_batch, saved.middle, saved.mlp, scratch, saved.output);
 }
 
-void Block::backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                     const Activations& saved, const BranchScratch& scratch,
-                     const Gradients& gradients, const Tensor& dresidual, bool with_weights,
-                     Recompute policy) const {
+TokenGather Block::begin_backward(const MicroBatchContext& micro_batch, const Gradients& gradients,
+                                  const Tensor& dresidual, bool with_weights) const {
+    return mlp_.begin_backward(micro_batch, gradients.mlp, dresidual, with_weights);
+}
+
+TokenGather Block::backward(const MicroBatchContext& micro_batch, const Tensor& x,
+                            const Activations& saved, const BranchScratch& scratch,
+                            const Gradients& gradients, TokenGather& doutput,
+                            const Tensor& dresidual, bool with_weights, Recompute policy) const {
     const BranchActivations attention = with_weight_inputs(saved.attention, gradients.attention);
     const BranchActivations mlp = with_weight_inputs(saved.mlp, gradients.mlp);
     if (policy == Recompute::full) {
         attention_.forward(micro_batch, x, attention, scratch, saved.middle);
     } else {
-        attention_.recompute(micro_batch, x, attention, policy);
+        attention_.recompute(micro_batch, x, attention, scratch, policy);
     }
-    mlp_.recompute(micro_batch, saved.middle, mlp, policy);
-    mlp_.backward(micro_batch, saved.middle, mlp, scratch, gradients.mlp, dresidual, with_weights);
-    attention_.backward(micro_batch, x, attention, scratch, gradients.attention, dresidual,
-                        with_weights);
+    mlp_.recompute(micro_batch, saved.middle, mlp, scratch, policy);
+    TokenGather mlp_normed =
+        mlp_.backward(micro_batch, saved.middle, mlp, scratch, gradients.mlp, doutput, dresidual,
+                      with_weights, policy == Recompute::full);
+    TokenGather middle =
+        attention_.begin_backward(micro_batch, gradients.attention, dresidual, with_weights);
+    if (with_weights) mlp_.finish_backward(gradients.mlp, mlp_normed);
+    return attention_.backward(micro_batch, x, attention, scratch, gradients.attention, middle,
+                               dresidual, with_weights, false);
 }
 
-void Block::backward_weight(const Activations& saved, const Gradients& gradients) const {
-    mlp_.backward_weight(saved.mlp, gradients.mlp);
-    attention_.backward_weight(saved.attention, gradients.attention);
+void Block::finish_backward(const Gradients& gradients, TokenGather& normed) const {
+    attention_.finish_backward(gradients.attention, normed);
+}
+
+void Block::backward_weight(const Activations& saved, const BranchScratch& scratch,
+                            const Gradients& gradients) const {
+    mlp_.backward_weight(saved.mlp, scratch, gradients.mlp);
+    attention_.backward_weight(saved.attention, scratch, gradients.attention);
 }
 
 void Block::list_forward_uses(std::vector<int>& indices) const {

@@ -39,12 +39,17 @@ public:
 
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
                  const BranchScratch& scratch) const;
-    // dresidual: [local tokens, C], gradient of the output on entry, of x on return. policy: what
-    // `saved` was taken for; the rest is computed again first.
-    void backward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
-                  const BranchScratch& scratch, const Gradients& gradients, const Tensor& dresidual,
-                  bool with_weights, Recompute policy) const;
-    void backward_weight(const Activations& saved, const Gradients& gradients) const;
+    // As those of Branch. dresidual: [local tokens, C]. policy: what `saved` was taken for; the
+    // rest is computed again first.
+    TokenGather begin_backward(const MicroBatchContext& micro_batch, const Gradients& gradients,
+                               const Tensor& dresidual, bool with_weights) const;
+    TokenGather backward(const MicroBatchContext& micro_batch, const Tensor& x,
+                         const Activations& saved, const BranchScratch& scratch,
+                         const Gradients& gradients, TokenGather& doutput, const Tensor& dresidual,
+                         bool with_weights, Recompute policy) const;
+    void finish_backward(const Gradients& gradients, TokenGather& normed) const;
+    void backward_weight(const Activations& saved, const BranchScratch& scratch,
+                         const Gradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
     // Parameters of which forward and backward make a ParameterUse, in that order.
     void list_forward_uses(std::vector<int>& indices) const;

@@ -3,18 +3,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include "model/tensor_parallel.h"
-
 namespace trireme {
 
 Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& micro_batch,
-                         PhiloxKey key) {
+                         PhiloxKey key, int piece) {
     Dropout dropout;
     dropout.probability = micro_batch.training ? context.model.dropout : 0.0f;
     dropout.key = key;
     dropout.stream = static_cast<uint64_t>(micro_batch.step);
     dropout.first_element = static_cast<uint64_t>(
-        (micro_batch.first_sample * context.sequence + context.first_local_token()) *
+        (micro_batch.first_sample * context.sequence + context.first_token(piece)) *
         context.model.hidden);
     return dropout;
 }
@@ -22,8 +20,12 @@ Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& m
 BranchScratch BranchScratch::take(const ModelContext& context, Arena& arena) {
     const int64_t widest =
         std::max(context.local_ffn(), int64_t{context.local_heads()} * context.model.head_dim);
-    return {arena.take(context.compute, {context.tokens(), context.model.hidden}),
-            arena.take(context.compute, {context.tokens(), widest})};
+    const Shape residual{context.tokens(), context.model.hidden};
+    BranchScratch scratch;
+    scratch.partial = arena.take(context.compute, residual);
+    if (context.is_sharded_by_token()) scratch.gathered = arena.take(context.compute, residual);
+    scratch.inner = arena.take(context.compute, {context.tokens(), widest});
+    return scratch;
 }
 
 Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout& layout)
@@ -54,7 +56,7 @@ BranchActivations Branch::take_activations(Arena& arena, Recompute policy,
 BranchActivations Branch::take_working_set(Arena& arena) const {
     BranchActivations saved;
     saved.norm = norm_.take_statistics(arena);
-    saved.normed = arena.take(context_.compute, {context_.tokens(), context_.model.hidden});
+    saved.normed = arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
     saved.column = arena.take(context_.compute, {context_.tokens(), column_width_});
     saved.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
     if (statistics_.rank() > 0) saved.statistics = arena.take(DType::f32, statistics_);
@@ -62,91 +64,181 @@ BranchActivations Branch::take_working_set(Arena& arena) const {
 }
 
 BranchGradients Branch::take_gradients(Arena& arena, Recompute policy) const {
-    const Shape residual{context_.tokens(), context_.model.hidden};
     BranchGradients gradients;
-    gradients.output = arena.take(context_.compute, residual);
+    gradients.output = arena.take(context_.compute, {context_.tokens(), context_.model.hidden});
     gradients.column = arena.take(context_.compute, {context_.tokens(), column_width_});
     if (policy == Recompute::none) return gradients;
-    gradients.normed = arena.take(context_.compute, residual);
+    gradients.normed =
+        arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
     gradients.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
     return gradients;
+}
+
+// Attention, for which alone the sample matters, works on pieces that are whole sequences.
+MicroBatchContext Branch::part_of(const MicroBatchContext& micro_batch, int piece) const {
+    MicroBatchContext part = micro_batch;
+    part.first_sample += piece * (context_.batch / context_.pieces);
+    return part;
+}
+
+BranchActivations Branch::part_of(const BranchActivations& saved, int piece) const {
+    BranchActivations part;
+    part.column = piece_of(context_, saved.column, piece);
+    part.inner = piece_of(context_, saved.inner, piece);
+    if (saved.statistics && works_on_pieces()) {
+        const int64_t elements = saved.statistics.elements() / context_.pieces;
+        part.statistics =
+            saved.statistics.flat_range(piece * elements, elements)
+                .reshaped({statistics_[0] / context_.pieces, statistics_[1], statistics_[2]});
+    }
+    return part;
+}
+
+void Branch::normalise(const Tensor& x, const BranchActivations& saved, int piece) const {
+    const int64_t rows = context_.local_tokens() / context_.pieces;
+    norm_.forward(piece_of(context_, x, piece), piece_of(context_, saved.normed, piece),
+                  saved.norm.of_rows(piece * rows, rows));
+}
+
+// From x to saved.inner; done(piece) is called as each piece of that is there.
+template <typename Done>
+void Branch::inner_forward(const MicroBatchContext& micro_batch, const Tensor& x,
+                           const BranchActivations& saved, const BranchScratch& scratch,
+                           const char* label, const Done& done) const {
+    TokenGather normed(context_, gathered_place(context_, saved.normed, scratch.gathered), label);
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        normalise(x, saved, piece);
+        normed.start(piece, piece_of(context_, saved.normed, piece));
+    }
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        const BranchActivations part = part_of(saved, piece);
+        column_forward(normed.wait(piece), part);
+        if (!works_on_pieces()) continue;
+        interior_forward(part_of(micro_batch, piece), part);
+        done(piece);
+    }
+    if (works_on_pieces()) return;
+    interior_forward(micro_batch, saved);
+    for (int piece = 0; piece < context_.pieces; ++piece) done(piece);
 }
 
 void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
                      const BranchActivations& saved, const BranchScratch& scratch,
                      const Tensor& out) const {
     const ParameterUse use(store_, any_matrix());
-    const Tensor normed_local = local_slice(context_, saved.normed);
-    norm_.forward(x, normed_local, saved.norm);
-    inner_forward(micro_batch, gather_tokens(context_, normed_local, saved.normed, "branch input"),
-                  saved);
-    row_.forward(saved.inner, scratch.partial);
-    TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
-                       "branch output");
-    context_.ops().residual_add_forward(context_.stream(), x, sum.wait(), row_.bias(),
-                                        residual_dropout(context_, micro_batch, dropout_key_), out);
+    TokenReduction sum(context_, scratch.partial, "branch output");
+    inner_forward(micro_batch, x, saved, scratch, "branch input", [&](int piece) {
+        row_.forward(piece_of(context_, saved.inner, piece),
+                     piece_of(context_, scratch.partial, piece));
+        sum.start(piece);
+    });
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        context_.ops().residual_add_forward(
+            context_.stream(), piece_of(context_, x, piece), sum.wait(piece), row_.bias(),
+            residual_dropout(context_, micro_batch, dropout_key_, piece),
+            piece_of(context_, out, piece));
+    }
 }
 
 void Branch::recompute(const MicroBatchContext& micro_batch, const Tensor& x,
-                       const BranchActivations& saved, Recompute policy) const {
-    if (policy == Recompute::none) return;
-    const Tensor normed_local = local_slice(context_, saved.normed);
-    norm_.forward(x, normed_local, saved.norm);
-    const Tensor normed =
-        gather_tokens(context_, normed_local, saved.normed, "branch input, again");
+                       const BranchActivations& saved, const BranchScratch& scratch,
+                       Recompute policy) const {
     if (policy == Recompute::full) {
         const ParameterUse use(store_, any_matrix());
-        inner_forward(micro_batch, normed, saved);
-    } else {
-        interior_forward(micro_batch, saved);
+        inner_forward(micro_batch, x, saved, scratch, "branch input, again", [](int) {});
+    } else if (policy == Recompute::selective) {
+        for (int piece = 0; piece < context_.pieces; ++piece) {
+            normalise(x, saved, piece);
+            if (works_on_pieces()) {
+                interior_again(part_of(micro_batch, piece), part_of(saved, piece));
+            }
+        }
+        if (!works_on_pieces()) interior_again(micro_batch, saved);
     }
 }
 
-// On all tokens, from the gradient of the residual stream on this rank's: through the dropout,
-// then gathered into `buffer`. Returns dresidual itself where that is the same, unless `keep`:
+// The gradient of the residual stream on this rank's tokens, through the dropout, on its way into
+// gradients.output. It stays in dresidual itself where that is the same, unless it must be kept:
 // then the result is always in the buffer and survives changes to dresidual.
-Tensor Branch::output_gradient(const MicroBatchContext& micro_batch, const Tensor& dresidual,
-                               const Tensor& buffer, bool keep) const {
-    const Dropout dropout = residual_dropout(context_, micro_batch, dropout_key_);
-    const char* label = "branch output gradient";
-    if (dropout.probability > 0.0f || (keep && !context_.is_sharded_by_token())) {
-        const Tensor local = local_slice(context_, buffer);
-        context_.ops().dropout_apply(context_.stream(), dresidual, dropout, local);
-        return gather_tokens(context_, local, buffer, label);
+TokenGather Branch::begin_backward(const MicroBatchContext& micro_batch,
+                                   const BranchGradients& gradients, const Tensor& dresidual,
+                                   bool with_weights) const {
+    const Tensor& buffer = gradients.output;
+    const bool copies = (micro_batch.training && context_.model.dropout > 0.0f) ||
+                        (!with_weights && !context_.is_sharded_by_token());
+    TokenGather doutput(context_, copies ? buffer : gathered_place(context_, dresidual, buffer),
+                        "branch output gradient");
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        Tensor local = piece_of(context_, dresidual, piece);
+        if (copies) {
+            const Tensor copy = own_part(context_, buffer, piece);
+            context_.ops().dropout_apply(
+                context_.stream(), local,
+                residual_dropout(context_, micro_batch, dropout_key_, piece), copy);
+            local = copy;
+        }
+        doutput.start(piece, local);
     }
-    return gather_tokens(context_, dresidual, buffer, label);
+    return doutput;
 }
 
-void Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                      const BranchActivations& saved, const BranchScratch& scratch,
-                      const BranchGradients& gradients, const Tensor& dresidual,
-                      bool with_weights) const {
+TokenGather Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
+                             const BranchActivations& saved, const BranchScratch& scratch,
+                             const BranchGradients& gradients, TokenGather& doutput,
+                             const Tensor& dresidual, bool with_weights, bool is_gathered) const {
     const ParameterUse use(store_, any_matrix());
-    const Tensor doutput = output_gradient(micro_batch, dresidual, gradients.output, !with_weights);
+    TokenGather normed(context_, gathered_place(context_, saved.normed, scratch.gathered),
+                       "branch input, again");
+    if (with_weights && !is_gathered) normed.start_all(saved.normed);
+    TokenReduction sum(context_, scratch.partial, "branch input gradient");
     const Tensor dinner =
         scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
+    const auto column_backward = [&](int piece) {
+        column_.backward_input(piece_of(context_, gradients.column, piece),
+                               piece_of(context_, scratch.partial, piece));
+        sum.start(piece);
+    };
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        const BranchActivations part = part_of(saved, piece);
+        const Tensor dinner_part = piece_of(context_, dinner, piece);
+        const Tensor dcolumn_part = piece_of(context_, gradients.column, piece);
+        row_backward(doutput.wait(piece), part, dinner_part, dcolumn_part);
+        if (!works_on_pieces()) continue;
+        interior_backward(part_of(micro_batch, piece), part, dinner_part, dcolumn_part);
+        column_backward(piece);
+    }
+    if (!works_on_pieces()) {
+        interior_backward(micro_batch, saved, dinner, gradients.column);
+        for (int piece = 0; piece < context_.pieces; ++piece) column_backward(piece);
+    }
+    // One weight gradient hides the sums, the other what begins next.
     if (with_weights) {
         store_.open_gradients(any_matrix());
-        row_.backward_weight(doutput, saved.inner);
+        row_.backward_weight(doutput.wait_all(), saved.inner);
     }
-    inner_backward(micro_batch, saved, doutput, dinner, gradients.column);
-    column_.backward_input(gradients.column, scratch.partial);
-    // The weight gradient hides the sum over the tensor ranks.
-    TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
-                       "branch input gradient");
-    if (with_weights) {
-        column_.backward_weight(gradients.column, saved.normed);
-        store_.close_gradients(any_matrix());
+    const int64_t rows = context_.local_tokens() / context_.pieces;
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        norm_.backward(sum.wait(piece), piece_of(context_, x, piece),
+                       saved.norm.of_rows(piece * rows, rows),
+                       piece_of(context_, dresidual, piece));
     }
-    norm_.backward(sum.wait(), x, saved.norm, dresidual);
+    return normed;
 }
 
-void Branch::backward_weight(const BranchActivations& saved,
+void Branch::finish_backward(const BranchGradients& gradients, TokenGather& normed) const {
+    column_.backward_weight(gradients.column, normed.wait_all());
+    store_.close_gradients(any_matrix());
+}
+
+void Branch::backward_weight(const BranchActivations& saved, const BranchScratch& scratch,
                              const BranchGradients& gradients) const {
+    const Tensor local = gradients.normed ? gradients.normed : saved.normed;
+    TokenGather normed(context_, gathered_place(context_, local, scratch.gathered),
+                       "branch input, again");
+    normed.start_all(local);
     store_.open_gradients(any_matrix());
     row_.backward_weight(gradients.output, gradients.inner ? gradients.inner : saved.inner);
-    column_.backward_weight(gradients.column, gradients.normed ? gradients.normed : saved.normed);
-    store_.close_gradients(any_matrix());
+    finish_backward(gradients, normed);
 }
 
 void Branch::collect_parameters(std::vector<int>& indices) const {

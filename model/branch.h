@@ -6,17 +6,19 @@
 #include "core/arena.h"
 #include "model/linear.h"
 #include "model/norm.h"
+#include "model/tensor_parallel.h"
 
 namespace trireme {
 
-// The residual dropout at a place of the model, for this rank's tokens of a micro-batch.
+// The residual dropout at a place of the model, for this rank's tokens of a piece.
 Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& micro_batch,
-                         PhiloxKey key);
+                         PhiloxKey key, int piece);
 
 // Buffers that live for one call; a chunk has one set for all its layers.
 struct BranchScratch {
-    Tensor partial;  // [tokens, C] sums over the tensor ranks in the making
-    Tensor inner;    // [tokens, widest row-parallel input] its gradient
+    Tensor partial;   // [tokens, C] sums over the tensor ranks in the making
+    Tensor gathered;  // [tokens, C] input of a column-parallel layer; absent where a rank holds it
+    Tensor inner;     // [tokens, widest row-parallel input] its gradient
 
     static BranchScratch take(const ModelContext& context, Arena& arena);
 };
@@ -28,7 +30,7 @@ struct BranchGradients {
     Tensor column;  // [tokens, column width] of the column-parallel layer's output
     // Inputs of the two linear layers, where they were computed again and the halves run apart;
     // otherwise absent, and those of the activations are used.
-    Tensor normed;  // [tokens, C]
+    Tensor normed;  // [local tokens, C]
     Tensor inner;   // [tokens, inner width]
 };
 
@@ -36,7 +38,7 @@ struct BranchGradients {
 // there are those of a working set that all layers share.
 struct BranchActivations {
     Norm::Statistics norm;
-    Tensor normed;      // [tokens, C] input of the column-parallel layer, all tokens
+    Tensor normed;      // [local tokens, C] of the column-parallel layer's input
     Tensor column;      // [tokens, column width] its output, this rank's features
     Tensor inner;       // [tokens, inner width] input of the row-parallel layer
     Tensor statistics;  // of the interior: attention's log-sum-exp; absent otherwise
@@ -44,9 +46,9 @@ struct BranchActivations {
 
 // A block is two residual branches, attention and MLP:
 //   out = x + dropout(row_parallel(interior(column_parallel(norm(x)))))
-// All but the interior stands here; it runs the linear layers on its two sides, because a back end
-// may do them in one pass with it. x, out and the residual's gradient hold this rank's tokens,
-// [local tokens, C]; the branch gathers and reduces them over the tensor ranks.
+// All but the interior stands here. x, out and the residual's gradient hold this rank's tokens,
+// [local tokens, C]; the branch gathers and reduces them over the tensor ranks, piece by piece
+// beside the matmuls. The gathered input is not kept for backward but gathered again.
 class Branch {
 public:
     virtual ~Branch() = default;
@@ -64,15 +66,26 @@ public:
                  const BranchActivations& saved, const BranchScratch& scratch,
                  const Tensor& out) const;
     // Computes again what `policy` has not kept, so that backward finds it. Gives the same bits.
+    // With the full policy the gathered input is in scratch.gathered afterwards.
     void recompute(const MicroBatchContext& micro_batch, const Tensor& x,
-                   const BranchActivations& saved, Recompute policy) const;
-    // dresidual: gradient of out on entry, of x on return. Fills `gradients`; with_weights: adds
-    // the weight gradients as well, otherwise backward_weight does so later from `gradients`.
-    void backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                  const BranchActivations& saved, const BranchScratch& scratch,
-                  const BranchGradients& gradients, const Tensor& dresidual,
-                  bool with_weights) const;
-    void backward_weight(const BranchActivations& saved, const BranchGradients& gradients) const;
+                   const BranchActivations& saved, const BranchScratch& scratch,
+                   Recompute policy) const;
+    // Backward, in three calls, so that the next branch's can begin before the last of this one's
+    // compute, which hides its exchange. dresidual: gradient of out on entry, of x on return of
+    // backward; not touched by others until then. Fills `gradients`. with_weights: adds the weight
+    // gradients as well; otherwise backward_weight does so later from `gradients`.
+    TokenGather begin_backward(const MicroBatchContext& micro_batch,
+                               const BranchGradients& gradients, const Tensor& dresidual,
+                               bool with_weights) const;
+    // doutput: of begin_backward. is_gathered: the input is in scratch.gathered. Returns the input
+    // on its way there, for finish_backward, which is needed with_weights alone.
+    TokenGather backward(const MicroBatchContext& micro_batch, const Tensor& x,
+                         const BranchActivations& saved, const BranchScratch& scratch,
+                         const BranchGradients& gradients, TokenGather& doutput,
+                         const Tensor& dresidual, bool with_weights, bool is_gathered) const;
+    void finish_backward(const BranchGradients& gradients, TokenGather& normed) const;
+    void backward_weight(const BranchActivations& saved, const BranchScratch& scratch,
+                         const BranchGradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
     // One of the matrices, which with their biases are used together (see ParameterUse): once in
     // forward and backward, and in recompute where that is full.
@@ -89,18 +102,30 @@ protected:
     };
     Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
 
-    // From `normed`, all tokens, through column() and the interior: fills saved.column and
-    // saved.inner.
-    virtual void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
-                               const BranchActivations& saved) const = 0;
-    // From saved.column, as inner_forward left it, to saved.inner (and statistics).
+    // What lies between the linear layers, for a part of the tokens: a piece where that is enough
+    // for it, otherwise all of them at once. `part` holds the part's rows, and the micro-batch's
+    // first sample is the part's. A back end may do some of it in one pass with a linear layer, so
+    // the calls to those stand here too.
+    virtual bool works_on_pieces() const = 0;
+    // normed -> part.column
+    virtual void column_forward(const Tensor& normed, const BranchActivations& part) const {
+        column_.forward(normed, part.column);
+    }
+    // part.column, and in it what backward needs, -> part.inner (and statistics)
     virtual void interior_forward(const MicroBatchContext& micro_batch,
-                                  const BranchActivations& saved) const = 0;
-    // From the gradient of row()'s output back to that of column()'s. dinner: room for the gradient
-    // of saved.inner.
-    virtual void inner_backward(const MicroBatchContext& micro_batch,
-                                const BranchActivations& saved, const Tensor& doutput,
-                                const Tensor& dinner, const Tensor& dcolumn) const = 0;
+                                  const BranchActivations& part) const = 0;
+    // The same from part.column as interior_forward left it.
+    virtual void interior_again(const MicroBatchContext& micro_batch,
+                                const BranchActivations& part) const = 0;
+    // doutput -> dinner, or at once dcolumn
+    virtual void row_backward(const Tensor& doutput, const BranchActivations&, const Tensor& dinner,
+                              const Tensor& /*dcolumn*/) const {
+        row_.backward_input(doutput, dinner);
+    }
+    // dinner -> dcolumn
+    virtual void interior_backward(const MicroBatchContext& micro_batch,
+                                   const BranchActivations& part, const Tensor& dinner,
+                                   const Tensor& dcolumn) const = 0;
 
     const ColumnParallelLinear& column() const { return column_; }
     const RowParallelLinear& row() const { return row_; }
@@ -108,9 +133,13 @@ protected:
     const ModelContext& context_;
 
 private:
-    Tensor output_gradient(const MicroBatchContext& micro_batch, const Tensor& dresidual,
-                           const Tensor& buffer, bool keep) const;
-
+    MicroBatchContext part_of(const MicroBatchContext& micro_batch, int piece) const;
+    BranchActivations part_of(const BranchActivations& saved, int piece) const;
+    void normalise(const Tensor& x, const BranchActivations& saved, int piece) const;
+    template <typename Done>
+    void inner_forward(const MicroBatchContext& micro_batch, const Tensor& x,
+                       const BranchActivations& saved, const BranchScratch& scratch,
+                       const char* label, const Done& done) const;
     int64_t column_width_ = 0;
     int64_t inner_width_ = 0;
     Shape statistics_;

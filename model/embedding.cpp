@@ -1,6 +1,7 @@
 #include "model/embedding.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "model/tensor_parallel.h"
 
@@ -42,40 +43,54 @@ void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
                         const BranchScratch& scratch, const Tensor& out) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
-    const bool is_split = context_.tensor_size() > 1;
+    // In place on one rank.
+    const Tensor& whole = context_.tensor_size() > 1 ? scratch.partial : out;
+    TokenReduction sum(context_, whole, "embedding");
     {
         const ParameterUse use(store_, token_);
-        ops.embedding_forward(stream, ids, store_.value(token_), context_.first_vocab_row(),
-                              is_split ? scratch.partial : out);
+        for (int piece = 0; piece < context_.pieces; ++piece) {
+            const int64_t count = context_.tokens() / context_.pieces;
+            ops.embedding_forward(stream, ids.flat_range(piece * count, count),
+                                  store_.value(token_), context_.first_vocab_row(),
+                                  piece_of(context_, whole, piece));
+            sum.start(piece);
+        }
     }
-    if (is_split) {
-        TokenReduction sum(context_, scratch.partial, local_slice(context_, scratch.partial),
-                           "embedding");
-        ops.copy(stream, sum.wait(), out);
+    std::optional<ParameterUse> use;
+    if (position_ >= 0) use.emplace(store_, position_);
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        const Tensor part = piece_of(context_, out, piece);
+        const Tensor summed = sum.wait(piece);
+        if (context_.tensor_size() > 1) ops.copy(stream, summed, part);
+        if (position_ >= 0) {
+            ops.position_forward(stream, store_.value(position_), context_.first_token(piece),
+                                 context_.sequence, part);
+        }
+        const Dropout dropout = residual_dropout(context_, micro_batch, key_, piece);
+        if (dropout.probability > 0.0f) ops.dropout_apply(stream, part, dropout, part);
     }
-    if (position_ >= 0) {
-        const ParameterUse use(store_, position_);
-        ops.position_forward(stream, store_.value(position_), context_.first_local_token(),
-                             context_.sequence, out);
-    }
-    const Dropout dropout = residual_dropout(context_, micro_batch, key_);
-    if (dropout.probability > 0.0f) ops.dropout_apply(stream, out, dropout, out);
 }
 
 void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids,
                          const BranchScratch& scratch, const Tensor& doutput) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
-    const Dropout dropout = residual_dropout(context_, micro_batch, key_);
-    if (dropout.probability > 0.0f) ops.dropout_apply(stream, doutput, dropout, doutput);
+    TokenGather gather(context_, gathered_place(context_, doutput, scratch.partial),
+                       "embedding gradient");
     store_.open_gradients(token_);
-    if (position_ >= 0) {
-        store_.open_gradients(position_);
-        ops.position_backward(stream, doutput, context_.first_local_token(), context_.sequence,
+    if (position_ >= 0) store_.open_gradients(position_);
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        const Tensor part = piece_of(context_, doutput, piece);
+        const Dropout dropout = residual_dropout(context_, micro_batch, key_, piece);
+        if (dropout.probability > 0.0f) ops.dropout_apply(stream, part, dropout, part);
+        gather.start(piece, part);
+    }
+    for (int piece = 0; position_ >= 0 && piece < context_.pieces; ++piece) {
+        ops.position_backward(stream, piece_of(context_, doutput, piece),
+                              context_.first_token(piece), context_.sequence,
                               store_.gradient(position_));
     }
-    const Tensor gathered = gather_tokens(context_, doutput, scratch.partial, "embedding gradient");
-    ops.embedding_backward(stream, gathered, ids, context_.first_vocab_row(),
+    ops.embedding_backward(stream, gather.wait_all(), ids, context_.first_vocab_row(),
                            store_.gradient(token_));
     store_.close_gradients(token_);
     if (position_ >= 0) store_.close_gradients(position_);

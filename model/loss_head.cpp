@@ -30,14 +30,14 @@ LossHead::LossHead(const ModelContext& context, ParameterStore& store, int tied)
       weight_(tied >= 0 ? tied : declare_weight(context, store)) {}
 
 int64_t LossHead::chunk_tokens() const {
-    const int64_t tokens = context_.tokens();
+    const int64_t tokens = context_.tokens() / context_.pieces;
     const int64_t most = std::max<int64_t>(128, kLogitElements / context_.local_vocab());
     const int64_t chunks = (tokens + most - 1) / most;
     return (tokens + chunks - 1) / chunks;
 }
 
 LossHead::Activations LossHead::take_activations(Arena& arena) const {
-    const Shape shape{context_.tokens(), context_.model.hidden};
+    const Shape shape{context_.local_tokens(), context_.model.hidden};
     return {norm_.take_statistics(arena), arena.take(context_.compute, shape),
             arena.take(context_.compute, shape)};
 }
@@ -55,24 +55,39 @@ LossHead::Scratch LossHead::take_scratch(Arena& arena) const {
     return scratch;
 }
 
+Tensor LossHead::normalise(const Tensor& x, const Activations& saved, int piece) const {
+    const int64_t rows = context_.local_tokens() / context_.pieces;
+    const Tensor normed = piece_of(context_, saved.normed, piece);
+    norm_.forward(piece_of(context_, x, piece), normed, saved.norm.of_rows(piece * rows, rows));
+    return normed;
+}
+
 void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
-                       float loss_scale, const Activations& saved, const Scratch& scratch,
-                       const Tensor& loss_total) const {
+                       float loss_scale, const Activations& saved, const BranchScratch& gathered,
+                       const Scratch& scratch, const Tensor& loss_total) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     Communicator& tensor = context_.mesh.tensor();
-    const Tensor normed_local = local_slice(context_, saved.normed);
-    norm_.forward(x, normed_local, saved.norm);
-    const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "head input");
+    TokenGather normed(context_, gathered_place(context_, saved.normed, gathered.gathered),
+                       "head input");
+    const Tensor& partial = gathered_place(context_, saved.gradient, gathered.partial);
+    TokenReduction gradient(context_, partial, "head input gradient");
+    const auto gather = [&](int piece) {
+        if (piece < context_.pieces) normed.start(piece, normalise(x, saved, piece));
+    };
+    gather(0);
     const ParameterUse use(store_, weight_);
     const Tensor weight = store_.value(weight_);
     const int64_t valid = context_.valid_vocab_rows();
     const int64_t first_row = context_.first_vocab_row();
     if (micro_batch.training) store_.open_gradients(weight_);
 
-    for (int64_t begin = 0; begin < context_.tokens(); begin += scratch.logits.rows()) {
-        const int64_t count = std::min(scratch.logits.rows(), context_.tokens() - begin);
-        const Tensor hidden = normed.row_range(begin, count);
+    const int64_t piece_tokens = context_.tokens() / context_.pieces;
+    for (int64_t begin = 0; begin < context_.tokens();) {
+        const int piece = static_cast<int>(begin / piece_tokens);
+        const int64_t left_of_piece = (piece + 1) * piece_tokens - begin;
+        const int64_t count = std::min(scratch.logits.rows(), left_of_piece);
+        const Tensor hidden = normed.wait(piece).row_range(piece_tokens - left_of_piece, count);
         const Tensor chunk_labels = labels.flat_range(begin, count);
         const Tensor logits = scratch.logits.row_range(0, count);
         const Tensor row_max = scratch.row_max.flat_range(0, count);
@@ -82,36 +97,42 @@ void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, co
         stream.wait(tensor.all_reduce(stream, row_max, ReduceOp::max, "softmax maximum"));
         ops.cross_entropy_exp(stream, logits, valid, row_max, chunk_labels, first_row, sums);
         stream.wait(tensor.all_reduce(stream, sums, ReduceOp::sum, "softmax sum"));
+        // The next piece does not stand before these small sums in the queue.
+        if (count == left_of_piece) gather(piece + 1);
         const Tensor dlogits =
             micro_batch.training ? scratch.dlogits.row_range(0, count) : Tensor();
         ops.cross_entropy_finish(stream, logits, valid, chunk_labels, first_row, sums, loss_scale,
                                  scratch.losses.flat_range(begin, count), dlogits);
-        if (!micro_batch.training) continue;
-        ops.linear_backward_input(stream, dlogits, weight, saved.gradient.row_range(begin, count));
-        ops.linear_backward_weight(stream, dlogits, hidden, store_.gradient(weight_));
+        if (micro_batch.training) {
+            ops.linear_backward_input(stream, dlogits, weight, partial.row_range(begin, count));
+            if (count == left_of_piece) {
+                gradient.start(piece, piece_of(context_, saved.gradient, piece));
+            }
+            ops.linear_backward_weight(stream, dlogits, hidden, store_.gradient(weight_));
+        }
+        begin += count;
     }
     ops.add_sum(stream, scratch.losses, loss_total);
-    if (micro_batch.training) {
-        // The embedding adds its part to a weight that they share.
-        if (owns_weight_) store_.close_gradients(weight_);
-        TokenReduction(context_, saved.gradient, local_slice(context_, saved.gradient),
-                       "head input gradient")
-            .wait();
-    }
+    if (!micro_batch.training) return;
+    // The embedding adds its part to a weight that they share.
+    if (owns_weight_) store_.close_gradients(weight_);
+    for (int piece = 0; piece < context_.pieces; ++piece) gradient.wait(piece);
 }
 
 void LossHead::backward(const Tensor& x, const Activations& saved, const Tensor& dx) const {
     context_.ops().fill_zero(context_.stream(), dx);
-    norm_.backward(local_slice(context_, saved.gradient), x, saved.norm, dx);
+    norm_.backward(saved.gradient, x, saved.norm, dx);
 }
 
 void LossHead::logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
-                               const Tensor& logits) const {
-    const Tensor normed_local = local_slice(context_, saved.normed);
-    norm_.forward(x, normed_local, saved.norm);
-    const Tensor normed = gather_tokens(context_, normed_local, saved.normed, "head input");
+                               const BranchScratch& gathered, const Tensor& logits) const {
+    TokenGather normed(context_, gathered_place(context_, saved.normed, gathered.gathered),
+                       "head input");
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        normed.start(piece, normalise(x, saved, piece));
+    }
     const ParameterUse use(store_, weight_);
-    context_.ops().linear_forward(context_.stream(), normed.row_range(token, 1),
+    context_.ops().linear_forward(context_.stream(), normed.wait_all().row_range(token, 1),
                                   store_.value(weight_), Tensor(), logits);
 }
 

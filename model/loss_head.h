@@ -17,8 +17,8 @@ class LossHead {
 public:
     struct Activations {
         Norm::Statistics norm;
-        Tensor normed;    // [tokens, C] all tokens
-        Tensor gradient;  // [tokens, C] of the normed hidden state; this rank's slice is used
+        Tensor normed;    // [local tokens, C]
+        Tensor gradient;  // [local tokens, C] of the normed hidden state
     };
     struct Scratch {
         Tensor logits;   // [chunk, V local] f32
@@ -34,17 +34,18 @@ public:
     Activations take_activations(Arena& arena) const;
     Scratch take_scratch(Arena& arena) const;
 
+    // The hidden state is gathered, and its gradient reduced, in gathered's buffers.
     // Adds the sum of the token losses to loss_total (f64 scalar). In training also computes the
     // gradients for a loss scaled by loss_scale and adds the projection's weight gradient.
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
-                 float loss_scale, const Activations& saved, const Scratch& scratch,
-                 const Tensor& loss_total) const;
+                 float loss_scale, const Activations& saved, const BranchScratch& gathered,
+                 const Scratch& scratch, const Tensor& loss_total) const;
     // dx = gradient of x, [local tokens, C].
     void backward(const Tensor& x, const Activations& saved, const Tensor& dx) const;
     // Logits of one token of the micro-batch on this tensor rank: [1, V local] f32, padding rows
     // included. For generation.
     void logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
-                         const Tensor& logits) const;
+                         const BranchScratch& gathered, const Tensor& logits) const;
 
     // The only one of which forward makes a ParameterUse; backward needs the norm alone.
     int weight_parameter() const { return weight_; }
@@ -52,6 +53,7 @@ public:
 
 private:
     int64_t chunk_tokens() const;
+    Tensor normalise(const Tensor& x, const Activations& saved, int piece) const;
 
     const ModelContext& context_;
     ParameterStore& store_;

@@ -27,32 +27,40 @@ MlpBranch::MlpBranch(const ModelContext& context, ParameterStore& store, const s
               .inner_features = context.model.ffn_hidden,
               .statistics = {}}) {}
 
-void MlpBranch::inner_forward(const MicroBatchContext&, const Tensor& normed,
-                              const BranchActivations& saved) const {
+// GELU is part of the matmuls beside it.
+void MlpBranch::column_forward(const Tensor& normed, const BranchActivations& part) const {
     if (is_gated()) {
-        column().forward(normed, saved.column);
-        context_.ops().swiglu_forward(context_.stream(), saved.column, saved.inner);
+        column().forward(normed, part.column);
     } else {
-        column().forward_gelu(normed, saved.column, saved.inner);
+        column().forward_gelu(normed, part.column, part.inner);
     }
 }
 
-void MlpBranch::interior_forward(const MicroBatchContext&, const BranchActivations& saved) const {
+void MlpBranch::interior_forward(const MicroBatchContext&, const BranchActivations& part) const {
+    if (is_gated()) context_.ops().swiglu_forward(context_.stream(), part.column, part.inner);
+}
+
+void MlpBranch::interior_again(const MicroBatchContext&, const BranchActivations& part) const {
     if (is_gated()) {
-        context_.ops().swiglu_forward(context_.stream(), saved.column, saved.inner);
+        context_.ops().swiglu_forward(context_.stream(), part.column, part.inner);
     } else {
-        context_.ops().gelu_forward(context_.stream(), saved.column, saved.inner);
+        context_.ops().gelu_forward(context_.stream(), part.column, part.inner);
     }
 }
 
-void MlpBranch::inner_backward(const MicroBatchContext&, const BranchActivations& saved,
-                               const Tensor& doutput, const Tensor& dinner,
-                               const Tensor& dcolumn) const {
+void MlpBranch::row_backward(const Tensor& doutput, const BranchActivations& part,
+                             const Tensor& dinner, const Tensor& dcolumn) const {
     if (is_gated()) {
         row().backward_input(doutput, dinner);
-        context_.ops().swiglu_backward(context_.stream(), dinner, saved.column, dcolumn);
     } else {
-        row().backward_input_gelu(doutput, saved.column, dcolumn);
+        row().backward_input_gelu(doutput, part.column, dcolumn);
+    }
+}
+
+void MlpBranch::interior_backward(const MicroBatchContext&, const BranchActivations& part,
+                                  const Tensor& dinner, const Tensor& dcolumn) const {
+    if (is_gated()) {
+        context_.ops().swiglu_backward(context_.stream(), dinner, part.column, dcolumn);
     }
 }
 

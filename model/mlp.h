@@ -13,13 +13,16 @@ public:
 
 private:
     // column: [tokens, F] or gate | up [tokens, 2F]; inner: [tokens, F].
-    void inner_forward(const MicroBatchContext& micro_batch, const Tensor& normed,
-                       const BranchActivations& saved) const override;
+    bool works_on_pieces() const override { return true; }
+    void column_forward(const Tensor& normed, const BranchActivations& part) const override;
     void interior_forward(const MicroBatchContext& micro_batch,
-                          const BranchActivations& saved) const override;
-    void inner_backward(const MicroBatchContext& micro_batch, const BranchActivations& saved,
-                        const Tensor& doutput, const Tensor& dinner,
-                        const Tensor& dcolumn) const override;
+                          const BranchActivations& part) const override;
+    void interior_again(const MicroBatchContext& micro_batch,
+                        const BranchActivations& part) const override;
+    void row_backward(const Tensor& doutput, const BranchActivations& part, const Tensor& dinner,
+                      const Tensor& dcolumn) const override;
+    void interior_backward(const MicroBatchContext& micro_batch, const BranchActivations& part,
+                           const Tensor& dinner, const Tensor& dcolumn) const override;
     bool is_gated() const { return context_.model.family == Family::llama; }
 };
 

@@ -121,10 +121,10 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
     if (!head_) return;
     const Tensor& x = slot.layers.back().output;
     if (inputs.pass == StepInputs::Pass::generate) {
-        head_->logits_of_token(x, inputs.logits_token, slot.head, inputs.logits);
+        head_->logits_of_token(x, inputs.logits_token, slot.head, scratch_, inputs.logits);
     } else {
         head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)], inputs.loss_scale,
-                       slot.head, head_scratch_, inputs.loss_total);
+                       slot.head, scratch_, head_scratch_, inputs.loss_total);
     }
 }
 
@@ -149,10 +149,21 @@ void ModelChunk::backward(const StepInputs& inputs, int micro_batch, int slot_in
     } else {
         dresidual = output_gradient;
     }
+    const auto gradients = [&](size_t i) -> const Block::Gradients& {
+        return with_weights ? shared_gradients_ : slot.gradients[i];
+    };
+    const size_t last = blocks_.size() - 1;
+    TokenGather doutput =
+        blocks_[last]->begin_backward(pass, gradients(last), dresidual, with_weights);
     for (size_t i = blocks_.size(); i-- > 0;) {
-        const Block::Gradients& gradients = with_weights ? shared_gradients_ : slot.gradients[i];
-        blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_, gradients,
-                             dresidual, with_weights, policy_of(i));
+        TokenGather normed =
+            blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_,
+                                 gradients(i), doutput, dresidual, with_weights, policy_of(i));
+        if (i > 0) {
+            doutput =
+                blocks_[i - 1]->begin_backward(pass, gradients(i - 1), dresidual, with_weights);
+        }
+        if (with_weights) blocks_[i]->finish_backward(gradients(i), normed);
         report_ready(reducer, block_parameters_[i]);
     }
     if (embedding_) {
@@ -166,7 +177,7 @@ void ModelChunk::backward_weight(int slot_index, GradientReducer* reducer) {
     const Slot& slot = slots_[static_cast<size_t>(slot_index)];
     report_ready(reducer, head_parameters_);
     for (size_t i = blocks_.size(); i-- > 0;) {
-        blocks_[i]->backward_weight(slot.layers[i], slot.gradients[i]);
+        blocks_[i]->backward_weight(slot.layers[i], scratch_, slot.gradients[i]);
         report_ready(reducer, block_parameters_[i]);
     }
     report_ready(reducer, embedding_parameters_);

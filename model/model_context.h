@@ -9,6 +9,9 @@
 
 namespace trireme {
 
+// More would gain nothing; what is on its way is kept in arrays of this size.
+inline constexpr int kMostPieces = 16;
+
 // What every layer needs to know: where it runs, the model's shape, and how this rank shares it.
 // Holds references; device and mesh outlive every layer.
 struct ModelContext {
@@ -21,6 +24,10 @@ struct ModelContext {
     int64_t sequence = 1;  // tokens in a sequence
     uint64_t seed = 0;
     RecomputeOptions recompute = {};
+    // In how many equal contiguous pieces a micro-batch's tokens travel between the tensor ranks,
+    // so that a piece is on its way while others are computed. Divides local_tokens().
+    int pieces = 1;
+    bool overlap_tensor = true;  // false: compute waits for each piece at once
 
     Ops& ops() const { return device.ops(); }
     Stream& stream() const { return device.compute(); }
@@ -29,14 +36,16 @@ struct ModelContext {
     int tensor_rank() const { return mesh.at().tensor; }
     bool is_sharded_by_token() const { return sequence_parallel && tensor_size() > 1; }
 
-    // A micro-batch's tokens, and those this rank holds outside the tensor-parallel regions: a
-    // contiguous slice under sequence parallelism, else all.
+    // A micro-batch's tokens, and those this rank holds outside the tensor-parallel regions: under
+    // sequence parallelism its contiguous part of each piece, one behind the other; else all.
     int64_t tokens() const { return batch * sequence; }
     int64_t local_tokens() const {
         return is_sharded_by_token() ? tokens() / tensor_size() : tokens();
     }
-    int64_t first_local_token() const {
-        return is_sharded_by_token() ? tensor_rank() * local_tokens() : 0;
+    // Where in the micro-batch this rank's tokens of a piece begin.
+    int64_t first_token(int piece) const {
+        const int64_t before = is_sharded_by_token() ? tensor_rank() * local_tokens() / pieces : 0;
+        return piece * (tokens() / pieces) + before;
     }
 
     int local_heads() const { return model.heads / tensor_size(); }
@@ -65,6 +74,10 @@ struct MicroBatchContext {
     int64_t first_sample = 0;  // number of its first sequence in the run
     bool training = true;      // false: no dropout, nothing kept for backward
 };
+
+// The number of pieces where none is asked for: 4, 2 or 1, as many as leave each 256 tokens, enough
+// for efficient matmuls, and divide evenly.
+int automatic_pieces(int64_t tokens, int tensor_size, bool sequence_parallel);
 
 // Into how many groups the tensor axis is split for shared key/value heads (see Mesh).
 inline int kv_groups(const ModelOptions& model, int tensor_size) {

@@ -30,6 +30,8 @@ struct ModelOptions {
 
 struct TensorParallelOptions {
     bool sequence_parallel = false;
+    int pieces = 0;       // in which tokens travel between tensor ranks; 0: automatic_pieces()
+    bool overlap = true;  // while others are computed
 };
 
 struct PrecisionOptions {

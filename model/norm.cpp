@@ -34,6 +34,10 @@ Norm::Statistics Norm::take_statistics(Arena& arena) const {
     return statistics;
 }
 
+Norm::Statistics Norm::Statistics::of_rows(int64_t begin, int64_t count) const {
+    return {mean ? mean.flat_range(begin, count) : Tensor(), rstd.flat_range(begin, count)};
+}
+
 void Norm::forward(const Tensor& x, const Tensor& y, const Statistics& statistics) const {
     const float eps = context_.model.norm_eps;
     if (is_layer_norm()) {

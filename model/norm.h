@@ -15,6 +15,8 @@ public:
     struct Statistics {
         Tensor mean;  // [N] f32, LayerNorm only
         Tensor rstd;  // [N] f32
+
+        Statistics of_rows(int64_t begin, int64_t count) const;
     };
 
     Norm(const ModelContext& context, ParameterStore& store, const std::string& name);

@@ -20,6 +20,7 @@ struct PipelineOptions {
     // gpipe | 1f1b | interleaved | zb-h1 | zb-h2 | zb-v | zb-auto | file:PATH
     std::string schedule = "1f1b";
     int virtual_stages = 1;     // chunks on each rank
+    int extra_warmup = 0;       // 1f1b: more micro-batches in flight, for each later stage
     int micro_batch_group = 0;  // interleaved: micro-batches before the next chunk; 0: stages
     int memory_cap = 0;         // zb-auto: most live activations on a rank; 0: stages
     StageCosts costs;           // zb-auto: what it finds the shortest program for

@@ -24,7 +24,9 @@ struct Family {
 constexpr Family kFamilies[] = {
     {"gpipe", 1, [](const PipelineOptions&, int p, int m) { return gpipe_schedule(p, m); }},
     {"1f1b", 1,
-     [](const PipelineOptions&, int p, int m) { return one_forward_one_backward(p, m); }},
+     [](const PipelineOptions& options, int p, int m) {
+         return one_forward_one_backward(p, m, options.extra_warmup);
+     }},
     {"interleaved", kAnyChunks,
      [](const PipelineOptions& options, int p, int m) {
          return interleaved_schedule(p, options.virtual_stages, m, options.micro_batch_group);

@@ -77,7 +77,8 @@ std::vector<std::string> schedule_names();
 //
 //   gpipe        All forwards, then all backwards (Huang et al. 2019). v = 1. Peak m.
 //   1f1b         Warm-up, one forward one backward, cool-down (Narayanan et al. 2021). v = 1.
-//                Peak min(m, p - r).
+//                With N = extra_warmup the warm-up is 1 + N times as long, which hides transfers.
+//                Peak min(m, (p - r - 1) (1 + N) + 1).
 //   interleaved  1f1b over v chunks, which take turns after every N = micro_batch_group
 //                micro-batches (Narayanan et al. 2021; order of Megatron-LM). p <= N <= m, and m is
 //                a multiple of N, or leaves a last group of at least p.

@@ -8,7 +8,8 @@ namespace trireme {
 // micro-batch, and that the number of chunks is one that the schedule runs.
 
 ScheduleProgram gpipe_schedule(int stages, int micro_batches);
-ScheduleProgram one_forward_one_backward(int stages, int micro_batches);
+// extra_warmup: micro-batches more in flight for each later stage.
+ScheduleProgram one_forward_one_backward(int stages, int micro_batches, int extra_warmup = 0);
 
 // group: micro-batches before the next chunk; 0: as many as stages. Throws Error (config).
 ScheduleProgram interleaved_schedule(int stages, int chunks, int micro_batches, int group);

@@ -21,7 +21,7 @@ public:
 
 // The processor of this machine as a device, with `threads` compute threads. Used by one host
 // thread at a time.
-class CpuDevice final : public Device {
+class CpuDevice : public Device {
 public:
     explicit CpuDevice(int threads);
 

@@ -13,7 +13,7 @@ class CpuAttention;
 // The operations on the CPU: oneDNN for matmul, own kernels with OpenMP for the rest. Each group of
 // operations has a source file of its own. Work runs inline on the calling thread and `threads` - 1
 // helpers. Not for use by several threads at once; ranks that are threads have one each.
-class CpuOps final : public Ops {
+class CpuOps : public Ops {
 public:
     explicit CpuOps(int threads);
     ~CpuOps() override;

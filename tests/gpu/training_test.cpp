@@ -65,10 +65,12 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl]") {
         const char* schedule;
         int zero;
         bool sequence_parallel;
+        int pieces = 1;
     };
     const Case test = GENERATE(
-        Case{Family::llama, {.tensor = 2}, "1f1b", 1, false},
-        Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true},
+        Case{Family::llama, {.tensor = 2}, "1f1b", 1, false, 2},
+        Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true, 4},
+        Case{Family::llama, {.tensor = 2}, "zb-h1", 1, true, 2},
         Case{Family::gpt2, {.pipeline = 2}, "1f1b", 0, false},
         Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
         Case{Family::llama, {.data = 2}, "1f1b", 0, false},
@@ -79,6 +81,7 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl]") {
     scenario.schedule = test.schedule;
     scenario.zero = test.zero;
     scenario.sequence_parallel = test.sequence_parallel;
+    scenario.pieces = test.pieces;
     Scenario alone = scenario_of(test.family, {}, 4);
     check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
 }

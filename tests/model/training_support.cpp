@@ -9,7 +9,9 @@ std::string Scenario::name() const {
     return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") + ", " + mesh.to_string() +
            ", " + schedule + ", zero " + std::to_string(zero) +
            (data_shards > 0 ? " among " + std::to_string(data_shards) : "") +
-           (sequence_parallel ? ", sequence parallel" : "");
+           (sequence_parallel ? ", sequence parallel" : "") +
+           (pieces > 1 ? ", " + std::to_string(pieces) + " pieces" : "") +
+           (micro_batch > 1 ? ", micro-batches of " + std::to_string(micro_batch) : "");
 }
 
 ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
@@ -21,7 +23,9 @@ ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh) {
             .batch = scenario.micro_batch,
             .sequence = scenario.sequence,
             .seed = 1234,
-            .recompute = scenario.recompute};
+            .recompute = scenario.recompute,
+            .pieces = scenario.mesh.tensor > 1 ? scenario.pieces : 1,
+            .overlap_tensor = scenario.overlap};
 }
 
 EngineOptions engine_options_of(const Scenario& scenario) {

@@ -16,6 +16,7 @@ struct Scenario {
     int virtual_stages = 1;
     int zero = 1;
     bool sequence_parallel = false;
+    int pieces = 1;  // with tensor ranks
     DType compute = DType::f32;
     int64_t global_batch = 8;  // sequences
     int64_t micro_batch = 1;

@@ -140,21 +140,6 @@ OverlapCase pipeline_case(std::string name, double unit_ms, ScheduleProgram prog
     return one;
 }
 
-ScheduleProgram deep_program(int stages, int micro_batches) {
-    ScheduleProgram program = make_schedule("1f1b", stages, 1, micro_batches);
-    for (int rank = 0; rank < stages; ++rank) {
-        std::vector<Action>& actions = program.ranks[static_cast<size_t>(rank)];
-        actions.clear();
-        const int ahead = std::min(3 * (stages - rank - 1), micro_batches);
-        for (int i = 0; i < ahead; ++i) actions.push_back({ActionKind::forward, 0, i});
-        for (int i = 0; i < micro_batches; ++i) {
-            if (i + ahead < micro_batches) actions.push_back({ActionKind::forward, 0, i + ahead});
-            actions.push_back({ActionKind::backward, 0, i});
-        }
-    }
-    return program;
-}
-
 }  // namespace
 
 OverlapTimes measure(const OverlapCase& one, int steps) {
@@ -184,14 +169,15 @@ OverlapCase gradient_case(double unit_ms) {
     return one;
 }
 
-OverlapCase schedule_case(const std::string& name, int chunks, double unit_ms) {
-    return pipeline_case("pipeline: " + name, unit_ms / chunks,
-                         make_schedule(name, kStages, chunks, kMicroBatches));
-}
-
-OverlapCase deep_one_forward_one_backward_case(double unit_ms) {
-    return pipeline_case("pipeline: 1f1b, more in flight", unit_ms,
-                         deep_program(kStages, kMicroBatches));
+OverlapCase schedule_case(const std::string& name, int chunks, double unit_ms, int extra_warmup) {
+    PipelineOptions options;
+    options.schedule = name;
+    options.virtual_stages = chunks;
+    options.extra_warmup = extra_warmup;
+    const std::string more =
+        extra_warmup > 0 ? ", extra_warmup " + std::to_string(extra_warmup) : "";
+    return pipeline_case("pipeline: " + name + more, unit_ms / chunks,
+                         make_schedule(options, kStages, kMicroBatches));
 }
 
 }  // namespace trireme::testing

@@ -50,9 +50,7 @@ OverlapTimes measure(const OverlapCase& one, int steps);
 // Cases whose compute sleeps, so that they need no cores: the gradient reduction behind a backward
 // pass, and pipelines of two stages. unit_ms: the shortest piece of compute.
 OverlapCase gradient_case(double unit_ms);
-OverlapCase schedule_case(const std::string& name, int chunks, double unit_ms);
-// 1f1b whose stages hold more micro-batches than without communication: the transfers there and
-// back are on the way meanwhile.
-OverlapCase deep_one_forward_one_backward_case(double unit_ms);
+OverlapCase schedule_case(const std::string& name, int chunks, double unit_ms,
+                          int extra_warmup = 0);
 
 }  // namespace trireme::testing

@@ -31,7 +31,7 @@ TEST_CASE("gradients travel behind the backward pass", "[parallel][overlap]") {
 TEST_CASE("activations and gradients travel behind the other micro-batches' compute",
           "[parallel][overlap]") {
     require_overlap(schedule_case("gpipe", 1, 2.0), 0.8);
-    require_overlap(deep_one_forward_one_backward_case(2.0), 0.8);
+    require_overlap(schedule_case("1f1b", 1, 2.0, 2), 0.8);
 }
 
 }  // namespace trireme::testing

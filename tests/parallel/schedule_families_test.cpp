@@ -9,7 +9,7 @@ using namespace trireme;
 
 namespace {
 
-constexpr int kMostStages = 8, kMostChunks = 4, kMostMicroBatches = 32;
+constexpr int kMostStages = 8, kMostChunks = 4, kMostMicroBatches = 32, kMostExtraWarmup = 3;
 
 PipelineOptions options_of(const std::string& name, int chunks, int group = 0) {
     PipelineOptions options;
@@ -49,6 +49,14 @@ void check_fixed(int p, int m, bool plans) {
     };
     check("gpipe", [&](int) { return m; });
     check("1f1b", [&](int r) { return std::min(m, p - r); });
+    for (int more = 1; more <= kMostExtraWarmup; ++more) {
+        CAPTURE(more);
+        PipelineOptions options = options_of("1f1b", 1);
+        options.extra_warmup = more;
+        check_valid(make_schedule(options, p, m),
+                    peaks_of(p, [&](int r) { return std::min(m, (p - r - 1) * (1 + more) + 1); }),
+                    plans);
+    }
     check("zb-h1", [&](int) { return std::min(m, p); });
     check("zb-h2", [&](int) { return std::min(m, 2 * p - 1); });
 
@@ -125,6 +133,25 @@ TEST_CASE("equal costs give each schedule the time that theory says", "[parallel
             REQUIRE(v.makespan == work + 0.5 * late);
             REQUIRE(v.cost == work);
         }
+    }
+}
+
+TEST_CASE("1f1b with more in flight hides transfers", "[parallel][schedule]") {
+    // One way as long as a forward and a backward together.
+    StageCosts costs;
+    costs.transfer = costs.forward + costs.backward_input + costs.backward_weight;
+    const auto seconds = [&](int p, int m, int more) {
+        PipelineOptions options = options_of("1f1b", 1);
+        options.extra_warmup = more;
+        return simulate(make_schedule(options, p, m), costs).makespan;
+    };
+    for (int p = 2; p <= 8; ++p) {
+        CAPTURE(p);
+        // What a further micro-batch takes, once under way.
+        const int m = 6 * p;
+        REQUIRE(seconds(p, m + p, 2) - seconds(p, m, 2) == Approx(p * costs.transfer));
+        REQUIRE(seconds(p, m + p, 1) - seconds(p, m, 1) > 1.2 * p * costs.transfer);
+        REQUIRE(seconds(p, m + p, 0) - seconds(p, m, 0) > 1.8 * p * costs.transfer);
     }
 }
 

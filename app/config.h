@@ -28,10 +28,14 @@ struct BatchOptions {
     int micro = 1;   // sequences a micro-batch
 };
 
+enum class OnSaveError { stop, warn };
+
 struct CheckpointOptions {
     int64_t interval = 0;  // steps; 0: only at the end
     int keep = 3;
+    int64_t keep_every = 0;  // steps; 0: none is kept for ever
     bool async = true;
+    OnSaveError on_error = OnSaveError::stop;
     std::string resume = "auto";  // auto | never | a run folder or step folder
 };
 

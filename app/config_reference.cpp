@@ -20,6 +20,9 @@ A run is described by one YAML file. This page is made from the program's own ta
   code is then 78.
 - Files are data only: at most 1 MiB and 32 levels, each key once, without anchors, aliases, tags
   and merge keys.
+- `on resume` says what it means when a run goes on from a checkpoint with another value:
+  *structural*, refused; *trajectory*, a warning and a record in `resumes.jsonl` and in later
+  checkpoints; *operational*, no matter.
 - `required` keys have no default. `model.preset` stands for the required keys of its section.
 )";
 
@@ -36,11 +39,12 @@ std::string configuration_reference() {
         if (row.section() != section) {
             section = row.section();
             page += "\n## " + (section.empty() ? "Top level" : "`" + section + "`") +
-                    "\n\n| key | default | value | meaning |\n|---|---|---|---|\n";
+                    "\n\n| key | default | value | on resume | meaning |\n|---|---|---|---|---|\n";
         }
         const std::string value = row.type + (row.allowed.empty() ? "" : ": " + row.allowed);
         page += "|" + cell("`" + row.key + "`") + "|" + cell(row.default_text) + "|" + cell(value) +
-                "|" + cell(row.description) + "|\n";
+                "|" + cell(std::string(name_of(row.on_resume))) + "|" + cell(row.description) +
+                "|\n";
     }
     return page;
 }

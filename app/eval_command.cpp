@@ -18,7 +18,11 @@ constexpr int kBatch = 8;  // sequences in a micro-batch
 
 void evaluate(World& world, const EvalArguments& arguments) {
     Log log(world.rank(), world.size());
-    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint));
+    std::vector<std::string> skipped;
+    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint, &skipped));
+    if (world.rank() == 0) {
+        for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
+    }
     const Config config =
         config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
     const auto data = make_sequential_dataset(arguments.data, config.data.sequence_length,

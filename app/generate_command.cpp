@@ -6,6 +6,7 @@
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "app/sampling.h"
+#include "core/log.h"
 #include "data/tokenizer.h"
 
 namespace trireme {
@@ -13,7 +14,12 @@ namespace trireme {
 namespace {
 
 void generate(World& world, const GenerateArguments& arguments) {
-    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint));
+    std::vector<std::string> skipped;
+    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint, &skipped));
+    if (world.rank() == 0) {
+        Log log(world.rank(), world.size());
+        for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
+    }
     const Config config =
         config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
     const auto tokenizer = make_tokenizer(config.data.tokenizer);

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/readable.h"
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "data/describe.h"
@@ -30,17 +31,6 @@ struct Report {
 std::string with_commas(uint64_t value) {
     std::string text = std::to_string(value);
     for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, 1, ',');
-    return text;
-}
-
-std::string readable_bytes(uint64_t bytes) {
-    if (bytes < 1024) return std::to_string(bytes) + " bytes";
-    const char* const units[] = {"KiB", "MiB", "GiB", "TiB"};
-    double value = static_cast<double>(bytes) / 1024;
-    size_t unit = 0;
-    for (; value >= 1024 && unit < 3; ++unit) value /= 1024;
-    char text[64];
-    std::snprintf(text, sizeof text, "%.1f %s", value, units[unit]);
     return text;
 }
 

@@ -5,6 +5,7 @@
 
 #include "model/flops.h"
 #include "parallel/box.h"
+#include "parallel/checkpoint_snapshot.h"
 
 namespace trireme {
 
@@ -19,10 +20,9 @@ void check_same_model(const ModelContext& context, const CheckpointReader& reade
     }
     const int64_t expected = count_parameters(context.model).total;
     if (elements == expected) return;
-    throw Error(ExitCode::bad_data,
-                reader.folder() + ": checkpoint of another model: it holds " +
-                    std::to_string(elements) + " parameters, the configured model has " +
-                    std::to_string(expected) + "; set model as in its config.yaml");
+    throw CheckpointMismatch(reader.folder() + ": checkpoint of another model: it holds " +
+                             std::to_string(elements) + " parameters, the configured model has " +
+                             std::to_string(expected) + "; set model as in its config.yaml");
 }
 
 void read_to_device(Device& device, CheckpointReader& reader, const std::string& name,
@@ -67,33 +67,36 @@ void load_parameters(Engine& engine, CheckpointReader& reader) {
 
 }  // namespace
 
-void save_model(Engine& engine, ControlGroup& group, const std::string& folder,
-                const CheckpointState& state) {
+std::vector<CheckpointPiece> checkpoint_pieces(Engine& engine) {
     std::vector<CheckpointPiece> pieces;
-    std::vector<std::vector<float>> staged;  // copies, where device memory is not host memory
-    const bool on_host = engine.device().backend() == Backend::cpu;
     for (auto& optimizer : engine.optimizers()) {
         optimizer->wait_parameters();
         optimizer->for_each_owned_piece([&](const Optimizer::Piece& piece) {
-            const void* data = piece.values.data;
-            if (!on_host) {
-                staged.emplace_back(static_cast<size_t>(piece.values.elements()));
-                engine.device().copy_to_host(staged.back().data(), data, piece.values.bytes());
-                data = staged.back().data();
-            }
             pieces.push_back({.tensor = piece.name,
                               .global = piece.spec->global,
                               .is_vector = piece.spec->is_vector,
                               .box = piece.box,
                               .dtype = DType::f32,
-                              .data = data});
+                              .data = piece.values.data});
         });
     }
-    engine.device().compute().synchronize();
-    save_checkpoint(group, folder, state, pieces);
+    return pieces;
 }
 
-void load_model(Engine& engine, CheckpointReader& reader) {
+void save_model(Engine& engine, ControlGroup& group, const std::string& folder,
+                const CheckpointState& state) {
+    const std::vector<CheckpointPiece> pieces = checkpoint_pieces(engine);
+    if (engine.device().backend() == Backend::cpu) {
+        engine.device().compute().synchronize();
+        save_checkpoint(group, folder, state, pieces);
+    } else {
+        CheckpointSnapshot snapshot;
+        snapshot.take(engine.device(), pieces);
+        save_checkpoint(group, folder, state, snapshot.pieces());
+    }
+}
+
+void read_model(Engine& engine, CheckpointReader& reader) {
     check_same_model(engine.model().context(), reader);
     load_parameters(engine, reader);
     std::vector<float> values;
@@ -103,7 +106,15 @@ void load_model(Engine& engine, CheckpointReader& reader) {
             read_to_device(engine.device(), reader, piece.name, piece.box, piece.values, values);
         });
     }
+}
+
+void publish_model(Engine& engine) {
     for (auto& optimizer : engine.optimizers()) optimizer->publish_master();
+}
+
+void load_model(Engine& engine, CheckpointReader& reader) {
+    read_model(engine, reader);
+    publish_model(engine);
 }
 
 }  // namespace trireme

@@ -1,18 +1,30 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "model/engine.h"
 #include "parallel/checkpoint.h"
 
 namespace trireme {
 
+// The pieces of the engine's parameters and optimizer state that this rank saves. Their data lies
+// in the device's memory and changes with the next step. Collective.
+std::vector<CheckpointPiece> checkpoint_pieces(Engine& engine);
+
 // Writes the engine's parameters and optimizer state as folder/step-N. Collective, blocking.
 void save_model(Engine& engine, ControlGroup& group, const std::string& folder,
                 const CheckpointState& state);
 
 // Reads parameters, and optimizer state where the engine has one, from a checkpoint that any mesh
-// wrote. Collective. Throws Error (bad_data) when it is of another model.
+// wrote. Without communication, so that a rank may fail alone; the engine works again after
+// publish_model. Throws CheckpointMismatch when it is of another model, Error (bad_data) when it is
+// damaged.
+void read_model(Engine& engine, CheckpointReader& reader);
+// Brings what was read to where the next step expects it. Collective.
+void publish_model(Engine& engine);
+
+// Both. Collective.
 void load_model(Engine& engine, CheckpointReader& reader);
 
 }  // namespace trireme

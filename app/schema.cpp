@@ -237,6 +237,11 @@ Rows data_rows() {
                     whole(
                         "data.sequence_length", {1, kMostSize}, "Tokens in a training sequence.",
                         [](auto& c) -> auto& { return c.data.sequence_length; })),
+        boolean(
+            "data.allow_changed",
+            "Lets a run go on from a checkpoint whose training data or sequence length was "
+            "another.",
+            [](auto& c) -> auto& { return c.data.allow_changed; }),
         text(
             "data.tokenizer", "byte or the path of a tokenizer.json",
             "What turns text into tokens when the model generates.",
@@ -420,15 +425,28 @@ Rows record_rows() {
             "Steps between checkpoints; 0 saves only at the end.",
             [](auto& c) -> auto& { return c.checkpoint.interval; }),
         whole(
-            "checkpoint.keep", {1, 1000000}, "How many of the newest checkpoints stay.",
+            "checkpoint.keep", {1, 1000000},
+            "How many of the newest checkpoints stay; two sound ones always do.",
             [](auto& c) -> auto& { return c.checkpoint.keep; }),
+        whole(
+            "checkpoint.keep_every", {0, kMostSteps},
+            "Checkpoints of steps that this divides stay for ever; 0: none does.",
+            [](auto& c) -> auto& { return c.checkpoint.keep_every; }),
         boolean(
             "checkpoint.async",
-            "Writes checkpoints while training goes on. Not built yet: training waits.",
+            "Writes checkpoints while training goes on; takes host memory for a copy of each "
+            "process's part.",
             [](auto& c) -> auto& { return c.checkpoint.async; }),
+        word(
+            "checkpoint.on_error", {.words = {"stop", "warn"}, .unbuilt = {}},
+            std::vector{OnSaveError::stop, OnSaveError::warn},
+            "When a checkpoint cannot be saved: stop ends the run with code 74, warn goes on and "
+            "tries again at the next interval. The last one of a run must succeed.",
+            [](auto& c) -> auto& { return c.checkpoint.on_error; }),
         text(
             "checkpoint.resume", "auto, never or a folder",
-            "auto goes on from the newest checkpoint in run.output, a folder from the one there.",
+            "auto goes on from the newest sound checkpoint in run.output, a folder from the one "
+            "there.",
             [](auto& c) -> auto& { return c.checkpoint.resume; }),
         whole(
             "evaluation.interval", {0, kMostSteps}, "Steps between validations; 0 never validates.",
@@ -534,6 +552,7 @@ std::vector<SchemaRow> make_schema() {
     const Config defaults;
     for (SchemaRow& row : schema) {
         if (row.default_text.empty()) row.default_text = row.write(defaults);
+        row.on_resume = resume_class_of(row.key);
     }
     return schema;
 }

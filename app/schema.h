@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "app/config.h"
+#include "app/resume_class.h"
 #include "app/yaml_tree.h"
 
 namespace trireme {
@@ -17,6 +18,7 @@ struct SchemaRow {
     std::string description = {};   // one sentence
     std::string default_text = {};  // as documented; "required" when there is none
     bool is_required = false;
+    ResumeClass on_resume = ResumeClass::trajectory;  // what a changed value means then
 
     // Checks the value and puts it into the configuration. Returns what is wrong with it, "found
     // ..., expected ...", and leaves the configuration as it was then; empty when all is well.

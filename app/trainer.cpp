@@ -2,23 +2,29 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
 
 #include "app/fault_injection.h"
 #include "app/model_checkpoint.h"
 #include "app/peak_rate.h"
+#include "app/readable.h"
 #include "app/replica_check.h"
 #include "core/file_io.h"
 #include "data/gpt_dataset.h"
 #include "model/flops.h"
 #include "model/lr_schedule.h"
+#include "parallel/checkpoint_folders.h"
 
 namespace trireme {
 
 namespace {
 
+constexpr std::chrono::seconds kSaveGrace{60};
 constexpr size_t kTraceSpans = 1 << 18;  // the newest are kept
 
 // Whether the folder could be made and written, without making it: nothing is written before the
@@ -33,6 +39,22 @@ void check_creatable(const std::string& folder) {
                                            " cannot be written: " + at.string() +
                                            (is_folder ? " is not writable" : " is not a folder") +
                                            "; choose another run.output");
+}
+
+void append_line(const std::string& path, const std::string& line) {
+    std::ofstream file(path, std::ios::app);
+    file << line << "\n" << std::flush;
+    if (!file) throw Error(ExitCode::io, path + ": writing failed");
+}
+
+// "0.012 s copied, 1.34 s written, 118.0 MiB, 92.1 MB/s"
+std::string save_text(const SaveReport& report) {
+    char text[128];
+    std::snprintf(text, sizeof text, "%.3f s copied, %.2f s written, %s, %.1f MB/s",
+                  report.snapshot_seconds, report.write_seconds,
+                  readable_bytes(report.bytes).c_str(),
+                  static_cast<double>(report.bytes) / 1e6 / std::max(report.write_seconds, 1e-6));
+    return text;
 }
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -60,12 +82,14 @@ Trainer::Trainer(World& world, const Config& config)
                                          config_.data.sequence_length, trace_.get());
     numerics_.emplace(config_.numerics, setup_->control(), log_);
     if (world.rank() == 0) check_creatable(config_.run.output);
-    resume();
+    resumed_ = resume_training(*setup_, config_, log_);
+    numerics_->restore_state(resumed_.former_extra);
     open_output();
+    make_saver();
     setup_->control().barrier();
     peak_flops_per_second_ = peak_matmul_rate(setup_->device(), config_.precision.compute);
     if (setup_->needs_data()) {
-        loader_ = make_loader(*train_data_, first_samples_);
+        loader_ = make_loader(*train_data_, resumed_.samples);
     }
 }
 
@@ -80,32 +104,14 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
     return std::make_unique<BatchLoader>(source, options, consumed);
 }
 
-void Trainer::resume() {
-    std::string folder;
-    if (world_.rank() == 0 && config_.checkpoint.resume != "never") {
-        std::vector<std::string> skipped;
-        if (config_.checkpoint.resume == "auto") {
-            folder = find_newest_checkpoint(checkpoint_folder(), &skipped).value_or("");
-        } else {
-            folder = resolve_checkpoint(config_.checkpoint.resume, &skipped);
-        }
-        for (const std::string& reason : skipped) log_.warn("skipped " + reason);
-    }
-    folder = setup_->control().broadcast(folder);
-    if (folder.empty()) return;
-    CheckpointReader reader(folder);
-    load_model(setup_->engine(), reader);
-    numerics_->restore_state(reader.state().extra);
-    first_step_ = reader.state().step;
-    first_samples_ = reader.state().samples;
-    log_.info("resumed from " + folder + " (step " + std::to_string(first_step_) + ", written on " +
-              reader.state().mesh.to_string() + ")");
-}
-
 void Trainer::open_output() {
     if (world_.rank() != 0) return;
     create_folders(config_.run.output);
-    metrics_.emplace(config_.run.output + "/metrics.jsonl", first_step_);
+    remove_leftovers(checkpoint_folder());
+    if (!resumed_.record.empty()) {
+        append_line(config_.run.output + "/resumes.jsonl", resumed_.record);
+    }
+    metrics_.emplace(config_.run.output + "/metrics.jsonl", resumed_.step);
     replace_file(config_.run.output + "/config.yaml", dump_config(config_));
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");
 }
@@ -117,17 +123,27 @@ HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
 }
 
 void Trainer::run() {
+    try {
+        train();
+    } catch (...) {
+        // What ends the run need not cost the checkpoint of a step before.
+        saver_->let_finish(kSaveGrace);
+        throw;
+    }
+}
+
+void Trainer::train() {
     Engine& engine = setup_->engine();
     const int64_t tokens_per_step = int64_t{config_.batch.global} * config_.data.sequence_length;
     log_.info("training " + std::to_string(count_parameters(config_.model).total) +
               " parameters on " + config_.mesh.to_string() + " (" + setup_->device().description() +
               "), " + std::to_string(tokens_per_step) + " tokens a step");
-    if (first_step_ >= config_.run.steps) {
-        log_.info("nothing to do: step " + std::to_string(first_step_) + " of " +
+    if (resumed_.step >= config_.run.steps) {
+        log_.info("nothing to do: step " + std::to_string(resumed_.step) + " of " +
                   std::to_string(config_.run.steps) + " is done");
         return;
     }
-    for (int64_t step = first_step_ + 1; step <= config_.run.steps; ++step) {
+    for (int64_t step = resumed_.step + 1; step <= config_.run.steps; ++step) {
         const auto begin = std::chrono::steady_clock::now();
         const double lr =
             learning_rate(config_.schedule, config_.optimizer.lr, step, config_.run.steps);
@@ -150,6 +166,7 @@ void Trainer::run() {
         const bool is_last = step == config_.run.steps;
         if (is_due(config_.logging.interval, step) || is_last || step == 1) {
             log_step(step, result, lr);
+            report_save(saver_->poll(setup_->control()), false);
         }
         const bool saves = is_due(config_.checkpoint.interval, step) || is_last;
         if (saves || is_due(config_.numerics.check_replicas, step)) check_replicas(step);
@@ -162,6 +179,7 @@ void Trainer::run() {
         }
         if (saves) save(step);
     }
+    report_save(saver_->wait(), true);
     if (trace_) {
         trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
                            ".json");
@@ -222,19 +240,52 @@ double Trainer::evaluate() {
     return result.loss_sum / static_cast<double>(result.tokens);
 }
 
+void Trainer::make_saver() {
+    ControlGroup& control = setup_->control();
+    run_id_ = control.broadcast(random_id());
+    CheckpointSaver::Options options;
+    options.folder = checkpoint_folder();
+    options.keep = config_.checkpoint.keep;
+    options.keep_every = config_.checkpoint.keep_every;
+    // With nothing to train meanwhile a copy would be made for nothing.
+    options.in_background = config_.checkpoint.async && config_.checkpoint.interval > 0 &&
+                            config_.checkpoint.interval < config_.run.steps;
+    saver_ = std::make_unique<CheckpointSaver>(world_, setup_->device(), options);
+    const std::vector<CheckpointPiece> pieces = checkpoint_pieces(setup_->engine());
+    control.run("while taking host memory for checkpoints", [&] { saver_->reserve(pieces); });
+    const double bytes = control.largest(static_cast<double>(saver_->host_bytes(pieces)));
+    if (bytes > 0) {
+        log_.info("saving checkpoints takes up to " + readable_bytes(static_cast<uint64_t>(bytes)) +
+                  " of host memory a process");
+    }
+}
+
 void Trainer::save(int64_t step) {
+    report_save(saver_->wait(), false);
     CheckpointState state;
     state.step = step;
     state.samples = samples_after(step);
     state.tokens = state.samples * config_.data.sequence_length;
     state.config = dump_config(config_);
     state.mesh = config_.mesh;
+    state.run_id = run_id_;
+    state.extra = resumed_.extra;
     numerics_->save_state(state.extra);
-    save_model(setup_->engine(), setup_->control(), checkpoint_folder(), state);
-    if (world_.rank() == 0) {
-        prune_checkpoints(checkpoint_folder(), config_.checkpoint.keep);
-        log_.info("saved " + checkpoint_folder() + " at step " + std::to_string(step));
+    saver_->begin(std::move(state), checkpoint_pieces(setup_->engine()));
+}
+
+void Trainer::report_save(const std::optional<SaveReport>& report, bool must_succeed) {
+    if (!report) return;
+    if (!report->error) {
+        log_.info("saved " + checkpoint_folder() + "/" + step_folder_name(report->step) + " | " +
+                  save_text(*report));
+        return;
     }
+    if (must_succeed || config_.checkpoint.on_error == OnSaveError::stop) throw *report->error;
+    if (world_.rank() != 0) return;
+    log_.error(
+        "checkpoint of step " + std::to_string(report->step) +
+        " not saved, training goes on (checkpoint.on_error: warn): " + report->error->what());
 }
 
 }  // namespace trireme

@@ -7,10 +7,12 @@
 #include "app/metrics.h"
 #include "app/numerics_guard.h"
 #include "app/rank_setup.h"
+#include "app/resume.h"
 #include "core/log.h"
 #include "core/trace.h"
 #include "data/batch_loader.h"
 #include "data/sample_source.h"
+#include "parallel/checkpoint_saver.h"
 
 namespace trireme {
 
@@ -24,17 +26,19 @@ public:
     void run();
 
 private:
-    void resume();
     void open_output();
     std::unique_ptr<BatchLoader> make_loader(const SampleSource& source, int64_t consumed) const;
     HostMicroBatch next_micro_batch(BatchLoader* loader) const;
     double evaluate();
+    void train();
+    void make_saver();
     void save(int64_t step);
     void check_replicas(int64_t step);
+    void report_save(const std::optional<SaveReport>& report, bool must_succeed);
     void log_step(int64_t step, const StepResult& result, double lr);
     std::string checkpoint_folder() const { return config_.run.output + "/checkpoints"; }
     int64_t samples_after(int64_t step) const {
-        return first_samples_ + (step - first_step_) * config_.batch.global;
+        return resumed_.samples + (step - resumed_.step) * config_.batch.global;
     }
     bool is_due(int64_t interval, int64_t step) const {
         return interval > 0 && step % interval == 0;
@@ -50,8 +54,9 @@ private:
     std::unique_ptr<BatchLoader> loader_;
     std::optional<MetricsFile> metrics_;  // rank 0
     double peak_flops_per_second_ = 0;    // of this rank
-    int64_t first_step_ = 0;              // the last one that an earlier run has done
-    int64_t first_samples_ = 0;           // that it has consumed
+    ResumePoint resumed_;                 // what an earlier run has done
+    std::string run_id_;                  // of this process's life of the run
+    std::unique_ptr<CheckpointSaver> saver_;
 
     // Since the last logged step.
     double window_seconds_ = 0;

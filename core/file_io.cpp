@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -71,7 +72,8 @@ File File::open(const std::string& path, bool follow_link) {
 
 File File::create(const std::string& path, bool only_new) {
     const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (only_new ? O_EXCL : O_TRUNC);
-    const int descriptor = ::open(path.c_str(), flags, 0666);
+    // As the umask says, but never writable for everybody.
+    const int descriptor = ::open(path.c_str(), flags, 0664);
     if (descriptor < 0) fail_io("create", path, errno);
     return File(path, descriptor);
 }
@@ -159,23 +161,33 @@ void replace_file(const std::string& path, const std::string& content) {
 }
 
 void create_folders(const std::string& path) {
+    std::vector<std::string> missing;
     std::error_code error;
-    std::filesystem::create_directories(path, error);
-    if (!error && !std::filesystem::is_directory(path, error) && !error) {
-        error = std::make_error_code(std::errc::not_a_directory);
+    for (std::string at = path; !std::filesystem::exists(at, error); at = parent_of(at)) {
+        missing.push_back(at);
+        if (at == "." || parent_of(at) == at) break;
     }
-    if (error) {
-        throw Error(ExitCode::output_busy, "cannot create folder " + path + ": " + error.message() +
-                                               "; choose another output folder");
+    const auto fail = [&](const std::string& at, int code) {
+        throw Error(ExitCode::output_busy, "cannot create folder " + path + ": " + at + ": " +
+                                               reason_of(code) + "; choose another output folder");
+    };
+    for (; !missing.empty(); missing.pop_back()) {
+        const std::string& folder = missing.back();
+        if (::mkdir(folder.c_str(), 0775) != 0 && errno != EEXIST) fail(folder, errno);
+        // Otherwise a crash could take away the folder and all that was synced inside.
+        const std::string parent = parent_of(folder);
+        if (access(parent.c_str(), R_OK) == 0) sync_folder(parent);
     }
+    if (!std::filesystem::is_directory(path, error)) fail(path, ENOTDIR);
 }
 
 void sync_folder(const std::string& path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0) fail_io("open folder", path, errno);
     const int error = fsync(descriptor) == 0 ? 0 : errno;
-    ::close(descriptor);
+    const int close_error = ::close(descriptor) == 0 ? 0 : errno;
     if (error != 0) fail_io("sync folder", path, error);
+    if (close_error != 0) fail_io("close folder", path, close_error);
 }
 
 void rename_path(const std::string& from, const std::string& to) {
@@ -198,6 +210,12 @@ bool exchange_paths(const std::string& one, const std::string& other) {
     }
     if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) return false;
     fail_io("exchange " + one + " and", other, errno);
+}
+
+uint64_t free_bytes(const std::string& path) noexcept {
+    struct statvfs disk {};
+    if (statvfs(path.c_str(), &disk) != 0) return 0;
+    return static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize;
 }
 
 bool remove_tree(const std::string& path) noexcept {

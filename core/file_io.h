@@ -44,7 +44,7 @@ std::string read_file(const std::string& path, uint64_t limit, bool follow_link 
 // Writes a file so that a crash leaves either the former content or the new one.
 void replace_file(const std::string& path, const std::string& content);
 
-// Makes a folder and those above it. Throws Error (output_busy) when it cannot be made.
+// Makes a folder and those above it, durably. Throws Error (output_busy) when it cannot be made.
 void create_folders(const std::string& path);
 
 // Makes names created, renamed or removed in the folder durable.
@@ -55,6 +55,10 @@ void rename_path(const std::string& from, const std::string& to);
 
 // Lets two existing paths change names in one atomic step. False where the file system cannot.
 bool exchange_paths(const std::string& one, const std::string& other);
+
+// What an ordinary user can still write where `path` is; 0 when that is not known. A hint only:
+// some file systems refuse a write long before.
+uint64_t free_bytes(const std::string& path) noexcept;
 
 // Deletes a file or a folder with its contents, never following links. False when not all of it
 // could be deleted; missing is fine. Does not throw.

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/file_io.h"
 #include "parallel/checkpoint_manifest.h"
 #include "parallel/control_group.h"
@@ -27,16 +28,24 @@ struct CheckpointPiece {
     bool is_vector = false;               // written to files with one dimension
     Box box;                              // at least one element
     DType dtype = DType::f32;
-    const void* data = nullptr;  // contents, row-major and contiguous, in host memory
+    const void* data = nullptr;        // contents, row-major and contiguous, in host memory
+    std::optional<uint32_t> crc = {};  // CRC-32C of the contents, where it is known already
+};
+
+// A sound checkpoint that does not fit what is asked of it: another model, other data. An older
+// one would not fit either, so nobody falls back because of it.
+class CheckpointMismatch : public Error {
+public:
+    explicit CheckpointMismatch(const std::string& message) : Error(ExitCode::bad_data, message) {}
 };
 
 // Writes folder/step-N, replacing one of that name. Collective and blocking: every rank calls it,
 // also one without pieces; all pieces together must tile every tensor exactly (else InternalError).
 // The state of rank 0 counts. On any rank's error the temporary folder is deleted, other
 // checkpoints stay as they are, and every rank throws the same Error: io, out_of_memory, or
-// output_busy when the folder cannot be made.
-void save_checkpoint(ControlGroup& group, const std::string& folder, const CheckpointState& state,
-                     std::span<const CheckpointPiece> pieces);
+// output_busy when the folder cannot be made. Returns the bytes of this rank's file.
+uint64_t save_checkpoint(ControlGroup& group, const std::string& folder,
+                         const CheckpointState& state, std::span<const CheckpointPiece> pieces);
 
 // The newest step-* folder in `checkpoints_folder` with a valid manifest and files of the right
 // sizes; nothing when there is none. Newer ones that are damaged are added to `skipped`
@@ -49,9 +58,18 @@ std::optional<std::string> find_newest_checkpoint(const std::string& checkpoints
 std::string resolve_checkpoint(const std::string& path,
                                std::vector<std::string>* skipped = nullptr);
 
-// Deletes all checkpoints but the newest `keep` valid ones (at least one), and what interrupted
-// saves left. One rank calls it, while no save into the folder is running. Does not throw.
-void prune_checkpoints(const std::string& folder, int keep);
+// The step-* folders in a checkpoints folder, newest first, good or not. Throws Error (io) when it
+// cannot be listed; a missing one is empty.
+std::vector<std::string> list_checkpoints(const std::string& checkpoints_folder);
+
+// Deletes checkpoints but the newest `keep` valid ones (two at least) and, unless `keep_every` is
+// 0, those of steps that it divides. Each is renamed before it is deleted, so that no half-deleted
+// one bears a step's name. Also what interrupted saves and deletions left, unless a living process
+// is at it. One rank calls it. Does not throw: too many checkpoints do no harm.
+void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every = 0);
+
+// Only what interrupted saves and deletions left.
+void remove_leftovers(const std::string& folder);
 
 // Reads a checkpoint that nobody vouches for. Every byte that is returned has been checked against
 // its checksum once. Not thread-safe; each rank has its own.
@@ -69,13 +87,14 @@ public:
     std::vector<std::string> names() const;  // of the logical tensors, sorted
     bool has(const std::string& tensor) const { return manifest_.tensors.count(tensor) != 0; }
 
-    // Throws Error (bad_data) when there is no such tensor.
+    // Throws CheckpointMismatch when there is no such tensor.
     const ManifestTensor& tensor(const std::string& name) const;
-    // Throws Error (bad_data) telling found and expected when the shape is another.
+    // Throws CheckpointMismatch telling found and expected when the shape is another.
     void expect_shape(const std::string& tensor, const std::array<int64_t, 2>& global) const;
 
     // Copies a box of the logical tensor, row-major and contiguous, to host memory. Throws Error
-    // (bad_data) naming file and tensor when the element type differs or data is damaged.
+    // (bad_data) naming file and tensor when data is damaged, CheckpointMismatch when the element
+    // type differs.
     void read(const std::string& tensor, const Box& box, DType expected, void* to);
 
     // Reads and checks every byte of every file. What is wrong, a line each; empty when all is

@@ -1,6 +1,11 @@
 #include "parallel/checkpoint_folders.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -16,6 +21,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kStepPrefix = "step-";
+constexpr int kFewest = 2;  // valid checkpoints that stay, whatever was asked for
 constexpr size_t kStepDigits = 8;
 constexpr size_t kMaxStepDigits = 18;
 
@@ -49,15 +55,13 @@ std::vector<std::string> names_in(const std::string& folder) {
     return names;
 }
 
-std::vector<std::string> steps_newest_first(const std::string& folder) {
+std::vector<std::pair<int64_t, std::string>> steps_newest_first(const std::string& folder) {
     std::vector<std::pair<int64_t, std::string>> found;
     for (const std::string& name : names_in(folder)) {
         if (const auto step = step_of(name)) found.emplace_back(*step, name);
     }
     std::sort(found.rbegin(), found.rend());
-    std::vector<std::string> names;
-    for (auto& [step, name] : found) names.push_back(std::move(name));
-    return names;
+    return found;
 }
 
 // Why a step folder cannot be used; empty when manifest and file sizes are right.
@@ -74,6 +78,7 @@ void throw_away(const std::string& folder, const std::string& name) {
     const std::string trash = folder + "/" + kTrashPrefix + name;
     remove_tree(trash);
     rename_path(folder + "/" + name, trash);
+    sync_folder(folder);
     remove_tree(trash);
 }
 
@@ -87,7 +92,7 @@ std::string step_folder_name(int64_t step) {
 
 std::optional<std::string> find_newest_checkpoint(const std::string& checkpoints_folder,
                                                   std::vector<std::string>* skipped) {
-    for (const std::string& name : steps_newest_first(checkpoints_folder)) {
+    for (const auto& [step, name] : steps_newest_first(checkpoints_folder)) {
         const std::string folder = checkpoints_folder + "/" + name;
         const std::string fault = fault_of(folder);
         if (fault.empty()) return folder;
@@ -115,23 +120,57 @@ std::string resolve_checkpoint(const std::string& path, std::vector<std::string>
     throw Error(ExitCode::bad_data, message);
 }
 
-void prune_checkpoints(const std::string& folder, int keep) {
+std::vector<std::string> list_checkpoints(const std::string& checkpoints_folder) {
+    std::vector<std::string> folders;
+    for (const auto& [step, name] : steps_newest_first(checkpoints_folder)) {
+        folders.push_back(checkpoints_folder + "/" + name);
+    }
+    return folders;
+}
+
+void remove_leftovers(const std::string& folder) {
     try {
         for (const std::string& name : names_in(folder)) {
-            if (is_leftover(name)) remove_tree(folder + "/" + name);
+            const std::string path = folder + "/" + name;
+            if (is_leftover(name) && !FolderClaim::exists(path)) remove_tree(path);
         }
+    } catch (const Error&) {
+        // They only take space; the next call tries again.
+    }
+}
+
+void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every) {
+    remove_leftovers(folder);
+    try {
         // Only valid ones count, so that damaged newer ones never push out the last good one.
         int kept = 0;
-        for (const std::string& name : steps_newest_first(folder)) {
-            if (kept >= std::max(keep, 1)) {
+        for (const auto& [step, name] : steps_newest_first(folder)) {
+            if (kept < std::max(keep, kFewest)) {
+                if (fault_of(folder + "/" + name).empty()) ++kept;
+            } else if (keep_every == 0 || step % keep_every != 0) {
                 throw_away(folder, name);
-            } else if (fault_of(folder + "/" + name).empty()) {
-                ++kept;
             }
         }
     } catch (const Error&) {
         // Too many checkpoints do no harm; the next call tries again.
     }
+}
+
+FolderClaim::FolderClaim(const std::string& folder)
+    : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (descriptor_ >= 0) static_cast<void>(flock(descriptor_, LOCK_EX | LOCK_NB));
+}
+
+FolderClaim::~FolderClaim() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+bool FolderClaim::exists(const std::string& folder) {
+    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return false;
+    const bool refused = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(descriptor);
+    return refused;
 }
 
 }  // namespace trireme

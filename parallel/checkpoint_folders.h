@@ -9,7 +9,28 @@ namespace trireme {
 // written or left by an interrupted save, .trash-NAME one being deleted.
 inline constexpr const char* kTemporaryMark = ".tmp-";
 inline constexpr const char* kTrashPrefix = ".trash-";
+// Names the newest one, for people; never trusted.
+inline constexpr const char* kLatestName = "LATEST";
 
 std::string step_folder_name(int64_t step);
+
+// 16 hexadecimal digits that no other save or run has.
+std::string random_id();
+
+// Tells other processes that this one is still working in a folder. The system forgets it when the
+// process ends, however that happens. Where the file system knows no locks, nothing is told.
+class FolderClaim {
+public:
+    explicit FolderClaim(const std::string& folder);
+    ~FolderClaim();
+    FolderClaim(const FolderClaim&) = delete;
+    FolderClaim& operator=(const FolderClaim&) = delete;
+
+    // Whether somebody claims it.
+    static bool exists(const std::string& folder);
+
+private:
+    int descriptor_ = -1;
+};
 
 }  // namespace trireme

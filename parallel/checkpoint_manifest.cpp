@@ -17,7 +17,6 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* kFormat = "trireme-checkpoint";
-constexpr int64_t kVersion = 1;
 constexpr int64_t kMaxSize = int64_t{1} << 60;  // of a dimension; sums of two cannot overflow
 
 [[noreturn]] void fail(const std::string& path, const std::string& what) {
@@ -122,6 +121,7 @@ CheckpointState parse_state(const json& object, const std::string& path) {
     state.tokens = count(object, "tokens");
     state.samples = count(object, "samples");
     state.config = string_member(object, "config", path);
+    if (object.contains("run_id")) state.run_id = string_member(object, "run_id", path);
     const json& mesh = member(object, "mesh", path);
     const auto axis = [&](const char* key) {
         return static_cast<int>(std::min<int64_t>(count(mesh, key), INT32_MAX));
@@ -220,8 +220,9 @@ std::string manifest_text(const Manifest& manifest) {
     json tensors = json::array();
     for (const auto& [name, tensor] : manifest.tensors) tensors.push_back(to_json(tensor));
     const json object = {{"format", kFormat},
-                         {"version", kVersion},
+                         {"version", kCheckpointVersion},
                          {"id", manifest.id},
+                         {"run_id", state.run_id},
                          {"step", state.step},
                          {"tokens", state.tokens},
                          {"samples", state.samples},
@@ -247,9 +248,9 @@ Manifest parse_manifest(const std::string& text, const std::string& path, bool p
     const json object = parse_strict_json(text, path, 8);
     if (string_member(object, "format", path) != kFormat) fail(path, "not a checkpoint manifest");
     const int64_t version = whole_number(member(object, "version", path), path, "version");
-    if (version != kVersion) {
+    if (version != kCheckpointVersion) {
         fail(path, "format version " + std::to_string(version) + ", this program reads version " +
-                       std::to_string(kVersion));
+                       std::to_string(kCheckpointVersion));
     }
     Manifest manifest;
     manifest.id = string_member(object, "id", path);

@@ -19,7 +19,8 @@ struct CheckpointState {
     int64_t samples = 0;
     std::string config;  // resolved YAML
     std::map<std::string, std::string> extra;
-    MeshShape mesh;  // that wrote it; for information, any mesh can load it
+    std::string run_id;  // of the run that wrote it, in every file; may be empty
+    MeshShape mesh;      // that wrote it; for information, any mesh can load it
 };
 
 struct ManifestPiece {
@@ -55,6 +56,7 @@ struct Manifest {
     std::map<std::string, ManifestTensor> tensors;
 };
 
+inline constexpr int kCheckpointVersion = 1;
 inline constexpr const char* kManifestName = "manifest.json";
 
 // The text carries its own checksum in its first line.

@@ -84,8 +84,8 @@ std::vector<std::string> CheckpointReader::names() const {
 const ManifestTensor& CheckpointReader::tensor(const std::string& name) const {
     const auto found = manifest_.tensors.find(name);
     if (found == manifest_.tensors.end()) {
-        fail(folder_, "holds no tensor '" + name +
-                          "': a checkpoint of another model, or of one saved without it");
+        throw CheckpointMismatch(folder_ + ": holds no tensor '" + name +
+                                 "': a checkpoint of another model, or of one saved without it");
     }
     return found->second;
 }
@@ -97,9 +97,9 @@ void CheckpointReader::expect_shape(const std::string& name,
     ManifestTensor expected = found;
     expected.global = global;
     expected.is_vector = found.is_vector && global[0] == 1;
-    fail(folder_, "a checkpoint of another model: tensor '" + name + "' has shape " +
-                      found.shape_text() + ", the configuration asks for " + expected.shape_text() +
-                      "; use the configuration that wrote it");
+    throw CheckpointMismatch(folder_ + ": a checkpoint of another model: tensor '" + name +
+                             "' has shape " + found.shape_text() + ", the configuration asks for " +
+                             expected.shape_text() + "; use the configuration that wrote it");
 }
 
 File& CheckpointReader::open_file(Shard& shard) {
@@ -185,8 +185,9 @@ void CheckpointReader::read(const std::string& name, const Box& box, DType expec
     const ManifestTensor& from = tensor(name);
     TRIREME_CHECK(contains({{0, 0}, from.global}, box), "a box inside the checkpoint's tensor");
     if (from.dtype != expected) {
-        fail(folder_, "tensor '" + name + "' has element type " + std::string(name_of(from.dtype)) +
-                          ", expected " + std::string(name_of(expected)));
+        throw CheckpointMismatch(folder_ + ": tensor '" + name + "' has element type " +
+                                 std::string(name_of(from.dtype)) + ", expected " +
+                                 std::string(name_of(expected)));
     }
     for (const ManifestPiece& piece : from.pieces) {
         if (intersect(piece.box, box).elements() > 0) read_piece(from, piece, box, to);

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
@@ -17,12 +18,7 @@ namespace trireme {
 
 namespace {
 
-std::string random_id() {
-    std::random_device device;
-    std::string id;
-    while (id.size() < 16) id += "0123456789abcdef"[device() & 15u];
-    return id;
-}
+constexpr size_t kChunkBytes = size_t{1} << 20;  // checked and written while in the cache
 
 std::string shard_name(int rank, int ranks) {
     char name[64];
@@ -55,9 +51,25 @@ void add_piece(Manifest& manifest, const CheckpointPiece& from, ManifestPiece pi
     tensor.pieces.push_back(std::move(piece));
 }
 
+// Returns the checksum of what was written.
+uint32_t write_piece(File& file, const CheckpointPiece& piece, size_t bytes) {
+    if (piece.crc) {
+        file.write_all(piece.data, bytes);
+        return *piece.crc;
+    }
+    uint32_t crc = 0;
+    for (size_t done = 0; done < bytes; done += kChunkBytes) {
+        const char* at = static_cast<const char*>(piece.data) + done;
+        const size_t count = std::min(kChunkBytes, bytes - done);
+        crc = crc32c(at, count, crc);
+        file.write_all(at, count);
+    }
+    return crc;
+}
+
 // Writes this rank's file and returns the part of the manifest that describes it.
-Manifest write_shard(const std::string& folder, const std::string& id, int64_t step, int rank,
-                     int ranks, std::span<const CheckpointPiece> pieces) {
+Manifest write_shard(const std::string& folder, const std::string& id, const CheckpointState& state,
+                     int rank, int ranks, std::span<const CheckpointPiece> pieces) {
     Manifest part;
     part.id = id;
     if (pieces.empty()) return part;
@@ -73,23 +85,35 @@ Manifest write_shard(const std::string& folder, const std::string& id, int64_t s
         if (piece.is_vector) entry.shape = {piece.box.size[1]};
         entries.push_back(std::move(entry));
     }
-    const std::string header = make_safetensors_header(entries, {{"checkpoint_id", id},
-                                                                 {"step", std::to_string(step)},
-                                                                 {"rank", std::to_string(rank)},
-                                                                 {"ranks", std::to_string(ranks)}});
+    const std::string header =
+        make_safetensors_header(entries, {{"checkpoint_id", id},
+                                          {"format", "trireme-checkpoint"},
+                                          {"version", std::to_string(kCheckpointVersion)},
+                                          {"run_id", state.run_id},
+                                          {"step", std::to_string(state.step)},
+                                          {"rank", std::to_string(rank)},
+                                          {"ranks", std::to_string(ranks)},
+                                          {"mesh", state.mesh.to_string()}});
 
     const std::string name = shard_name(rank, ranks);
     wait_for_folder(folder);
-    File file = File::create(folder + "/" + name, true);
-    file.write_all(header.data(), header.size());
-    for (size_t i = 0; i < pieces.size(); ++i) {
-        const size_t bytes = entries[i].bytes();
-        const uint32_t crc = crc32c(pieces[i].data, bytes);
-        file.write_all(pieces[i].data, bytes);
-        add_piece(part, pieces[i], {0, entries[i].name, pieces[i].box, crc});
+    const uint64_t free_before = free_bytes(folder);
+    try {
+        File file = File::create(folder + "/" + name, true);
+        file.write_all(header.data(), header.size());
+        for (size_t i = 0; i < pieces.size(); ++i) {
+            const uint32_t crc = write_piece(file, pieces[i], entries[i].bytes());
+            add_piece(part, pieces[i], {0, entries[i].name, pieces[i].box, crc});
+        }
+        file.sync();
+        file.close();
+    } catch (const Error& error) {
+        if (error.code() != ExitCode::io) throw;
+        throw Error(ExitCode::io, std::string(error.what()) + "; this process's file needs " +
+                                      std::to_string(header.size() + entries.back().end) +
+                                      " bytes, " + std::to_string(free_before) +
+                                      " bytes were free before");
     }
-    file.sync();
-    file.close();
     part.files.push_back(
         {name, header.size() + entries.back().end, crc32c(header.data(), header.size())});
     return part;
@@ -147,8 +171,15 @@ void publish(const std::string& temporary, const std::string& folder, const std:
 
 }  // namespace
 
-void save_checkpoint(ControlGroup& group, const std::string& folder, const CheckpointState& state,
-                     std::span<const CheckpointPiece> pieces) {
+std::string random_id() {
+    std::random_device device;
+    std::string id;
+    while (id.size() < 16) id += "0123456789abcdef"[device() & 15u];
+    return id;
+}
+
+uint64_t save_checkpoint(ControlGroup& group, const std::string& folder,
+                         const CheckpointState& state, std::span<const CheckpointPiece> pieces) {
     const std::string name = step_folder_name(state.step);
     const bool first = group.rank() == 0;
     const std::string id = group.broadcast(random_id());
@@ -156,18 +187,24 @@ void save_checkpoint(ControlGroup& group, const std::string& folder, const Check
     const auto clean_up = [&] { remove_tree(temporary); };
     const char* what = "while saving a checkpoint";
 
+    std::optional<FolderClaim> claim;
     group.run(
         what,
         [&] {
-            if (first) create_folders(temporary);
+            if (!first) return;
+            create_folders(temporary);
+            claim.emplace(temporary);
         },
         clean_up);
     std::string part;
+    uint64_t bytes = 0;
     group.run(
         what,
         [&] {
-            part = manifest_text(
-                write_shard(temporary, id, state.step, group.rank(), group.size(), pieces));
+            const Manifest own =
+                write_shard(temporary, id, state, group.rank(), group.size(), pieces);
+            for (const ManifestFile& file : own.files) bytes += file.bytes;
+            part = manifest_text(own);
         },
         clean_up);
     const std::vector<std::string> parts = group.gather(std::move(part));
@@ -184,6 +221,7 @@ void save_checkpoint(ControlGroup& group, const std::string& folder, const Check
             publish(temporary, folder, name);
         },
         clean_up);
+    return bytes;
 }
 
 }  // namespace trireme

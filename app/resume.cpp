@@ -1,0 +1,158 @@
+#include "app/resume.h"
+
+#include <nlohmann/json.hpp>
+
+#include "app/model_checkpoint.h"
+#include "app/schema.h"
+#include "core/error.h"
+#include "data/fingerprint.h"
+#include "parallel/checkpoint_load.h"
+
+namespace trireme {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kDataKey = "train_data";
+constexpr const char* kHistoryKey = "resumes";
+
+std::string list_of(const std::vector<ConfigChange>& changes) {
+    std::string text;
+    for (const ConfigChange& change : changes) text += "; " + change.to_string();
+    return text;
+}
+
+void check_structure(const CheckpointReader& reader, const Config& config,
+                     const ConfigChanges& changes) {
+    std::vector<ConfigChange> refused;
+    bool is_model = false;
+    for (const ConfigChange& change : changes.structural) {
+        const bool is_data = change.key.starts_with("data.");
+        if (is_data && config.data.allow_changed) continue;
+        refused.push_back(change);
+        is_model |= !is_data;
+    }
+    if (refused.empty()) return;
+    throw CheckpointMismatch(
+        reader.folder() + ": a checkpoint of another " + (is_model ? "model" : "dataset") +
+        ": its configuration differs where it must not" + list_of(refused) +
+        "; set them back, or start afresh with checkpoint.resume=never and another run.output");
+}
+
+// A checkpoint that says nothing about its data is taken.
+void check_data(const CheckpointReader& reader, const Config& config, const std::string& now) {
+    const auto found = reader.state().extra.find(kDataKey);
+    if (found == reader.state().extra.end() || found->second == now) return;
+    if (config.data.allow_changed) return;
+    throw CheckpointMismatch(reader.folder() +
+                             ": the training data has changed since this checkpoint, so that its "
+                             "position in the data means other samples: found " +
+                             now + ", expected " + found->second +
+                             "; give the former data in data.train, or set "
+                             "data.allow_changed=true to go on with the new");
+}
+
+Json record_of(const CheckpointReader& reader, const Config& config,
+               const std::vector<ConfigChange>& changes, bool data_changed) {
+    Json changed = Json::object();
+    for (const ConfigChange& change : changes) changed[change.key] = {change.before, change.now};
+    return {{"step", reader.state().step},
+            {"checkpoint", reader.folder()},
+            {"mesh", config.mesh.to_string()},
+            {"changed", changed},
+            {"data_changed", data_changed}};
+}
+
+// Records of the resumes before this one; those of a hand-made checkpoint may be anything.
+Json former_records(const CheckpointReader& reader) {
+    const auto found = reader.state().extra.find(kHistoryKey);
+    if (found == reader.state().extra.end()) return Json::array();
+    Json records = Json::parse(found->second, nullptr, false);
+    return records.is_array() ? records : Json::array();
+}
+
+std::vector<std::string> folders_to_try(const Config& config) {
+    if (config.checkpoint.resume == "never") return {};
+    if (config.checkpoint.resume == "auto") {
+        return list_checkpoints(config.run.output + "/checkpoints");
+    }
+    return checkpoints_at(config.checkpoint.resume);
+}
+
+}  // namespace
+
+ConfigChanges changes_since(const std::string& former_config, const Config& config) {
+    const Config former = parse_config(former_config, "the checkpoint's configuration");
+    ConfigChanges changes;
+    for (const SchemaRow& row : make_schema()) {
+        ConfigChange change{row.key, row.write(former), row.write(config)};
+        if (change.before == change.now) continue;
+        if (row.on_resume == ResumeClass::structural) {
+            changes.structural.push_back(std::move(change));
+        } else if (row.on_resume == ResumeClass::trajectory) {
+            changes.trajectory.push_back(std::move(change));
+        }
+    }
+    return changes;
+}
+
+ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
+    ControlGroup& control = setup.control();
+    std::vector<std::string> folders;
+    std::string data;
+    control.run("while looking for checkpoints", [&] {
+        if (control.rank() != 0) return;
+        data = Json(dataset_fingerprints(config.data.train)).dump();
+        folders = folders_to_try(config);
+    });
+    data = control.broadcast(data);
+
+    ResumePoint point;
+    std::vector<std::string> warnings;
+    std::string resumed;
+    const auto load = [&](CheckpointReader& reader) {
+        point = {};
+        warnings.clear();
+        ConfigChanges changes;
+        try {
+            changes = changes_since(reader.state().config, config);
+        } catch (const Error& error) {
+            warnings.push_back("the configuration in " + reader.folder() +
+                               " cannot be compared with this run's: " + error.what());
+        }
+        check_structure(reader, config, changes);
+        check_data(reader, config, data);
+        read_model(setup.engine(), reader);
+        const CheckpointState& state = reader.state();
+        point.step = state.step;
+        point.samples = state.samples;
+        point.former_extra = state.extra;
+        const auto former_data = state.extra.find(kDataKey);
+        const bool data_changed = former_data != state.extra.end() && former_data->second != data;
+        std::vector<ConfigChange> changed = changes.trajectory;
+        changed.insert(changed.end(), changes.structural.begin(), changes.structural.end());
+        const Json record = record_of(reader, config, changed, data_changed);
+        Json records = former_records(reader);
+        records.push_back(record);
+        point.record = record.dump();
+        point.extra[kHistoryKey] = records.dump();
+        if (!changed.empty()) {
+            warnings.push_back("this run differs from the one that wrote the checkpoint" +
+                               list_of(changed));
+        }
+        if (data_changed) warnings.push_back("goes on with other training data than before");
+        resumed = "resumed from " + reader.folder() + " (step " + std::to_string(state.step) +
+                  ", written on " + state.mesh.to_string() + ")";
+    };
+    const LoadChoice choice = load_first_sound(control, folders, load);
+    if (!choice.folder.empty()) publish_model(setup.engine());
+    point.extra[kDataKey] = data;
+    if (choice.folder.empty() || control.rank() != 0) return point;
+    for (const std::string& reason : choice.skipped) log.warn("skipped a checkpoint: " + reason);
+    for (const std::string& text : warnings) log.warn(text);
+    log.info(resumed);
+    return point;
+}
+
+}  // namespace trireme

@@ -1,0 +1,116 @@
+#include "app/resume_class.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+
+namespace trireme {
+
+namespace {
+
+// What the tensors are, what they compute, and which samples their position in the data means.
+constexpr std::string_view kStructural[] = {
+    "model.family",         "model.layers",     "model.hidden",
+    "model.heads",          "model.kv_heads",   "model.head_dim",
+    "model.ffn_hidden",     "model.vocab_size", "model.max_sequence_length",
+    "model.tie_embeddings", "model.rope_theta", "model.norm_eps",
+    "data.sequence_length", "optimizer.name",
+};
+
+constexpr std::string_view kTrajectory[] = {
+    "run.seed",
+    "run.steps",  // the schedule's length, and the order of samples
+    "model.dropout",
+    "data.train",
+    "batch.global",
+    "data_parallel.gradient_wire",
+    "precision.compute",
+    "optimizer.lr",
+    "optimizer.betas",
+    "optimizer.eps",
+    "optimizer.weight_decay",
+    "optimizer.clip_norm",
+    "schedule.name",
+    "schedule.warmup_steps",
+    "schedule.min_lr",
+    "schedule.decay_steps",
+};
+
+constexpr std::string_view kOperational[] = {
+    "run.name",
+    "run.output",
+    "device.backend",
+    "device.threads",
+    "device.share",
+    "device.deterministic",
+    "device.tune",
+    "model.preset",    // the keys that it stands for count
+    "model.init_std",  // only the first step uses it
+    "data.valid",
+    "data.tokenizer",
+    "data.allow_changed",
+    "batch.micro",
+    "mesh.tensor",
+    "mesh.pipeline",
+    "mesh.data",
+    "mesh.context",
+    "tensor_parallel.sequence_parallel",
+    "pipeline.schedule",
+    "pipeline.virtual_stages",
+    "pipeline.micro_batch_group",
+    "pipeline.memory_cap",
+    "pipeline.cost.forward",
+    "pipeline.cost.backward_input",
+    "pipeline.cost.backward_weight",
+    "pipeline.cost.transfer",
+    "data_parallel.zero",
+    "data_parallel.shards",
+    "data_parallel.prefetch",
+    "data_parallel.overlap",
+    "data_parallel.bucket_mb",
+    "recompute",
+    "recompute_layers",
+    "checkpoint.interval",
+    "checkpoint.keep",
+    "checkpoint.keep_every",
+    "checkpoint.async",
+    "checkpoint.on_error",
+    "checkpoint.resume",
+    "evaluation.interval",
+    "evaluation.batches",
+    "logging.interval",
+    "logging.tensorboard",
+    "logging.trace",
+    "testing.links",
+};
+
+template <typename Table>
+bool holds(const Table& table, const std::string& key) {
+    return std::find(std::begin(table), std::end(table), key) != std::end(table);
+}
+
+}  // namespace
+
+std::string_view name_of(ResumeClass resume_class) {
+    switch (resume_class) {
+        case ResumeClass::structural:
+            return "structural";
+        case ResumeClass::trajectory:
+            return "trajectory";
+        case ResumeClass::operational:
+            return "operational";
+    }
+    return "?";
+}
+
+bool has_resume_class(const std::string& key) {
+    return holds(kStructural, key) || holds(kTrajectory, key) || holds(kOperational, key);
+}
+
+ResumeClass resume_class_of(const std::string& key) {
+    if (holds(kStructural, key)) return ResumeClass::structural;
+    if (holds(kOperational, key)) return ResumeClass::operational;
+    return ResumeClass::trajectory;
+}
+
+}  // namespace trireme

@@ -1,0 +1,48 @@
+#include "data/fingerprint.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "core/crc32c.h"
+#include "data/input_file.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr int64_t kBlockBytes = 4096;
+constexpr int64_t kBlocks = 64;
+
+std::string fingerprint_of_file(const std::string& path) {
+    const InputFile file(path);
+    const int64_t last = std::max<int64_t>(file.size() - kBlockBytes, 0);
+    std::array<char, kBlockBytes> block{};
+    uint32_t crc = 0;
+    for (int64_t i = 0; i < kBlocks; ++i) {
+        // Not last * i / (kBlocks - 1): that product would overflow for an exabyte.
+        const int64_t at = last / (kBlocks - 1) * i + last % (kBlocks - 1) * i / (kBlocks - 1);
+        const int64_t bytes = std::min(kBlockBytes, file.size() - at);
+        file.read(at, block.data(), bytes);
+        crc = crc32c(block.data(), static_cast<size_t>(bytes), crc);
+    }
+    char text[48];
+    std::snprintf(text, sizeof text, "%lld bytes, crc %08x", static_cast<long long>(file.size()),
+                  crc);
+    return text;
+}
+
+}  // namespace
+
+std::string dataset_fingerprint(const std::string& prefix) {
+    return "bin " + fingerprint_of_file(prefix + ".bin") + "; idx " +
+           fingerprint_of_file(prefix + ".idx");
+}
+
+std::vector<std::string> dataset_fingerprints(std::span<const DataSourceOptions> sources) {
+    std::vector<std::string> all;
+    for (const DataSourceOptions& source : sources) all.push_back(dataset_fingerprint(source.path));
+    return all;
+}
+
+}  // namespace trireme

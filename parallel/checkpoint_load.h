@@ -1,0 +1,31 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "parallel/checkpoint.h"
+#include "parallel/control_group.h"
+
+namespace trireme {
+
+struct LoadChoice {
+    std::string folder;                // the one that was loaded; empty: there was none to try
+    std::vector<std::string> skipped;  // newer ones, with what is wrong with each
+};
+
+// Loads the first of rank 0's `folders` that all ranks find sound. `load` takes from the reader
+// what this rank needs; it must not communicate, since it may fail on this rank alone. When any
+// rank meets damage (Error bad_data or io), all of them try the next folder, whatever they have
+// read; so `load` must replace all that an earlier call has loaded. Collective. Throws on all ranks
+// alike: Error (bad_data) listing what is wrong when every folder is damaged, and at once any other
+// Error of `load`, such as CheckpointMismatch.
+LoadChoice load_first_sound(ControlGroup& group, const std::vector<std::string>& folders,
+                            const std::function<void(CheckpointReader&)>& load);
+
+// Folders to try for a path that a user gave: a step folder itself, nothing else then; or the
+// checkpoints of a run folder or a checkpoints folder, newest first. Throws Error (bad_data) when
+// there is none.
+std::vector<std::string> checkpoints_at(const std::string& path);
+
+}  // namespace trireme

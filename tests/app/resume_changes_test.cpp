@@ -1,0 +1,188 @@
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "app/resume.h"
+#include "app/schema.h"
+#include "parallel/checkpoint_load.h"
+#include "tests/app/process_support.h"
+#include "tests/core/temporary_folder.h"
+
+// What a run that goes on from a checkpoint may change, and what becomes of damaged ones.
+
+namespace trireme::test {
+
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+const char* const kRun = R"(run: {name: tiny, output: out, steps: 8}
+device: {threads: 1}
+model: {layers: 1, hidden: 16, heads: 2, vocab_size: 257, max_sequence_length: 16}
+data:
+  train: [{path: data/text}]
+batch: {global: 4, micro: 1}
+schedule: {name: constant}
+checkpoint: {interval: 2}
+logging: {interval: 1}
+)";
+
+void make_data(const std::string& at, const std::string& name, int lines) {
+    std::string text;
+    for (int i = 0; i < lines; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
+    write_text(at + "/text.txt", text);
+    REQUIRE(trireme_in(at, {"prepare", "--input", "text.txt", "--output", "data/" + name}).code ==
+            0);
+}
+
+Outcome train(const std::string& at, const Arguments& sets, int processes = 1) {
+    Arguments arguments{"train", "run.yaml", "--set"};
+    arguments.insert(arguments.end(), sets.begin(), sets.end());
+    return trireme_in(at, arguments, processes);
+}
+
+std::string step_folder(const std::string& at, int step) {
+    return at + "/out/checkpoints/step-0000000" + std::to_string(step);
+}
+
+std::string shard_of(const std::string& checkpoint) {
+    for (const auto& entry : fs::directory_iterator(checkpoint)) {
+        if (entry.path().extension() == ".safetensors") return entry.path().string();
+    }
+    FAIL("no shard in " << checkpoint);
+    return "";
+}
+
+void flip_last_byte(const std::string& path) {
+    std::string bytes = read_text(path);
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    write_text(path, bytes);
+}
+
+}  // namespace
+
+TEST_CASE("every key of the configuration has a class for resumes", "[app][config]") {
+    for (const SchemaRow& row : make_schema()) {
+        INFO(row.key << " belongs in a table of app/resume_class.cpp");
+        CHECK(has_resume_class(row.key));
+    }
+}
+
+TEST_CASE("changes of the configuration are told by class", "[app][config]") {
+    const Config before = parse_config(kRun, "run.yaml");
+    const std::string text = dump_config(before);
+    CHECK(changes_since(text, before).structural.empty());
+    CHECK(changes_since(text, before).trajectory.empty());
+    const Config now = parse_config(
+        kRun, "run.yaml",
+        {"model.ffn_hidden=80", "model.rope_theta=5000", "optimizer.lr=1e-3", "batch.global=8",
+         "run.seed=5", "mesh.tensor=2", "checkpoint.keep=9", "data_parallel.zero=3"});
+    const ConfigChanges changes = changes_since(text, now);
+    REQUIRE(changes.structural.size() == 2);
+    CHECK(changes.structural[0].to_string() == "model.ffn_hidden: found 80, expected 48");
+    CHECK(changes.structural[1].key == "model.rope_theta");
+    std::vector<std::string> keys;
+    for (const ConfigChange& change : changes.trajectory) keys.push_back(change.key);
+    CHECK(keys == std::vector<std::string>{"run.seed", "batch.global", "optimizer.lr"});
+}
+
+TEST_CASE("a resume refuses another model, records another course and ignores the rest",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", kRun);
+    make_data(at, "text", 300);
+    REQUIRE(train(at, {"run.steps=2"}).code == 0);
+
+    const Outcome refused =
+        train(at, {"run.steps=4", "model.hidden=32", "model.norm_eps=1e-4", "optimizer.lr=1"});
+    CHECK(refused.code == 65);
+    CHECK_THAT(refused.error, Contains("another model") &&
+                                  Contains("model.hidden: found 32, expected 16") &&
+                                  Contains("model.norm_eps") && !Contains("optimizer.lr"));
+    CHECK(!fs::exists(at + "/out/resumes.jsonl"));
+
+    const Outcome quiet = train(at, {"run.steps=2", "mesh.tensor=2", "data_parallel.zero=0"}, 2);
+    INFO(quiet.error);
+    CHECK(quiet.code == 0);
+    CHECK_THAT(quiet.error, Contains("resumed from") && !Contains("differs"));
+
+    const Outcome warned = train(at, {"run.steps=4", "optimizer.lr=0.01"});
+    INFO(warned.error);
+    REQUIRE(warned.code == 0);
+    CHECK_THAT(warned.error, Contains("differs") && Contains("optimizer.lr: found 0.01"));
+    // On record: in the run folder, and in what is saved from then on, also after another resume.
+    REQUIRE(train(at, {"run.steps=6", "optimizer.lr=0.01"}).code == 0);
+    const std::string records = read_text(at + "/out/resumes.jsonl");
+    CHECK(std::count(records.begin(), records.end(), '\n') == 3);
+    CHECK_THAT(records, Contains("optimizer.lr"));
+    const CheckpointReader reader(step_folder(at, 6));
+    const auto history = nlohmann::json::parse(reader.state().extra.at("resumes"));
+    REQUIRE(history.size() == 2);  // nothing was saved after the first
+    CHECK(history[0].at("step") == 2);
+    CHECK(history[0].at("changed").contains("optimizer.lr"));
+    CHECK(history[1].at("step") == 4);
+    CHECK(!history[1].at("changed").contains("optimizer.lr"));
+    CHECK(reader.state().run_id.size() == 16);
+}
+
+TEST_CASE("a resume on other training data is refused unless it is allowed", "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", kRun);
+    make_data(at, "text", 300);
+    make_data(at, "moved", 300);
+    make_data(at, "other", 301);
+    REQUIRE(train(at, {"run.steps=2"}).code == 0);
+    const Outcome refused = train(at, {"run.steps=4", "data.train=[{path: data/other}]"});
+    CHECK(refused.code == 65);
+    CHECK_THAT(refused.error,
+               Contains("training data has changed") && Contains("data.allow_changed=true"));
+    const Outcome length = train(at, {"run.steps=4", "data.sequence_length=8"});
+    CHECK(length.code == 65);
+    CHECK_THAT(length.error, Contains("data.sequence_length"));
+    CHECK(train(at, {"run.steps=4", "data.train=[{path: data/moved}]"}).code == 0);
+    const Outcome allowed =
+        train(at, {"run.steps=6", "data.train=[{path: data/other}]", "data.allow_changed=true"});
+    INFO(allowed.error);
+    CHECK(allowed.code == 0);
+    CHECK_THAT(allowed.error, Contains("warning: goes on with other training data"));
+}
+
+TEST_CASE("damage found while loading makes all processes take the checkpoint before",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", kRun);
+    make_data(at, "text", 300);
+    const Outcome whole = train(at, {"run.steps=6", "mesh.pipeline=1", "mesh.data=2"}, 2);
+    INFO(whole.error);
+    REQUIRE(whole.code == 0);
+    CHECK_THAT(whole.error, Contains("of host memory a process") && Contains("s written"));
+    CHECK(read_text(at + "/out/checkpoints/LATEST") == "step-00000006\n");
+    const std::string damaged = shard_of(step_folder(at, 6));
+    const std::string shard = "step-00000006/" + fs::path(damaged).filename().string();
+    flip_last_byte(damaged);
+
+    const Outcome named = train(at, {"run.steps=6", "checkpoint.resume=" + step_folder(at, 6)}, 2);
+    CHECK(named.code == 65);
+    CHECK_THAT(named.error, Contains(shard) && Contains("tensor"));
+
+    const Outcome resumed = train(at, {"run.steps=6"}, 2);
+    INFO(resumed.error);
+    CHECK(resumed.code == 0);
+    CHECK_THAT(resumed.error, Contains("warning: skipped a checkpoint") && Contains(shard) &&
+                                  Contains("checksum") && Contains("(step 4,"));
+    // The damaged one has been replaced.
+    CHECK(CheckpointReader(step_folder(at, 6)).verify().empty());
+
+    for (const int step : {2, 4, 6}) flip_last_byte(shard_of(step_folder(at, step)));
+    const Outcome none = train(at, {"run.steps=6"});
+    CHECK(none.code == 65);
+    CHECK_THAT(none.error, Contains("no checkpoint can be loaded") && Contains("step-00000002") &&
+                               Contains("step-00000004") && Contains("step-00000006"));
+}
+
+}  // namespace trireme::test

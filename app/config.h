@@ -21,6 +21,10 @@ struct RunOptions {
     std::string output;  // empty: runs/<name>
     uint64_t seed = 1234;
     int64_t steps = 0;
+    double time_limit_seconds = 0;  // 0: none
+    double hang_limit_seconds = 0;  // 0: learned from the run
+    double start_limit_seconds = 1800;
+    int max_restarts = 3;           // in a row without a new checkpoint; 0: any number
 };
 
 struct BatchOptions {

@@ -59,12 +59,17 @@ int run_as_rank(const std::function<void(World&)>& body) {
     return code;
 }
 
-void end_ranks_on_failure(World& world, const std::function<void()>& part) {
+void end_ranks_on_failure(
+    World& world, const std::function<void()>& part,
+    const std::function<void(ExitCode, const std::string& message)>& before_end) {
     try {
         part();
     } catch (...) {
         if (world.size() == 1) throw;
-        world.abort(report(world, std::current_exception()));
+        const std::exception_ptr exception = std::current_exception();
+        const int code = report(world, exception);
+        if (before_end) before_end(static_cast<ExitCode>(code), describe(exception).message);
+        world.abort(code);
     }
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
+#include "core/error.h"
 #include "parallel/communicator.h"
 
 namespace trireme {
@@ -12,8 +14,10 @@ namespace trireme {
 int run_as_rank(const std::function<void(World&)>& body);
 
 // Runs a part of the body during which messages are under way. A failure is reported and ends all
-// ranks from where it is caught, before the memory that messages are written into is freed. A
-// world of one rethrows.
-void end_ranks_on_failure(World& world, const std::function<void()>& part);
+// ranks from where it is caught, before the memory that messages are written into is freed;
+// `before_end`, if given, is told of it first. A world of one rethrows.
+void end_ranks_on_failure(
+    World& world, const std::function<void()>& part,
+    const std::function<void(ExitCode, const std::string& message)>& before_end = {});
 
 }  // namespace trireme

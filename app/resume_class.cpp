@@ -34,11 +34,20 @@ constexpr std::string_view kTrajectory[] = {
     "schedule.warmup_steps",
     "schedule.min_lr",
     "schedule.decay_steps",
+    "numerics.on_nonfinite",
+    "numerics.on_spike",
+    "numerics.spike_window",
+    "numerics.spike_sigma",
+    "numerics.max_skips",
 };
 
 constexpr std::string_view kOperational[] = {
     "run.name",
     "run.output",
+    "run.time_limit",
+    "run.hang_limit",
+    "run.start_limit",
+    "run.max_restarts",
     "device.backend",
     "device.threads",
     "device.share",
@@ -55,8 +64,11 @@ constexpr std::string_view kOperational[] = {
     "mesh.data",
     "mesh.context",
     "tensor_parallel.sequence_parallel",
+    "tensor_parallel.pieces",
+    "tensor_parallel.overlap",
     "pipeline.schedule",
     "pipeline.virtual_stages",
+    "pipeline.extra_warmup",
     "pipeline.micro_batch_group",
     "pipeline.memory_cap",
     "pipeline.cost.forward",
@@ -81,7 +93,9 @@ constexpr std::string_view kOperational[] = {
     "logging.interval",
     "logging.tensorboard",
     "logging.trace",
+    "numerics.check_replicas",
     "testing.links",
+    "testing.faults",
 };
 
 template <typename Table>

@@ -6,6 +6,7 @@
 #include "app/config_problems.h"
 #include "app/presets.h"
 #include "app/schema_rows.h"
+#include "app/time_limit.h"
 #include "model/model_context.h"
 #include "parallel/schedule.h"
 
@@ -109,6 +110,32 @@ SchemaRow optimizer_name() {
     return row;
 }
 
+// A time, or a word that stands for 0.
+template <typename At>
+SchemaRow duration(std::string key, const std::string& word, std::string description, At at) {
+    const std::string type = "seconds, HH:MM:SS or " + word;
+    SchemaRow row{.key = std::move(key),
+                  .type = type,
+                  .allowed = word + ", above 0",
+                  .description = std::move(description)};
+    row.read = [=](const YamlNode& node, Config& config) -> std::string {
+        const bool is_text = node.kind == YamlNode::Kind::scalar;
+        if (is_text && node.text == word) {
+            at(config) = 0.0;
+            return "";
+        }
+        const std::optional<double> seconds =
+            is_text ? parse_duration(node.text) : std::optional<double>();
+        if (!seconds || *seconds <= 0.0) return found(node) + ", expected " + type;
+        at(config) = *seconds;
+        return "";
+    };
+    row.write = [=](const Config& config) {
+        return at(config) > 0.0 ? number_text(at(config)) : word;
+    };
+    return row;
+}
+
 using Rows = std::vector<SchemaRow>;
 
 Rows run_rows() {
@@ -126,6 +153,27 @@ Rows run_rows() {
             "run.steps", {1, kMostSteps},
             "Optimizer steps of the whole run, those before a resume included.",
             [](auto& c) -> auto& { return c.run.steps; })),
+        duration(
+            "run.time_limit", "none",
+            "Time after its start at which a run must have ended: it saves and stops with code 75 "
+            "while that still fits. Slurm's end of the job counts as well. See docs/faults.md.",
+            [](auto& c) -> auto& { return c.run.time_limit_seconds; }),
+        duration(
+            "run.hang_limit", "auto",
+            "How long a rank may make no progress before the run ends with code 86. auto: ten "
+            "times the longest step, evaluation or save so far, at least a minute; ten minutes "
+            "for what was not seen yet. See docs/faults.md.",
+            [](auto& c) -> auto& { return c.run.hang_limit_seconds; }),
+        number(
+            "run.start_limit", {.least = 0.0, .most = 1e9, .above_least = true},
+            "Seconds that start-up may take without any progress, before the run ends with code "
+            "86.",
+            [](auto& c) -> auto& { return c.run.start_limit_seconds; }),
+        whole(
+            "run.max_restarts", {0, 1000000},
+            "After so many starts in a row that ended without a new checkpoint the next one ends "
+            "with code 93; 0: never.",
+            [](auto& c) -> auto& { return c.run.max_restarts; }),
     };
 }
 

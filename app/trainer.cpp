@@ -63,8 +63,8 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-Trainer::Trainer(World& world, const Config& config)
-    : world_(world), config_(config), log_(world.rank(), world.size()) {
+Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
+    : world_(world), config_(config), guard_(guard), log_(world.rank(), world.size()) {
     check_world(config_, world.size());
     // Bad data is reported by rank 0 before anything is made or written.
     GptDatasetOptions data;
@@ -82,10 +82,13 @@ Trainer::Trainer(World& world, const Config& config)
                                          config_.data.sequence_length, trace_.get());
     numerics_.emplace(config_.numerics, setup_->control(), log_);
     if (world.rank() == 0) check_creatable(config_.run.output);
+    guard_.lock_folder();
     resumed_ = resume_training(*setup_, config_, log_);
     numerics_->restore_state(resumed_.former_extra);
+    if (resumed_.step >= config_.run.steps) return;
     open_output();
     make_saver();
+    guard_.begin_run(setup_->control(), resumed_.step);
     setup_->control().barrier();
     peak_flops_per_second_ = peak_matmul_rate(setup_->device(), config_.precision.compute);
     if (setup_->needs_data()) {
@@ -107,6 +110,7 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
 void Trainer::open_output() {
     if (world_.rank() != 0) return;
     create_folders(config_.run.output);
+    guard_.lock_folder();
     remove_leftovers(checkpoint_folder());
     if (!resumed_.record.empty()) {
         append_line(config_.run.output + "/resumes.jsonl", resumed_.record);
@@ -122,17 +126,17 @@ HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
     return {batch.tokens, batch.labels, batch.first_sample};
 }
 
-void Trainer::run() {
+ExitCode Trainer::run() {
     try {
-        train();
+        return train();
     } catch (...) {
         // What ends the run need not cost the checkpoint of a step before.
-        saver_->let_finish(kSaveGrace);
+        if (saver_) saver_->let_finish(kSaveGrace);
         throw;
     }
 }
 
-void Trainer::train() {
+ExitCode Trainer::train() {
     Engine& engine = setup_->engine();
     const int64_t tokens_per_step = int64_t{config_.batch.global} * config_.data.sequence_length;
     log_.info("training " + std::to_string(count_parameters(config_.model).total) +
@@ -141,9 +145,12 @@ void Trainer::train() {
     if (resumed_.step >= config_.run.steps) {
         log_.info("nothing to do: step " + std::to_string(resumed_.step) + " of " +
                   std::to_string(config_.run.steps) + " is done");
-        return;
+        guard_.finished();
+        return ExitCode::ok;
     }
+    if (guard_.is_stop_agreed(setup_->control())) return stop(resumed_.step, resumed_.step > 0);
     for (int64_t step = resumed_.step + 1; step <= config_.run.steps; ++step) {
+        guard_.enter(Phase::step, step);
         const auto begin = std::chrono::steady_clock::now();
         const double lr =
             learning_rate(config_.schedule, config_.optimizer.lr, step, config_.run.steps);
@@ -152,8 +159,10 @@ void Trainer::train() {
             if (i == 0) inject_faults(config_.testing.faults, world_.rank(), step, engine);
             return next_micro_batch(loader_.get());
         };
-        const StepResult result = engine.step(
-            step, lr, source, [&](const StepResult& r) { return numerics_->may_update(r); });
+        const StepHooks hooks{
+            .vote = [this] { return guard_.vote(); },
+            .may_update = [this](const StepResult& r) { return numerics_->may_update(r); }};
+        const StepResult result = engine.step(step, lr, source, hooks);
         numerics_->after_step(step, result, engine);
         window_seconds_ += seconds_since(begin);
         window_exposed_ += result.communication_wait_seconds;
@@ -170,20 +179,44 @@ void Trainer::train() {
         }
         const bool saves = is_due(config_.checkpoint.interval, step) || is_last;
         if (saves || is_due(config_.numerics.check_replicas, step)) check_replicas(step);
-        if (valid_data_ && (is_due(config_.evaluation.interval, step) || is_last)) {
-            const double loss = evaluate();
-            log_.info("step " + std::to_string(step) + "/" + std::to_string(config_.run.steps) +
-                      " | valid loss " + std::to_string(loss) + " | perplexity " +
-                      std::to_string(std::exp(loss)));
-            if (metrics_) metrics_->write_validation(step, loss);
+        bool stops = result.votes > 0 && !is_last;
+        const bool evaluates =
+            !stops && valid_data_ && (is_due(config_.evaluation.interval, step) || is_last);
+        if (evaluates) {
+            guard_.enter(Phase::evaluation, step);
+            if (const std::optional<double> loss = evaluate()) {
+                log_.info("step " + std::to_string(step) + "/" + std::to_string(config_.run.steps) +
+                          " | valid loss " + std::to_string(*loss) + " | perplexity " +
+                          std::to_string(std::exp(*loss)));
+                if (metrics_) metrics_->write_validation(step, *loss);
+            } else {
+                stops = true;
+            }
         }
         if (saves) save(step);
+        if (is_last) break;
+        if (!stops && (evaluates || saves)) stops = guard_.is_stop_agreed(setup_->control());
+        if (stops) return stop(step, saves);
     }
+    guard_.enter(Phase::finish, config_.run.steps);
     report_save(saver_->wait(), true);
     if (trace_) {
         trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
                            ".json");
     }
+    guard_.finished();
+    return ExitCode::ok;
+}
+
+ExitCode Trainer::stop(int64_t step, bool is_saved) {
+    if (!is_saved) {
+        check_replicas(step);
+        save(step);
+    }
+    guard_.enter(Phase::finish, step);
+    report_save(saver_->wait(), true);
+    guard_.stopped(setup_->control(), step);
+    return ExitCode::stopped;
 }
 
 // Nothing wrong is saved: this comes before.
@@ -231,12 +264,14 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     window_steps_ = 0;
 }
 
-double Trainer::evaluate() {
+std::optional<double> Trainer::evaluate() {
     // The same samples each time.
     const auto loader = setup_->needs_data() ? make_loader(*valid_data_, 0) : nullptr;
     const int micro_batches = config_.evaluation.batches * config_.micro_batches();
     const EvaluationResult result = setup_->engine().evaluate(
-        micro_batches, [&](int) { return next_micro_batch(loader.get()); });
+        micro_batches, [&](int) { return next_micro_batch(loader.get()); },
+        [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
+    if (!result.is_complete) return std::nullopt;
     return result.loss_sum / static_cast<double>(result.tokens);
 }
 
@@ -261,6 +296,7 @@ void Trainer::make_saver() {
 }
 
 void Trainer::save(int64_t step) {
+    guard_.enter(Phase::save, step);
     report_save(saver_->wait(), false);
     CheckpointState state;
     state.step = step;
@@ -276,6 +312,7 @@ void Trainer::save(int64_t step) {
 
 void Trainer::report_save(const std::optional<SaveReport>& report, bool must_succeed) {
     if (!report) return;
+    guard_.saved(report->snapshot_seconds + report->write_seconds);
     if (!report->error) {
         log_.info("saved " + checkpoint_folder() + "/" + step_folder_name(report->step) + " | " +
                   save_text(*report));

@@ -8,6 +8,7 @@
 #include "app/numerics_guard.h"
 #include "app/rank_setup.h"
 #include "app/resume.h"
+#include "app/run_guard.h"
 #include "core/log.h"
 #include "core/trace.h"
 #include "data/batch_loader.h"
@@ -21,16 +22,21 @@ class Trainer {
 public:
     // Opens the data, makes the setup, resumes or starts afresh, and only then touches the output
     // folder. Collective.
-    Trainer(World& world, const Config& config);
+    // `guard` outlives this.
+    Trainer(World& world, const Config& config, RunGuard& guard);
 
-    void run();
+    // To the last step (ok) or to a request to stop, which leaves a checkpoint (stopped).
+    ExitCode run();
 
 private:
     void open_output();
     std::unique_ptr<BatchLoader> make_loader(const SampleSource& source, int64_t consumed) const;
     HostMicroBatch next_micro_batch(BatchLoader* loader) const;
-    double evaluate();
-    void train();
+    ExitCode train();
+    // Nothing when a request to stop has ended it.
+    std::optional<double> evaluate();
+    // Ends the run as asked, with a checkpoint of this step; is_saved: it is being written already.
+    ExitCode stop(int64_t step, bool is_saved);
     void make_saver();
     void save(int64_t step);
     void check_replicas(int64_t step);
@@ -46,6 +52,7 @@ private:
 
     World& world_;
     Config config_;
+    RunGuard& guard_;
     Log log_;
     std::unique_ptr<SampleSource> train_data_, valid_data_;
     std::unique_ptr<Trace> trace_;  // null unless asked for

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "core/error.h"
+#include "parallel/activity.h"
 #include "parallel/traced_executor.h"
 
 namespace trireme {
@@ -24,6 +25,7 @@ bool splits_backward(const ScheduleProgram& program) {
 
 Engine::Engine(const ModelContext& context, const EngineOptions& options)
     : context_(context),
+      activity_(context_.mesh.world().activity()),
       options_(options),
       zero_stage_(context_.mesh.data_shard().size() > 1 ? options.data_parallel.zero
                                                         : std::min(options.data_parallel.zero, 1)) {
@@ -57,7 +59,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
             tokens_.push_back(arena.take(DType::i32, {context_.tokens()}));
             labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
         }
-        totals_ = arena.take(DType::f64, {2});
+        totals_ = arena.take(DType::f64, {3});
         own_loss_ = arena.take(DType::f64, {1});
         grad_scale_ = arena.take(DType::f32, {1});
         logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
@@ -175,12 +177,13 @@ void Engine::finish_gradients() {
 }
 
 StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
-                        const UpdateGate& may_update) {
+                        const StepHooks& hooks) {
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
     mesh.waits().reset();
     zero_gradients();
     begin_inputs(StepInputs::Pass::train);
+    activity_.act("loading data");
     for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(source(i));
     inputs_.step = step;
     inputs_.loss_scale = static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
@@ -194,10 +197,11 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     }
 
     model_->begin(inputs_, reducer_views_);
-    TracedExecutor executor(*model_, options_.trace);
+    TracedExecutor executor(*model_, options_.trace, activity_);
     runtime_->run(executor);
     {
         const TraceSpan span(options_.trace, "finish gradients", "data parallel");
+        activity_.act("finishing gradients");
         finish_gradients();
     }
 
@@ -205,8 +209,13 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     // Every tensor rank has the whole loss: one of them counts it.
     if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs_.loss_total);
     for (auto& optimizer : optimizers_) optimizer->add_squared_norm(totals_.flat_range(0, 1));
+    const double own_vote = hooks.vote ? hooks.vote() : 0.0;
+    if (own_vote != 0.0) {
+        context_.device.copy_to_device(totals_.flat_range(2, 1).data, &own_vote, sizeof own_vote);
+    }
+    activity_.act("agreeing on loss and norm");
     stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
-    double totals[2];
+    double totals[3];
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
     stream.synchronize();
 
@@ -214,11 +223,12 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     result.loss = totals[1] / (static_cast<double>(context_.tokens()) * options_.micro_batches *
                                mesh.shape().data);
     result.grad_norm = std::sqrt(totals[0]);
+    result.votes = totals[2];
     result.pipeline_wait_seconds = runtime_->idle_seconds();
     result.axis_wait_seconds = mesh.waits().seconds();
     result.communication_wait_seconds =
         result.axis_wait_seconds.tensor + result.axis_wait_seconds.data;
-    result.updated = result.is_finite() && (!may_update || may_update(result));
+    result.updated = result.is_finite() && (!hooks.may_update || hooks.may_update(result));
     if (result.updated) update(step, lr);
     if (gatherer_) gatherer_->begin(step_uses_);  // the next step's first buckets
     return result;
@@ -227,6 +237,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
 void Engine::update(int64_t step, double lr) {
     Stream& stream = context_.stream();
     const TraceSpan span(options_.trace, "optimizer", "optimizer", Trace::kComputeTrack, step);
+    activity_.act("optimizer");
     const OptimizerOptions& adam = options_.optimizer;
     context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);
     for (auto& optimizer : optimizers_) {
@@ -273,11 +284,16 @@ NotFinite Engine::find_not_finite() {
     return found;
 }
 
-EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source) {
+EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source,
+                                  const std::function<bool(int micro_batch)>& is_stopped) {
     Stream& stream = context_.stream();
     context_.ops().fill_zero(stream, totals_);
     int64_t tokens = 0;
+    bool stopped = false;
     for (int i = 0; i < micro_batches; ++i) {
+        stopped = is_stopped && is_stopped(i);
+        if (stopped) break;
+        activity_.act("evaluating micro-batch", i);
         const HostMicroBatch micro_batch = source(i);
         begin_inputs(StepInputs::Pass::evaluate);
         add_micro_batch(micro_batch);
@@ -288,7 +304,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
                                 [](int32_t label) { return label >= 0; });
     }
     // Counted where the loss is: on the last stage, by one tensor rank.
-    double totals[2] = {static_cast<double>(tokens), 0.0};
+    double totals[3] = {static_cast<double>(tokens), 0.0, 0.0};
     const bool counts = context_.tensor_rank() == 0 && model_->has_head();
     if (counts) {
         context_.device.copy_to_device(totals_.data, totals, sizeof(double));
@@ -298,7 +314,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
     stream.wait(context_.mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "evaluation"));
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
     stream.synchronize();
-    return {totals[1], static_cast<int64_t>(totals[0])};
+    return {totals[1], static_cast<int64_t>(totals[0]), !stopped};
 }
 
 std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, int64_t token) {

@@ -43,14 +43,20 @@ struct StepResult {
     double communication_wait_seconds = 0;  // compute waited for the tensor and data axes
     double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
     AxisSeconds axis_wait_seconds;          // compute waited for each axis
+    double votes = 0;                       // sum of all ranks' votes
     bool updated = false;                   // the parameters were
 
     bool is_finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
 };
 
-// Whether a step with this loss and norm may update the parameters. Asked on every rank with the
-// same values; every rank answers alike.
-using UpdateGate = std::function<bool(const StepResult&)>;
+// What a step asks its caller on the way; either may be empty.
+struct StepHooks {
+    // Late in the step, on every rank: all get the sum of the answers.
+    std::function<double()> vote;
+    // Whether a step with this loss and norm may update the parameters. Asked on every rank with
+    // the same values; every rank answers alike.
+    std::function<bool(const StepResult&)> may_update;
+};
 
 // What of one rank's last step was not finite.
 struct NotFinite {
@@ -63,6 +69,7 @@ struct NotFinite {
 struct EvaluationResult {
     double loss_sum = 0;  // nats over all data ranks
     int64_t tokens = 0;   // that count
+    bool is_complete = true;
 };
 
 // One rank's part of the training step, from micro-batches to updated parameters. Everything it
@@ -75,15 +82,17 @@ public:
 
     // Runs the schedule, reduces, clips, updates. Blocks until loss and norm are on the host.
     // step counts from 1. Nothing is updated, on all ranks alike, when the loss or the norm is not
-    // finite or the gate (if given) says no.
+    // finite or may_update says no.
     StepResult step(int64_t step, double lr, const MicroBatchSource& source,
-                    const UpdateGate& may_update = {});
+                    const StepHooks& hooks = {});
 
     // After a step that was not finite: where it came from, as far as this rank knows. Blocks.
     NotFinite find_not_finite();
 
-    // Forward only. Any number of micro-batches, the same on every rank.
-    EvaluationResult evaluate(int micro_batches, const MicroBatchSource& source);
+    // Forward only. Any number of micro-batches, the same on every rank. is_stopped, if given, is
+    // asked before each and ends the pass; it must answer the same on every rank.
+    EvaluationResult evaluate(int micro_batches, const MicroBatchSource& source,
+                              const std::function<bool(int micro_batch)>& is_stopped = {});
 
     // Logits of the token after position `token` of the one sequence in `tokens` [T]. Returns all
     // vocab_size of them on every rank; not for use while training.
@@ -106,6 +115,7 @@ private:
     void update(int64_t step, double lr);
 
     const ModelContext context_;
+    ActivityBoard& activity_;  // of this rank
     EngineOptions options_;
     const int zero_stage_;  // of the options; at most 1 where nothing is sharded
     std::unique_ptr<Model> model_;
@@ -119,7 +129,7 @@ private:
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
     std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
     StepInputs inputs_;                    // of the current pass; its vectors keep their memory
-    Tensor totals_;                        // [2] f64: squared gradient norm, loss sum
+    Tensor totals_;                        // [3] f64: squared gradient norm, loss sum, votes
     Tensor own_loss_;                      // [1] f64: of the last step, before it is summed
     Tensor grad_scale_;                    // [1] f32
     Tensor logits_;                        // [1, V local] f32, generation

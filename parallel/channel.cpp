@@ -5,11 +5,13 @@
 namespace trireme {
 
 Channel::Channel(std::string name, std::vector<int> ranks, int rank,
-                 std::chrono::milliseconds timeout)
+                 std::chrono::milliseconds timeout, ActivityBoard& board)
     : name_(std::move(name)),
       ranks_(std::move(ranks)),
       rank_(rank),
       timeout_(timeout),
+      board_(board),
+      activity_(board.add_group(name_, ranks_)),
       collectives_(timeout,
                    [this](uint64_t ticket, const char* label) {
                        time_out(OperationKind::barrier, ticket, label);
@@ -18,7 +20,12 @@ Channel::Channel(std::string name, std::vector<int> ranks, int rank,
                              const char* label) { time_out(OperationKind::send, ticket, label); }),
       receives_(timeout, [this](uint64_t ticket, const char* label) {
           time_out(OperationKind::recv, ticket, label);
-      }) {}
+      }) {
+    for (const OperationKind kind :
+         {OperationKind::barrier, OperationKind::send, OperationKind::recv}) {
+        queue_of(kind).show_waits_on(&board_, activity_, kind);
+    }
+}
 
 EventQueue& Channel::queue_of(OperationKind kind) {
     if (kind == OperationKind::send) return sends_;
@@ -29,8 +36,14 @@ EventQueue& Channel::queue_of(OperationKind kind) {
 Event Channel::issue(Operation operation) {
     EventQueue& queue = queue_of(operation.kind);
     operation.ticket = queue.issue(operation.label);
+    operation.record = board_.issue(*activity_, operation);
     submit(operation);
     return {&queue, operation.ticket};
+}
+
+void Channel::finish(const Operation& operation) {
+    board_.done(*activity_, operation);
+    queue_of(operation.kind).finish(operation.ticket);
 }
 
 void Channel::fail(const Error& error) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/activity.h"
 #include "parallel/event_queue.h"
 #include "parallel/operation.h"
 
@@ -14,7 +15,9 @@ namespace trireme {
 class Channel {
 public:
     // ranks: the members by their number in the world, in group order. rank: place of this one.
-    Channel(std::string name, std::vector<int> ranks, int rank, std::chrono::milliseconds timeout);
+    // board: of the rank that issues here; outlives the channel.
+    Channel(std::string name, std::vector<int> ranks, int rank, std::chrono::milliseconds timeout,
+            ActivityBoard& board);
     virtual ~Channel() = default;
     Channel(const Channel&) = delete;
     Channel& operator=(const Channel&) = delete;
@@ -25,6 +28,8 @@ public:
     int world_rank(int member) const { return ranks_[static_cast<size_t>(member)]; }
 
     Event issue(Operation operation);
+    // The carrier: the operation is complete.
+    void finish(const Operation& operation);
     EventQueue& queue_of(OperationKind kind);
     void fail(const Error& error);
     void put_waits_down_to(WaitAccount& account);
@@ -47,6 +52,8 @@ private:
     const std::vector<int> ranks_;
     const int rank_;
     const std::chrono::milliseconds timeout_;
+    ActivityBoard& board_;
+    ActivityGroup* const activity_;
     EventQueue collectives_, sends_, receives_;
 };
 

@@ -10,6 +10,8 @@
 
 namespace trireme {
 
+class ActivityBoard;
+
 enum class ReduceOp { sum, max };
 
 // A group of ranks that communicate. All calls return at once; the returned event completes when
@@ -82,6 +84,9 @@ public:
 
     // Ends every rank of the run with this code. Does not return.
     [[noreturn]] virtual void abort(int exit_code) = 0;
+
+    // Where this rank's doings are written down, its communicators' among them.
+    virtual ActivityBoard& activity() = 0;
 };
 
 // This process as one rank of the job a launcher started (mpirun, srun), or the only rank of a

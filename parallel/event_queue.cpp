@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "parallel/activity.h"
+
 namespace trireme {
 
 namespace {
@@ -60,6 +62,7 @@ void EventQueue::fail(const Error& error) {
 
 void EventQueue::host_wait(uint64_t ticket) {
     if (completed_.load(std::memory_order_acquire) >= ticket) return;
+    const ActivityBoard::Wait seen(board_, group_, kind_, ticket);
     std::unique_lock lock(mutex_);
     const auto settled = [&] { return finished(ticket) || error_.has_value(); };
     if (!changed_.wait_for(lock, timeout_, settled)) {

@@ -13,8 +13,12 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "parallel/operation.h"
 
 namespace trireme {
+
+class ActivityBoard;
+struct ActivityGroup;
 
 // The tickets of one queue of one rank: issued by the rank, finished by the carrier, waited for by
 // whoever holds an event. A ticket is done when it is finished, whatever became of those before it:
@@ -25,6 +29,12 @@ public:
     // ticket and label; it must make the carrier fail() this queue.
     using OnTimeout = std::function<void(uint64_t ticket, const char* label)>;
     EventQueue(std::chrono::milliseconds timeout, OnTimeout on_timeout);
+    // Whoever blocks in host_wait is seen on the board; null: is not. Before the first wait.
+    void show_waits_on(ActivityBoard* board, const ActivityGroup* group, OperationKind queue) {
+        board_ = board;
+        group_ = group;
+        kind_ = queue;
+    }
 
     // The issuing rank, one thread at a time. Throws what fail() was given.
     uint64_t issue(const char* label);
@@ -45,6 +55,9 @@ private:
 
     const std::chrono::milliseconds timeout_;
     const OnTimeout on_timeout_;
+    ActivityBoard* board_ = nullptr;
+    const ActivityGroup* group_ = nullptr;
+    OperationKind kind_ = OperationKind::barrier;
     std::atomic<uint64_t> issued_{0};
     std::array<std::atomic<const char*>, kLabels> labels_{};  // of the latest tickets
     std::atomic<uint64_t> completed_{0};

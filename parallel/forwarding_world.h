@@ -26,6 +26,7 @@ public:
         world_.abort(exit_code);
         std::terminate();  // not reached, which the compiler does not see through a virtual call
     }
+    ActivityBoard& activity() override { return world_.activity(); }
 
 private:
     World& world_;

@@ -32,6 +32,7 @@ struct Operation {
     void* output = nullptr;       // every other buffer
     const char* label = "";
     uint64_t ticket = 0;  // its number in the queue of the rank that issued it
+    uint64_t record = 0;  // on that rank's ActivityBoard
 
     size_t bytes() const { return static_cast<size_t>(elements) * size_of(dtype); }
 };

@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "parallel/activity.h"
 #include "parallel/communicator.h"
 
 namespace trireme {
@@ -41,6 +42,10 @@ public:
     std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
                                         GroupUse use) override;
     [[noreturn]] void abort(int exit_code) override;
+    ActivityBoard& activity() override { return activity_; }
+
+private:
+    ActivityBoard activity_;
 };
 
 }  // namespace trireme

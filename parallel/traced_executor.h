@@ -1,20 +1,24 @@
 #pragma once
 
 #include "core/trace.h"
+#include "parallel/activity.h"
 #include "parallel/pipeline_runtime.h"
 
 namespace trireme {
 
-// Records a span for every action of another executor, numbered by micro-batch. On a back end that
+// Records every action of another executor, numbered by micro-batch: as a span of a trace, and on
+// the rank's activity board. On a back end that
 // computes asynchronously the spans show when work was enqueued.
 class TracedExecutor final : public StageExecutor {
 public:
-    // Both must outlive this; trace may be null.
-    TracedExecutor(StageExecutor& executor, Trace* trace) : executor_(executor), trace_(trace) {}
+    // All must outlive this; trace may be null.
+    TracedExecutor(StageExecutor& executor, Trace* trace, ActivityBoard& activity)
+        : executor_(executor), trace_(trace), activity_(activity) {}
 
     void forward(int chunk, int micro_batch, int slot, const Tensor& input,
                  const Tensor& output) override {
         const TraceSpan span(trace_, "forward", "pipeline", Trace::kComputeTrack, micro_batch);
+        activity_.act("forward of micro-batch", micro_batch);
         executor_.forward(chunk, micro_batch, slot, input, output);
     }
     void backward(int chunk, int micro_batch, int slot, const Tensor& input,
@@ -22,6 +26,8 @@ public:
                   bool last) override {
         const TraceSpan span(trace_, with_weights ? "backward" : "backward input", "pipeline",
                              Trace::kComputeTrack, micro_batch);
+        activity_.act(with_weights ? "backward of micro-batch" : "backward input of micro-batch",
+                      micro_batch);
         executor_.backward(chunk, micro_batch, slot, input, output_gradient, input_gradient,
                            with_weights, last);
     }
@@ -29,12 +35,14 @@ public:
                          bool last) override {
         const TraceSpan span(trace_, "backward weight", "pipeline", Trace::kComputeTrack,
                              micro_batch);
+        activity_.act("backward weight of micro-batch", micro_batch);
         executor_.backward_weight(chunk, micro_batch, slot, input, last);
     }
 
 private:
     StageExecutor& executor_;
     Trace* trace_;
+    ActivityBoard& activity_;
 };
 
 }  // namespace trireme

@@ -7,8 +7,8 @@
 namespace trireme {
 
 MpiChannel::MpiChannel(MpiRun& run, const MpiLane& lane, std::string name, std::vector<int> ranks,
-                       int rank, std::chrono::milliseconds timeout)
-    : Channel(std::move(name), ranks, rank, timeout), run_(run), lane_(lane),
+                       int rank, std::chrono::milliseconds timeout, ActivityBoard& board)
+    : Channel(std::move(name), ranks, rank, timeout, board), run_(run), lane_(lane),
       collective_(lane.comm, lane.collective_tag, std::move(ranks), rank) {}
 
 void MpiChannel::submit(const Operation& operation) {
@@ -66,7 +66,7 @@ bool MpiChannel::finish_transfers() {
             ++i;
             continue;
         }
-        queue_of(transfer.operation.kind).finish(transfer.operation.ticket);
+        finish(transfer.operation);
         std::swap(transfer, transfers_[--active_]);
         finished = true;
     }
@@ -78,7 +78,7 @@ bool MpiChannel::progress_collective() {
     if (!collective_in_flight_) {
         const Operation* operation = collectives_.front();
         if (!operation) return false;
-        collective_ticket_ = operation->ticket;
+        collective_operation_ = *operation;
         collective_.start(*operation);
         collectives_.pop();
         collective_in_flight_ = true;
@@ -87,7 +87,7 @@ bool MpiChannel::progress_collective() {
     const MpiCollective::State state = collective_.advance();
     if (state == MpiCollective::State::done) {
         collective_in_flight_ = false;
-        queue_of(OperationKind::barrier).finish(collective_ticket_);
+        finish(collective_operation_);
     }
     return moved || state != MpiCollective::State::waiting;
 }

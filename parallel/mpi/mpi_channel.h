@@ -28,7 +28,7 @@ struct MpiLane {
 class MpiChannel final : public Channel {
 public:
     MpiChannel(MpiRun& run, const MpiLane& lane, std::string name, std::vector<int> ranks,
-               int rank, std::chrono::milliseconds timeout);
+               int rank, std::chrono::milliseconds timeout, ActivityBoard& board);
 
     // The thread that owns MPI. Starts what was issued, finishes what is complete; returns whether
     // there was anything. Throws Error.
@@ -55,7 +55,7 @@ private:
     OperationQueue collectives_, sends_, receives_;
     MpiCollective collective_;
     bool collective_in_flight_ = false;
-    uint64_t collective_ticket_ = 0;
+    Operation collective_operation_;
     std::vector<Transfer> transfers_;  // the first active_ are in flight; the others are spare
     size_t active_ = 0;
 };

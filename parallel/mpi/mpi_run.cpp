@@ -88,7 +88,8 @@ Channel& MpiRun::add_channel(int group_number, const std::string& name, std::vec
     const MpiLane lane{comm_, 2 * group_number, 2 * group_number + 1, rendezvous_};
     TRIREME_CHECK(lane.transfer_tag <= highest_tag_, "fewer groups than MPI has tags for");
     auto channel =
-        std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_);
+        std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_,
+                                     activity_);
     const std::lock_guard lock(mutex_);
     if (error_) throw Error(*error_);
     channels_.push_back(std::move(channel));

@@ -32,6 +32,7 @@ public:
     int size() const { return size_; }
     int local_rank() const { return local_rank_; }
     int local_size() const { return local_size_; }
+    ActivityBoard& activity() { return activity_; }
 
     // group_number: the same for all members, different for groups that share members.
     Channel& add_channel(int group_number, const std::string& name, std::vector<int> ranks,
@@ -59,6 +60,7 @@ private:
     int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1, highest_tag_ = 0;
     MPI_Comm comm_ = MPI_COMM_NULL;
     Doorbell doorbell_;
+    ActivityBoard activity_;
 
     std::mutex mutex_;  // guards the next two
     std::vector<std::unique_ptr<MpiChannel>> channels_;

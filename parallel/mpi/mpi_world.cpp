@@ -51,6 +51,7 @@ public:
     }
 
     [[noreturn]] void abort(int exit_code) override { run_.abort(exit_code); }
+    ActivityBoard& activity() override { return run_.activity(); }
 
 private:
     MpiRun run_;

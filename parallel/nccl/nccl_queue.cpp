@@ -46,7 +46,11 @@ std::string NcclGroup::describe() const {
 }
 
 NcclQueue::NcclQueue(NcclRun& run, const NcclGroup& group, CudaStream::Priority priority)
-    : run_(run), group_(group), stream_(priority) {
+    : run_(run),
+      group_(group),
+      board_(run.activity()),
+      activity_(board_.add_group(group.name, group.world_ranks)),
+      stream_(priority) {
     run_.add(*this);
 }
 
@@ -99,7 +103,9 @@ void NcclQueue::connect(const Operation& operation) {
 Event NcclQueue::issue(Stream* after, const Operation& operation) {
     run_.throw_if_failed();
     if (after) stream_.wait(after->record());
-    const Pending next{operation, spare_event(), spare_event()};
+    Pending next{operation, spare_event(), spare_event()};
+    next.operation.ticket = issued_ + 1;  // only this thread changes it
+    next.operation.record = board_.issue(*activity_, next.operation);
     check_cuda(cudaEventRecord(next.ready, stream_.handle()), "recording an event");
     if (operation.elements > 0) {
         run_.call(*this, operation.label, [&] { return start(operation); });
@@ -232,6 +238,7 @@ void NcclQueue::advance() {
     if (run_.has_failed()) return;
     while (has_pending() && has_passed(pending(finished_ + 1).done)) {
         const Pending& finished = pending(finished_ + 1);
+        board_.done(*activity_, finished.operation);
         spare_events_.push_back(finished.ready);
         spare_events_.push_back(finished.done);
         ++finished_;
@@ -269,10 +276,17 @@ std::optional<Error> NcclQueue::find_trouble(Clock::time_point now) {
         }
     }
     advance();
-    if (!has_pending() || !has_passed(pending(finished_ + 1).ready)) return std::nullopt;
+    if (!has_pending() || !has_passed(pending(finished_ + 1).ready)) {
+        wait_.reset();
+        return std::nullopt;
+    }
     if (waiting_ticket_ != finished_ + 1) {
         waiting_ticket_ = finished_ + 1;
         waiting_since_ = now;
+        wait_.reset();
+    }
+    if (!wait_) {
+        wait_.emplace(&board_, activity_, pending(waiting_ticket_).operation.kind, waiting_ticket_);
     }
     if (now - waiting_since_ <= run_.timeout()) return std::nullopt;
     return run_.hang(describe(pending(waiting_ticket_), waiting_ticket_));

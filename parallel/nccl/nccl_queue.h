@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/cuda/cuda_stream.h"
+#include "parallel/activity.h"
 #include "parallel/nccl/nccl_run.h"
 #include "parallel/operation.h"
 
@@ -83,6 +84,8 @@ private:
 
     NcclRun& run_;
     const NcclGroup& group_;
+    ActivityBoard& board_;
+    ActivityGroup* const activity_;
     CudaStream stream_;
     ncclComm_t comm_ = nullptr;
     std::vector<Registration> registrations_;
@@ -96,6 +99,7 @@ private:
     uint64_t finished_ = 0;
     uint64_t waiting_ticket_ = 0;  // the operation that waits for other ranks ...
     Clock::time_point waiting_since_{};
+    std::optional<ActivityBoard::Wait> wait_;  // ... as the board shows it
     std::optional<Clock::time_point> failed_since_;
 };
 

@@ -66,6 +66,8 @@ public:
 
     Error hang(const std::string& waited_for) const;
 
+    ActivityBoard& activity() const { return control_.activity(); }
+
     // Guards the queues' logs of operations.
     std::mutex& mutex() { return mutex_; }
     void add(NcclQueue& queue);

@@ -18,8 +18,8 @@ struct ThreadGroup::Pair {
 class ThreadGroup::Member final : public Channel {
 public:
     Member(ThreadGroup& group, ThreadCarrier& carrier, std::string name, std::vector<int> ranks,
-           int rank, std::chrono::milliseconds timeout)
-        : Channel(std::move(name), std::move(ranks), rank, timeout), group_(group),
+           int rank, std::chrono::milliseconds timeout, ActivityBoard& board)
+        : Channel(std::move(name), std::move(ranks), rank, timeout, board), group_(group),
           carrier_(carrier) {}
 
     OperationQueue& collectives() { return collectives_; }
@@ -68,7 +68,8 @@ ThreadGroup::ThreadGroup(std::string name, std::vector<int> ranks,
     : name_(name), ready_(ranks.size()), sources_(ranks.size()) {
     for (int member = 0; member < static_cast<int>(ranks.size()); ++member) {
         members_.push_back(
-            std::make_unique<Member>(*this, carrier, name, ranks, member, timeout));
+            std::make_unique<Member>(*this, carrier, name, ranks, member, timeout,
+                                     carrier.activity(ranks[static_cast<size_t>(member)])));
     }
     for (size_t i = 0; i < ranks.size() * ranks.size(); ++i) {
         pairs_.push_back(std::make_unique<Pair>());
@@ -124,7 +125,7 @@ void ThreadGroup::progress_collectives() {
         perform(ready_);
         for (size_t m = 0; m < members_.size(); ++m) {
             members_[m]->collectives().pop();
-            members_[m]->queue_of(OperationKind::barrier).finish(ready_[m].ticket);
+            members_[m]->finish(ready_[m]);
         }
     }
 }
@@ -189,12 +190,11 @@ void ThreadGroup::progress_pair(int from, int to) {
                                 describe(*received));
         }
         if (sent->bytes() > 0) std::memcpy(received->output, sent->input, sent->bytes());
-        const uint64_t send_ticket = sent->ticket;
-        const uint64_t receive_ticket = received->ticket;
+        const Operation send = *sent, receive = *received;
         transfers.sends.pop();
         transfers.receives.pop();
-        members_[static_cast<size_t>(from)]->queue_of(OperationKind::send).finish(send_ticket);
-        members_[static_cast<size_t>(to)]->queue_of(OperationKind::recv).finish(receive_ticket);
+        members_[static_cast<size_t>(from)]->finish(send);
+        members_[static_cast<size_t>(to)]->finish(receive);
     }
 }
 

@@ -18,6 +18,7 @@ public:
     virtual ~ThreadCarrier() = default;
     virtual void wake() = 0;
     virtual void give_up(const Error& error) = 0;
+    virtual ActivityBoard& activity(int rank) = 0;  // of the rank with this number in the world
 };
 
 // A group whose members are threads of this process. Members issue; the carrier's thread moves the

@@ -5,8 +5,9 @@
 namespace trireme {
 
 ThreadRun::ThreadRun(int n_ranks, std::chrono::milliseconds timeout)
-    : n_ranks_(n_ranks), timeout_(timeout), colors_(static_cast<size_t>(n_ranks)),
-      channels_(static_cast<size_t>(n_ranks)), thread_([this] { run(); }) {}
+    : n_ranks_(n_ranks), timeout_(timeout), activities_(static_cast<size_t>(n_ranks)),
+      colors_(static_cast<size_t>(n_ranks)), channels_(static_cast<size_t>(n_ranks)),
+      thread_([this] { run(); }) {}
 
 ThreadRun::~ThreadRun() {
     {

@@ -24,6 +24,7 @@ public:
     ThreadRun& operator=(const ThreadRun&) = delete;
 
     int size() const { return n_ranks_; }
+    ActivityBoard& activity(int rank) override { return activities_[static_cast<size_t>(rank)]; }
 
     // Called by every rank; returns when all have. Null for a negative color.
     Channel* split(int rank, ColorAndKey mine, const std::string& name);
@@ -40,6 +41,7 @@ private:
     const int n_ranks_;
     const std::chrono::milliseconds timeout_;
     Doorbell doorbell_;
+    std::vector<ActivityBoard> activities_;  // one a rank
 
     std::mutex mutex_;  // guards what follows, up to the thread
     std::condition_variable split_done_;

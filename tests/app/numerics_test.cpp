@@ -82,7 +82,7 @@ std::vector<RankOutcome> run_with_faults(const Scenario& scenario,
                         if (i == 0) inject_faults(faults, world.rank(), step, engine);
                         return batches[static_cast<size_t>(i)];
                     },
-                    [&](const StepResult& r) { return guard.may_update(r); });
+                    {.may_update = [&](const StepResult& r) { return guard.may_update(r); }});
                 outcome.updated.push_back(result.updated);
                 if (!result.updated && parameters_of(engine) != before) {
                     outcome.changed_without_update = true;

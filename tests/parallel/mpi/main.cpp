@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "parallel/mpi/mpi_world.h"
+#include "parallel/watchdog.h"
 #include "parallel/throttled_world.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/parallel/schedule_run.h"
@@ -144,6 +145,26 @@ void run_mismatch(World& world) {
     group->barrier();
 }
 
+// Two ranks issue different collectives; the watchdog says what each did.
+void run_differ(World& world) {
+    WatchdogOptions options;
+    options.report = [](const std::string& message, const std::string&) {
+        std::fprintf(stderr, "%s\n", message.c_str());
+    };
+    options.end = [](ExitCode code) { std::_Exit(static_cast<int>(code)); };
+    Watchdog watchdog(world, options);
+    const auto group = world.split(0, 0, "data");
+    CpuStream stream;
+    std::vector<float> buffer(world.rank() == 0 ? 5u : 6u);
+    try {
+        stream.wait(group->all_reduce(stream, f32(buffer), ReduceOp::sum,
+                                      world.rank() == 0 ? "gradients" : "loss"));
+    } catch (const Error&) {
+        watchdog.compare();
+        throw;
+    }
+}
+
 double microseconds_of(Communicator& group, int repeats, const std::function<void()>& work) {
     for (int i = 0; i < repeats / 10 + 1; ++i) work();
     group.barrier();
@@ -199,12 +220,13 @@ int main(int count, char** arguments) {
         else if (name == "failure") testing::run_failure(*world);
         else if (name == "timeout") testing::run_timeout(*world);
         else if (name == "mismatch") testing::run_mismatch(*world);
+        else if (name == "differ") testing::run_differ(*world);
         else if (name == "rendezvous") testing::run_rendezvous(*world);
         else if (name == "link") testing::run_link(*world);
         else if (name == "bench") testing::run_benchmark(*world);
         else throw std::runtime_error("usage: mpirun -n N parallel_mpi_tests "
-                                      "cases | failure | timeout | mismatch | rendezvous | link "
-                                      "| bench");
+                                      "cases | failure | timeout | mismatch | differ | rendezvous "
+                                      "| link | bench");
         return 0;
     } catch (const Error& error) {
         std::fprintf(stderr, "%s\n", error.what());

@@ -1,0 +1,126 @@
+#include "app/start_watch.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string_view>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "parallel/frame_socket.h"
+#include "parallel/mpi/launcher.h"
+
+namespace trireme {
+
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kLook{250};
+
+std::string content_of(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Of a launcher that numbers its processes; -1 without.
+int rank_in(std::string_view environment) {
+    for (const std::string_view name : {"OMPI_COMM_WORLD_RANK=", "SLURM_PROCID=", "PMI_RANK="}) {
+        size_t at = 0;
+        while ((at = environment.find(name, at)) != std::string_view::npos) {
+            if (at == 0 || environment[at - 1] == '\0') {
+                return std::atoi(environment.data() + at + name.size());
+            }
+            ++at;
+        }
+    }
+    return -1;
+}
+
+}  // namespace
+
+std::string stopped_siblings() {
+    std::string found;
+    std::error_code error;
+    for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
+        const std::string pid = it->path().filename().string();
+        if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+        const std::string stat = content_of(it->path() / "stat");
+        const size_t name_end = stat.rfind(')');
+        if (name_end == std::string::npos) continue;
+        std::istringstream fields(stat.substr(name_end + 1));
+        char state = ' ';
+        int parent = 0;
+        fields >> state >> parent;
+        if ((state != 'T' && state != 't') || parent != getppid()) continue;
+        const std::string environment = content_of(it->path() / "environ");
+        const int rank = rank_in(environment);
+        if (rank < 0) continue;
+        found +=
+            (found.empty() ? "" : ", ") + ("rank " + std::to_string(rank)) + " (pid " + pid + ")";
+    }
+    return found;
+}
+
+StartWatch::StartWatch(double limit_seconds) : limit_seconds_(limit_seconds) {
+    // Signals are for the program's own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::thread([this] { run(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+StartWatch::~StartWatch() {
+    end();
+    thread_.join();
+}
+
+void StartWatch::end() {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+}
+
+void StartWatch::run() {
+    pthread_setname_np(pthread_self(), "start watch");
+    const auto begin = std::chrono::steady_clock::now();
+    auto last = begin;
+    const pid_t launcher = getppid();
+    double waited = 0;  // without the time in which the machine was suspended
+    std::unique_lock lock(mutex_);
+    while (waited < limit_seconds_) {
+        if (changed_.wait_for(lock, kLook, [this] { return ended_; })) return;
+        // MPI may wait for a launcher that was killed.
+        if (find_launcher().processes != 1 && getppid() != launcher) {
+            _exit(static_cast<int>(ExitCode::hang));
+        }
+        const auto now = std::chrono::steady_clock::now();
+        waited += std::min(std::chrono::duration<double>(now - last).count(), 0.5);
+        last = now;
+    }
+    lock.unlock();
+    const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
+    const int rank = number ? std::max(0, std::atoi(number)) : 0;
+    // The first to speak ends the job, so that not everybody does.
+    std::this_thread::sleep_for(milliseconds(300) * std::min(rank, 4));
+    std::string text = "start-up stands still: after " +
+                       std::to_string(static_cast<int64_t>(limit_seconds_)) +
+                       " s not all ranks have come (seen by rank " + std::to_string(rank) + " on " +
+                       own_host_name() + ")";
+    if (const std::string stopped = stopped_siblings(); !stopped.empty()) {
+        text += "; stopped on this host: " + stopped;
+    }
+    Log(rank, rank + 1).error(text + ". A slower machine may need a higher run.start_limit");
+    _exit(static_cast<int>(ExitCode::hang));
+}
+
+}  // namespace trireme

@@ -1,0 +1,90 @@
+#include "app/stop_request.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <ctime>
+
+#include "core/file_io.h"
+
+namespace trireme {
+
+namespace {
+
+// What a handler may touch.
+std::atomic<int> caught_signal{0};
+std::atomic<int64_t> caught_ns{0};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free);
+
+constexpr std::array<int, 3> kSignals{SIGTERM, SIGINT, SIGUSR1};
+// Launchers and batch systems may send one request along two ways.
+constexpr int64_t kSameRequestNs = 50'000'000;
+
+extern "C" void catch_stop_signal(int number) {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const int64_t ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+    int none = 0;
+    if (caught_signal.compare_exchange_strong(none, number)) {
+        caught_ns.store(ns);
+    } else if (ns - caught_ns.load() > kSameRequestNs) {
+        _exit(128 + number);
+    }
+}
+
+void set_handler(void (*handler)(int)) {
+    struct sigaction action {};
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    for (const int number : kSignals) sigaction(number, &action, nullptr);
+}
+
+std::string name_of_signal(int number) {
+    if (number == SIGTERM) return "SIGTERM";
+    return number == SIGINT ? "SIGINT" : "SIGUSR1";
+}
+
+}  // namespace
+
+StopRequest::StopRequest() {
+    caught_signal.store(0);
+    set_handler(catch_stop_signal);
+}
+
+StopRequest::~StopRequest() {
+    set_handler(SIG_DFL);
+}
+
+void StopRequest::watch(const std::string& output_folder, const TimeLimit& limit) {
+    stop_file_ = output_folder + "/STOP";
+    limit_ = limit;
+    watches_ = true;
+}
+
+const std::string& StopRequest::reason(const std::function<double()>& needed_seconds) {
+    if (!reason_.empty()) return reason_;
+    if (const int number = caught_signal.load(); number != 0) {
+        reason_ = "signal " + name_of_signal(number);
+        return reason_;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!watches_ || now - looked_at_ < std::chrono::seconds(1)) return reason_;
+    looked_at_ = now;
+    if (access(stop_file_.c_str(), F_OK) == 0) {
+        reason_ = "file " + stop_file_;
+    } else if (limit_.is_due(std::chrono::system_clock::now(), needed_seconds())) {
+        reason_ = limit_.describe();
+    }
+    return reason_;
+}
+
+void StopRequest::honour() {
+    set_handler(SIG_IGN);
+    if (watches_) remove_tree(stop_file_);
+}
+
+}  // namespace trireme

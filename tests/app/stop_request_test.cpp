@@ -1,0 +1,116 @@
+#include "app/stop_request.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <thread>
+
+#include "tests/app/process_support.h"
+#include "tests/core/temporary_folder.h"
+
+namespace trireme::test {
+
+namespace {
+
+using std::chrono::seconds;
+
+const auto kAtOnce = [] { return 0.0; };
+
+TimeLimit::Clock::time_point at(int64_t second) {
+    return TimeLimit::Clock::time_point(seconds(second));
+}
+
+}  // namespace
+
+TEST_CASE("durations are seconds or hours, minutes and seconds", "[app][stop]") {
+    CHECK(parse_duration("90") == 90.0);
+    CHECK(parse_duration("1.5") == 1.5);
+    CHECK(parse_duration("00:01:30") == 90.0);
+    CHECK(parse_duration("48:00:05") == 48 * 3600.0 + 5);
+    CHECK(parse_duration("2-03:00:00") == 51 * 3600.0);
+    for (const char* bad : {"", "abc", "1:30", "00:60:00", "00:00:61", "-5", "-1:00:00", "1:2:3:4",
+                            "nan", "inf", "1e99", "5s", "9999999999999999:00:00"}) {
+        INFO(bad);
+        CHECK_FALSE(parse_duration(bad));
+    }
+}
+
+TEST_CASE("a time limit ends a run while twice a save and a step still fit", "[app][stop]") {
+    const TimeLimit none(at(1000), 0, nullptr);
+    CHECK_FALSE(none.exists());
+    CHECK_FALSE(none.is_due(at(900000), 1e9));
+
+    const TimeLimit limit(at(1000), 3600, nullptr);
+    CHECK(seconds_to_end(10, 20, 3600) == 60);
+    CHECK(seconds_to_end(10, 0, 3600) == 80);  // a save that was not measured
+    CHECK(seconds_to_end(1, 0, 100) == 12);    // of a short run
+    CHECK_FALSE(limit.is_due(at(4540), 60));
+    CHECK(limit.is_due(at(4541), 60));
+    CHECK(limit.describe() == "run.time_limit 3600 s");
+
+    const TimeLimit job(at(1000), 3600, "2000");
+    CHECK(job.is_due(at(1990), 60));
+    CHECK(job.length_seconds() == 1000);
+    CHECK(job.describe() == "the job's end, SLURM_JOB_END_TIME");
+    CHECK(TimeLimit(at(1000), 600, "2000").length_seconds() == 600);
+    for (const char* text : {"", "x", "-5", "0", "12x", "99999999999999999999"}) {
+        INFO(text);
+        CHECK_FALSE(TimeLimit(at(1000), 0, text).exists());
+    }
+}
+
+TEST_CASE("each signal is a request, and a file STOP that is gone once honoured", "[app][stop]") {
+    for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+        StopRequest stop;
+        CHECK(stop.vote(kAtOnce) == 0.0);
+        raise(number);
+        CHECK(stop.vote(kAtOnce) == 1.0);
+        CHECK_THAT(stop.reason(kAtOnce), Catch::StartsWith("signal SIG"));
+    }
+    const TemporaryFolder folder;
+    StopRequest stop;
+    stop.watch(folder.path(), {});
+    write_text(folder.path() + "/STOP", "");
+    CHECK(stop.vote(kAtOnce) == 1.0);
+    CHECK(stop.reason(kAtOnce) == "file " + folder.path() + "/STOP");
+    stop.honour();
+    CHECK_FALSE(std::filesystem::exists(folder.path() + "/STOP"));
+}
+
+TEST_CASE("time is looked at once a second", "[app][stop]") {
+    const TemporaryFolder folder;
+    StopRequest stop;
+    stop.watch(folder.path(), TimeLimit(TimeLimit::Clock::now(), 3600, nullptr));
+    int asked = 0;
+    const auto needed = [&] {
+        ++asked;
+        return 10.0;
+    };
+    for (int i = 0; i < 1000; ++i) CHECK(stop.vote(needed) == 0.0);
+    CHECK(asked == 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1050));
+    CHECK(stop.vote([] { return 3605.0; }) == 1.0);
+}
+
+TEST_CASE("a second signal leaves at once, the same one sent twice does not", "[app][stop]") {
+    const auto code_of = [](bool wait_between) {
+        const pid_t child = fork();
+        if (child == 0) {
+            const StopRequest stop;
+            raise(SIGTERM);
+            if (wait_between) usleep(120000);
+            raise(SIGTERM);
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    };
+    CHECK(code_of(true) == 128 + SIGTERM);
+    CHECK(code_of(false) == 0);
+}
+
+}  // namespace trireme::test

@@ -153,15 +153,21 @@ void add_prepare(CLI::App& app, PrepareArguments& arguments, Command& chosen) {
         app.add_subcommand("prepare", "Turn text files or JSONL into a dataset to train on");
     command
         ->add_option("--input", arguments.inputs,
-                     "Text files, or *.jsonl with a document a line; also *.gz and *.dz")
+                     "Text files, or *.jsonl with a document a line; also *.gz, *.dz and *.zst; "
+                     "patterns in quotes; - for the standard input")
         ->required()
         ->type_name("FILE");
     command
-        ->add_option("--output", arguments.output,
-                     "Writes PREFIX.bin and PREFIX.idx, or PREFIX-train.* and -valid.*")
+        ->add_option(
+            "--output", arguments.output,
+            "Writes PREFIX.bin, .idx and .json, or PREFIX-train.* and -valid.*; a killed run "
+            "leaves PREFIX*.partial and goes on from there")
         ->required()
         ->type_name("PREFIX");
-    command->add_option("--tokenizer", arguments.tokenizer, "byte, or a tokenizer.json")
+    command
+        ->add_option("--tokenizer", arguments.tokenizer,
+                     "byte, or a tokenizer.json or tiktoken file; behind it :PATTERN (gpt2, r50k, "
+                     "p50k, cl100k, o200k, llama3, qwen) and :end=TOKEN as needed")
         ->type_name("byte|FILE")
         ->capture_default_str();
     command->add_option("--text-key", arguments.text_key, "Key of the text in JSONL")
@@ -173,7 +179,19 @@ void add_prepare(CLI::App& app, PrepareArguments& arguments, Command& chosen) {
         ->check(within(0, 1))
         ->type_name("F")
         ->capture_default_str();
-    command->add_option("--workers", arguments.workers, "Threads; 0: one a core")
+    command
+        ->add_option("--format", arguments.format,
+                     "Of the input; auto: jsonl by the names .jsonl, .ndjson and .json")
+        ->check(CLI::IsMember({"auto", "text", "jsonl"}).description(""))
+        ->type_name("auto|text|jsonl")
+        ->capture_default_str();
+    command
+        ->add_option("--on-bad-line", arguments.on_bad_line,
+                     "What a line that cannot be read does; skip: it is reported and counted")
+        ->check(CLI::IsMember({"fail", "skip"}).description(""))
+        ->type_name("fail|skip")
+        ->capture_default_str();
+    command->add_option("--workers", arguments.workers, "Tokenizing threads; 0: one a core")
         ->check(within(0, 4096))
         ->type_name("N")
         ->capture_default_str();

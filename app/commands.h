@@ -57,8 +57,10 @@ struct PrepareArguments {
     std::string output;  // prefix of the datasets
     std::string tokenizer = "byte";
     std::string text_key = "text";
+    std::string format = "auto";  // auto, text or jsonl
     double valid_fraction = 0.0;
-    int workers = 0;  // 0: one a core
+    int workers = 0;                   // 0: one a core
+    std::string on_bad_line = "fail";  // fail or skip
 };
 int prepare_command(const PrepareArguments& arguments);
 

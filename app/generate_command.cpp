@@ -6,6 +6,7 @@
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "app/sampling.h"
+#include "core/error.h"
 #include "core/log.h"
 #include "data/tokenizer.h"
 
@@ -27,6 +28,15 @@ void generate(World& world, const GenerateArguments& arguments) {
     tokenizer->encode(arguments.prompt, tokens);
     // An empty prompt begins a new document.
     if (tokens.empty()) tokens.push_back(tokenizer->end_of_text());
+
+    for (const int32_t id : tokens) {
+        if (id < config.model.vocab_size) continue;
+        throw Error(ExitCode::config, "token id " + std::to_string(id) + " of the prompt, but " +
+                                          "model.vocab_size is " +
+                                          std::to_string(config.model.vocab_size) +
+                                          "; is data.tokenizer '" + config.data.tokenizer +
+                                          "' the one that the model was trained with?");
+    }
 
     const int64_t window = std::min<int64_t>(
         config.model.max_sequence_length, static_cast<int64_t>(tokens.size()) + arguments.tokens);

@@ -1,3 +1,4 @@
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,42 +15,74 @@ namespace trireme {
 
 namespace {
 
+constexpr int64_t kShownSkips = 20;
+
 using Clock = std::chrono::steady_clock;
+
+double megabytes(int64_t bytes) {
+    return static_cast<double>(bytes) / 1e6;
+}
 
 // One line on a terminal that is written over; silent where nobody would see it move.
 class ProgressLine {
 public:
     ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1), start_(Clock::now()) {}
-    ~ProgressLine() {
-        if (is_open_) std::fputc('\n', stderr);
-    }
+    ~ProgressLine() { close(); }
 
-    void show(int64_t done, int64_t total) {
+    void show(const PrepareOptions::Progress& at) {
         const Clock::time_point now = Clock::now();
-        const bool is_last = done >= total;
-        if (!is_terminal_ || total <= 0) return;
+        if (!is_terminal_) return;
+        const bool is_last = at.total > 0 && at.done >= at.total;
         if (!is_last && is_open_ && now - last_ < std::chrono::milliseconds(200)) return;
+        if (!is_open_) first_done_ = at.done;
         last_ = now;
         is_open_ = true;
         const double seconds = std::chrono::duration<double>(now - start_).count();
-        const double share =
-            std::clamp(static_cast<double>(done) / static_cast<double>(total), 1e-9, 1.0);
-        std::fprintf(stderr, "\rprepare %5.1f%% | %.1f of %.1f MB | %.0f s left   ", 100.0 * share,
-                     static_cast<double>(done) / 1e6, static_cast<double>(total) / 1e6,
-                     seconds / share - seconds);
+        const double rate = megabytes(at.text_bytes - at.resumed_bytes) / std::max(seconds, 1e-3);
+        if (at.total > 0) {
+            // What an interrupted run had done took this one no time.
+            const auto done = static_cast<double>(std::max<int64_t>(1, at.done - first_done_));
+            const auto left = static_cast<double>(std::max<int64_t>(0, at.total - at.done));
+            std::fprintf(stderr, "\rprepare %5.1f%% | %.1f of %.1f MB | %.1f MB/s | %.0f s left   ",
+                         100.0 * static_cast<double>(at.done) / static_cast<double>(at.total),
+                         megabytes(at.done), megabytes(at.total), rate, seconds * left / done);
+        } else {
+            std::fprintf(stderr, "\rprepare %.1f MB of text | %.1f MB/s   ",
+                         megabytes(at.text_bytes), rate);
+        }
         std::fflush(stderr);
+    }
+
+    // Ends the line, so that a message can follow.
+    void close() {
+        if (is_open_) std::fputc('\n', stderr);
+        is_open_ = false;
     }
 
 private:
     bool is_terminal_;
     bool is_open_ = false;
+    int64_t first_done_ = 0;
     Clock::time_point start_, last_;
 };
 
 void print_counts(const std::string& prefix, const PrepareCounts& counts) {
     std::printf("%s.bin, %s.idx: %" PRId64 " documents, %" PRId64 " tokens, %.1f MB of text\n",
                 prefix.c_str(), prefix.c_str(), counts.documents, counts.tokens,
-                static_cast<double>(counts.bytes) / 1e6);
+                megabytes(counts.bytes));
+}
+
+void print_effort(const PrepareResult& result, double seconds) {
+    const int64_t bytes = result.train.bytes + result.valid.bytes - result.resumed_bytes;
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    if (result.resumed_bytes > 0) {
+        std::printf("went on behind %.1f MB of an interrupted run\n",
+                    megabytes(result.resumed_bytes));
+    }
+    std::printf("%.1f MB in %.1f s, %.1f MB/s, at most %.0f MB of memory\n", megabytes(bytes),
+                seconds, megabytes(bytes) / std::max(seconds, 1e-9),
+                static_cast<double>(usage.ru_maxrss) * 1024 / 1e6);
 }
 
 }  // namespace
@@ -64,14 +97,30 @@ int prepare_command(const PrepareArguments& arguments) {
     options.workers = arguments.workers > 0
                           ? arguments.workers
                           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    options.format = arguments.format == "text"    ? TextFormat::text
+                     : arguments.format == "jsonl" ? TextFormat::json_lines
+                                                   : TextFormat::by_name;
+    options.on_bad_line = arguments.on_bad_line == "skip" ? BadLine::skip : BadLine::fail;
     PrepareResult result;
+    const Clock::time_point start = Clock::now();
     {
         ProgressLine line;
-        options.progress = [&](int64_t done, int64_t total) { line.show(done, total); };
+        int64_t n_skipped = 0;
+        options.progress = [&](const PrepareOptions::Progress& at) { line.show(at); };
+        options.on_skipped = [&](const std::string& problem) {
+            if (++n_skipped > kShownSkips) return;
+            line.close();
+            std::fprintf(stderr, "skipped %s\n", problem.c_str());
+            if (n_skipped == kShownSkips) std::fputs("further ones are only counted\n", stderr);
+        };
         result = prepare(options);
     }
     print_counts(result.prefixes.front(), result.train);
     if (result.prefixes.size() > 1) print_counts(result.prefixes.back(), result.valid);
+    if (result.skipped_lines > 0) {
+        std::printf("skipped %" PRId64 " lines that could not be read\n", result.skipped_lines);
+    }
+    print_effort(result, std::chrono::duration<double>(Clock::now() - start).count());
     return static_cast<int>(ExitCode::ok);
 }
 

@@ -291,8 +291,8 @@ Rows data_rows() {
             "another.",
             [](auto& c) -> auto& { return c.data.allow_changed; }),
         text(
-            "data.tokenizer", "byte or the path of a tokenizer.json",
-            "What turns text into tokens when the model generates.",
+            "data.tokenizer", "byte or the path of a tokenizer.json or a tiktoken file",
+            "What turns text into tokens when the model generates; as prepare's --tokenizer.",
             [](auto& c) -> auto& { return c.data.tokenizer; }),
     };
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/dataset_manifest.h"
 #include "data/label_shift.h"
 
 namespace trireme {
@@ -40,7 +41,9 @@ GptDataset::GptDataset(const std::string& prefix, const GptDatasetOptions& optio
     : dataset_(prefix),
       options_(options),
       order_(
-          order_of(dataset_, options, range.value_or(SequenceRange{0, dataset_.n_sequences()}))) {}
+          order_of(dataset_, options, range.value_or(SequenceRange{0, dataset_.n_sequences()}))) {
+    check_vocabulary(prefix, options.vocab_size);
+}
 
 void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {
     check_shape(*this, index, tokens, labels);

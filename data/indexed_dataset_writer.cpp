@@ -26,6 +26,8 @@ void narrow(std::span<const int32_t> tokens, std::vector<std::byte>& raw) {
     }
 }
 
+}  // namespace
+
 std::string checked_target(const std::string& path) {
     std::error_code error;
     if (std::filesystem::is_directory(path, error)) {
@@ -34,10 +36,31 @@ std::string checked_target(const std::string& path) {
     return path;
 }
 
-}  // namespace
-
 TokenType token_type_for(int64_t vocab_size) {
     return vocab_size < 65500 ? TokenType::u16 : TokenType::i32;
+}
+
+void pack_tokens(std::span<const int32_t> tokens, TokenType type, std::vector<std::byte>& packed) {
+    switch (type) {
+        case TokenType::u8:
+            narrow<uint8_t>(tokens, packed);
+            break;
+        case TokenType::i8:
+            narrow<int8_t>(tokens, packed);
+            break;
+        case TokenType::i16:
+            narrow<int16_t>(tokens, packed);
+            break;
+        case TokenType::i32:
+            narrow<int32_t>(tokens, packed);
+            break;
+        case TokenType::i64:
+            narrow<int64_t>(tokens, packed);
+            break;
+        case TokenType::u16:
+            narrow<uint16_t>(tokens, packed);
+            break;
+    }
 }
 
 IndexedDatasetWriter::IndexedDatasetWriter(const std::string& prefix, int64_t vocab_size)
@@ -52,26 +75,7 @@ IndexedDatasetWriter::IndexedDatasetWriter(const std::string& prefix, TokenType 
 void IndexedDatasetWriter::add_sequence(std::span<const int32_t> tokens) {
     TRIREME_CHECK(tokens.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()),
                   "a sequence of less than 2^31 tokens");
-    switch (type_) {
-        case TokenType::u8:
-            narrow<uint8_t>(tokens, raw_);
-            break;
-        case TokenType::i8:
-            narrow<int8_t>(tokens, raw_);
-            break;
-        case TokenType::i16:
-            narrow<int16_t>(tokens, raw_);
-            break;
-        case TokenType::i32:
-            narrow<int32_t>(tokens, raw_);
-            break;
-        case TokenType::i64:
-            narrow<int64_t>(tokens, raw_);
-            break;
-        case TokenType::u16:
-            narrow<uint16_t>(tokens, raw_);
-            break;
-    }
+    pack_tokens(tokens, type_, raw_);
     bin_.write(raw_.data(), raw_.size());
     lengths_.push_back(static_cast<int32_t>(tokens.size()));
     n_tokens_ += static_cast<int64_t>(tokens.size());

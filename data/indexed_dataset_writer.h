@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -12,6 +13,12 @@ namespace trireme {
 
 // The type that a dataset with this vocabulary is stored in: uint16 below 65500 ids, else int32.
 TokenType token_type_for(int64_t vocab_size);
+
+// The ids as they stand in a .bin file. Error(bad_data) on an id that the type cannot hold.
+void pack_tokens(std::span<const int32_t> tokens, TokenType type, std::vector<std::byte>& packed);
+
+// PATH, unless a folder has this name: Error(output_busy).
+std::string checked_target(const std::string& path);
 
 // Writes PREFIX.bin and PREFIX.idx. Until finish() both have temporary names; destroyed before,
 // it removes them and leaves a former dataset of that name as it was.

@@ -31,7 +31,7 @@ bool is_still_at(int fd, const std::string& path) {
 
 // Truncates only after the lock is held and the name still leads to this file: otherwise another
 // writer may just have published it.
-int open_locked(const std::string& path) {
+int open_locked(const std::string& path, int64_t resume_at) {
     for (;;) {
         const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
         if (fd < 0) fail(ExitCode::output_busy, "cannot create " + path, errno);
@@ -41,7 +41,14 @@ int open_locked(const std::string& path) {
         } else if (!is_still_at(fd, path)) {
             ::close(fd);
             continue;
-        } else if (::ftruncate(fd, 0) != 0) {
+        } else if (struct stat status{}; ::fstat(fd, &status) != 0) {
+            error = errno;
+        } else if (status.st_size < resume_at) {
+            ::close(fd);
+            throw Error(ExitCode::bad_data, path + " has " + std::to_string(status.st_size) +
+                                                " bytes, expected at least " +
+                                                std::to_string(resume_at));
+        } else if (::ftruncate(fd, resume_at) != 0 || ::lseek(fd, resume_at, SEEK_SET) < 0) {
             error = errno;
         }
         if (error == 0) return fd;
@@ -69,7 +76,8 @@ void sync_folder_of(const std::string& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(const std::string& path) : path_(path), partial_path_(path + ".partial") {
+OutputFile::OutputFile(const std::string& path, int64_t resume_at)
+    : path_(path), partial_path_(path + ".partial") {
     const std::filesystem::path folder = std::filesystem::path(path).parent_path();
     if (!folder.empty()) {
         std::error_code error;
@@ -80,12 +88,12 @@ OutputFile::OutputFile(const std::string& path) : path_(path), partial_path_(pat
         }
     }
     buffer_.reserve(kBufferBytes);
-    fd_ = open_locked(partial_path_);
+    fd_ = open_locked(partial_path_, resume_at);
 }
 
 OutputFile::~OutputFile() {
     if (fd_ < 0) return;
-    ::unlink(partial_path_.c_str());
+    if (!keeps_) ::unlink(partial_path_.c_str());
     ::close(fd_);
 }
 

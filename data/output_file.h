@@ -9,16 +9,22 @@ namespace trireme {
 
 // Writes PATH under the name PATH.partial and gives it its name only when it is whole and on the
 // disk. Destroyed before publish(), it removes what it wrote. The partial file is locked: a
-// second writer of the same path gets Error(output_busy); what a killed one left is reused.
+// second writer of the same path gets Error(output_busy); what a killed one left is reused, or
+// with `resume_at` goes on from that byte.
 class OutputFile {
 public:
     // Creates missing folders. Error(output_busy) when the file cannot be created.
-    explicit OutputFile(const std::string& path);
+    // Error(bad_data) when what was left is shorter than `resume_at` bytes.
+    explicit OutputFile(const std::string& path, int64_t resume_at = 0);
     ~OutputFile();
     OutputFile(const OutputFile&) = delete;
     OutputFile& operator=(const OutputFile&) = delete;
 
     const std::string& path() const { return path_; }
+    const std::string& partial_path() const { return partial_path_; }
+
+    // From now on the destructor leaves what was written.
+    void keep() { keeps_ = true; }
 
     // Buffered. Error(io) when the disk refuses.
     void write(const void* from, size_t bytes);
@@ -35,6 +41,7 @@ private:
     std::string path_;
     std::string partial_path_;
     int fd_ = -1;
+    bool keeps_ = false;
     std::vector<char> buffer_;
 };
 

@@ -1,34 +1,33 @@
 #include "data/prepare.h"
 
-#include <algorithm>
-#include <atomic>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <exception>
 #include <filesystem>
 #include <limits>
 #include <memory>
-#include <thread>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
+#include "data/dataset_manifest.h"
 #include "data/document_stream.h"
 #include "data/document_text.h"
+#include "data/encode_pipeline.h"
 #include "data/indexed_dataset_writer.h"
+#include "data/input_list.h"
+#include "data/prepare_progress.h"
+#include "data/resumable_dataset_writer.h"
+#include "data/text_file.h"
 #include "data/tokenizer.h"
 
 namespace trireme {
 namespace {
 
-constexpr size_t kBatchBytesPerWorker = size_t{2} << 20;
-constexpr size_t kBatchDocumentsPerWorker = 4096;
-
-struct Encoded {
-    std::vector<int32_t> ids;
-    int64_t text_bytes = 0;
-    std::exception_ptr error;
-};
-
-void check_options(const PrepareOptions& options) {
-    if (options.inputs.empty()) {
+void check_options(const PrepareOptions& options, const std::vector<std::string>& inputs) {
+    if (inputs.empty()) {
         throw Error(ExitCode::config, "no input file given, expected at least one");
     }
     if (options.output.empty() || options.output.ends_with('/')) {
@@ -43,92 +42,174 @@ void check_options(const PrepareOptions& options) {
         throw Error(ExitCode::config,
                     std::to_string(options.workers) + " workers, expected at least 1");
     }
+    for (const std::string& path : inputs) {
+        if (options.valid_fraction > 0.0 && is_standard_input(path)) {
+            throw Error(ExitCode::config,
+                        "valid fraction " + std::to_string(options.valid_fraction) +
+                            " with the standard input, whose size is not known; send it to a file");
+        }
+    }
 }
 
 // Byte of the joined texts at which the validation part begins.
-int64_t held_out_from(const PrepareOptions& options) {
+int64_t held_out_from(const PrepareOptions& options, const std::vector<std::string>& inputs) {
     if (options.valid_fraction == 0.0) return std::numeric_limits<int64_t>::max();
     int64_t total = 0;
-    for (const std::string& path : options.inputs) total += text_size(path);
+    for (const std::string& path : inputs) total += text_size(path);
     return total - std::llround(options.valid_fraction * static_cast<double>(total));
+}
+
+// Everything that the output depends on, except the contents of the inputs.
+std::string fingerprint_of(const PrepareOptions& options, const std::vector<std::string>& inputs,
+                           const Tokenizer& tokenizer) {
+    nlohmann::json all = {tokenizer.fingerprint(),    static_cast<int>(options.format),
+                          options.text_key,           options.valid_fraction,
+                          options.append_end_of_text, static_cast<int>(options.on_bad_line)};
+    for (const std::string& path : inputs) {
+        struct stat status {};
+        if (!is_standard_input(path)) ::stat(path.c_str(), &status);
+        all.push_back({path, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
+    }
+    return all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 // One part of the output. Files appear with its first document, so that bad input touches nothing.
 class Part {
 public:
-    Part(std::string prefix, int64_t vocab_size)
-        : prefix_(std::move(prefix)), vocab_size_(vocab_size) {}
+    Part(std::string prefix, TokenType type) : prefix_(std::move(prefix)), type_(type) {}
 
     const std::string& prefix() const { return prefix_; }
     const PrepareCounts& counts() const { return counts_; }
+    bool has_files() const { return writer_ != nullptr; }
 
-    void add(const Encoded& document) {
+    void resume(const PrepareProgress::PartState& state) {
+        counts_ = state.counts;
+        if (!state.has_files) return;
+        writer_ = std::make_unique<ResumableDatasetWriter>(prefix_, type_, state.writer);
+    }
+    void add(const EncodedDocument& document) {
         if (writer_ == nullptr) {
-            writer_ = std::make_unique<IndexedDatasetWriter>(prefix_, vocab_size_);
+            writer_ = std::make_unique<ResumableDatasetWriter>(prefix_, type_);
         }
         writer_->add_document(document.ids);
         ++counts_.documents;
         counts_.tokens += static_cast<int64_t>(document.ids.size());
         counts_.bytes += document.text_bytes;
     }
-    void finish() { writer_->finish(); }
+    PrepareProgress::PartState checkpoint() {
+        if (writer_ == nullptr) return {{}, counts_, false};
+        return {writer_->checkpoint(), counts_, true};
+    }
+    void keep() {
+        if (writer_ != nullptr) writer_->keep();
+    }
+    void finish(DatasetManifest& manifest) {
+        manifest.text_bytes = counts_.bytes;
+        writer_->finish(manifest);
+    }
 
 private:
     std::string prefix_;
-    int64_t vocab_size_;
-    std::unique_ptr<IndexedDatasetWriter> writer_;
+    TokenType type_;
+    std::unique_ptr<ResumableDatasetWriter> writer_;
     PrepareCounts counts_;
 };
 
 class Preparation {
 public:
-    explicit Preparation(const PrepareOptions& options)
-        : options_(options), tokenizer_(make_tokenizer(options.tokenizer)) {
+    Preparation(const PrepareOptions& options, std::vector<std::string> inputs)
+        : options_(options),
+          inputs_(std::move(inputs)),
+          tokenizer_(make_tokenizer(options.tokenizer)),
+          token_type_(token_type_for(tokenizer_->vocab_size())) {
         const bool split = options.valid_fraction > 0.0;
-        parts_.emplace_back(options.output + (split ? "-train" : ""), tokenizer_->vocab_size());
-        if (split) parts_.emplace_back(options.output + "-valid", tokenizer_->vocab_size());
+        parts_.emplace_back(options.output + (split ? "-train" : ""), token_type_);
+        if (split) parts_.emplace_back(options.output + "-valid", token_type_);
     }
 
     PrepareResult run() {
+        try {
+            return run_all();
+        } catch (const Error& error) {
+            abandon(error.code() == ExitCode::io && has_checkpoint_);
+            throw;
+        } catch (...) {
+            abandon(false);
+            throw;
+        }
+    }
+
+private:
+    PrepareResult run_all() {
         int64_t total = 0;
-        for (const std::string& path : options_.inputs) total += TextFile(path).stored_size();
-        DocumentStream stream(options_.inputs, held_out_from(options_));
-        while (const size_t n = read_batch(stream)) {
-            encode_batch(n);
-            write_batch(n);
-            if (options_.progress) options_.progress(stream.stored_position(), total);
+        bool total_is_known = true;
+        for (const std::string& path : inputs_) {
+            total += TextFile(path).stored_size();
+            total_is_known = total_is_known && !is_standard_input(path);
+        }
+        fingerprint_ = fingerprint_of(options_, inputs_, *tokenizer_);
+        DocumentStream stream(inputs_, held_out_from(options_, inputs_), options_.format);
+        resume(stream);
+        EncodePipeline pipeline(
+            stream,
+            [this](const RawDocument& raw, EncodedDocument& encoded) { encode(raw, encoded); },
+            options_.workers);
+        while (const DocumentBatch* batch = pipeline.next()) {
+            write(*batch);
+            if (batch->read_error) std::rethrow_exception(batch->read_error);
+            if (text_bytes() - checkpoint_at_ >= options_.checkpoint_bytes) {
+                save(batch->after);
+            }
+            if (options_.progress) {
+                options_.progress({batch->stored_position, total_is_known ? total : 0, text_bytes(),
+                                   resumed_bytes_});
+            }
         }
         return finish();
     }
 
-private:
-    size_t read_batch(DocumentStream& stream) {
-        const auto n_workers = static_cast<size_t>(options_.workers);
-        size_t n = 0;
-        size_t n_bytes = 0;
-        while (n < n_workers * kBatchDocumentsPerWorker &&
-               n_bytes < n_workers * kBatchBytesPerWorker) {
-            if (n == raw_.size()) raw_.emplace_back();
-            if (!stream.next(raw_[n])) break;
-            n_bytes += raw_[n++].bytes.size();
-        }
-        return n;
+    int64_t text_bytes() const {
+        int64_t bytes = 0;
+        for (const Part& part : parts_) bytes += part.counts().bytes;
+        return bytes;
     }
 
-    void encode_batch(size_t n) {
-        if (encoded_.size() < n) encoded_.resize(n);
-        std::atomic<size_t> next{0};
-        const auto work = [&] {
-            for (size_t i = next++; i < n; i = next++) encode(raw_[i], encoded_[i]);
-        };
-        std::vector<std::jthread> threads;
-        for (int i = 1; i < options_.workers; ++i) threads.emplace_back(work);
-        work();
+    void resume(DocumentStream& stream) {
+        std::vector<std::string> prefixes;
+        for (const Part& part : parts_) prefixes.push_back(part.prefix());
+        const std::optional<PrepareProgress> progress =
+            read_progress(options_.output, fingerprint_, prefixes, token_type_);
+        if (!progress) return;
+        if (progress->position.file > static_cast<int64_t>(inputs_.size())) return;
+        for (size_t i = 0; i < parts_.size(); ++i) parts_[i].resume(progress->parts[i]);
+        has_checkpoint_ = true;
+        skipped_lines_ = progress->skipped_lines;
+        resumed_bytes_ = checkpoint_at_ = text_bytes();
+        stream.resume(progress->position);
+    }
+
+    void save(const DocumentPosition& position) {
+        PrepareProgress progress{fingerprint_, position, skipped_lines_, {}};
+        for (Part& part : parts_) progress.parts.push_back(part.checkpoint());
+        write_progress(options_.output, progress);
+        has_checkpoint_ = true;
+        checkpoint_at_ = text_bytes();
+    }
+
+    // Of its own files only: without any, another process may be writing them.
+    void abandon(bool resumable) {
+        bool has_files = false;
+        for (Part& part : parts_) {
+            has_files = has_files || part.has_files();
+            if (resumable) part.keep();
+        }
+        if (has_files && !resumable) ::unlink(progress_path(options_.output).c_str());
     }
 
     // Keeps what it throws: the first error in input order is reported, not the first in time.
-    void encode(const RawDocument& raw, Encoded& encoded) const {
+    void encode(const RawDocument& raw, EncodedDocument& encoded) const {
         encoded.ids.clear();
+        encoded.text_bytes = 0;
         encoded.error = nullptr;
         try {
             std::string unescaped;
@@ -143,23 +224,36 @@ private:
         }
     }
 
-    void write_batch(size_t n) {
-        for (size_t i = 0; i < n; ++i) {
-            if (encoded_[i].error) std::rethrow_exception(encoded_[i].error);
-            if (encoded_[i].ids.empty()) continue;
-            parts_[raw_[i].held_out ? 1 : 0].add(encoded_[i]);
+    void write(const DocumentBatch& batch) {
+        for (size_t i = 0; i < batch.n; ++i) {
+            if (batch.encoded[i].error) {
+                skip_or_throw(batch.encoded[i].error);
+            } else if (!batch.encoded[i].ids.empty()) {
+                parts_[batch.raw[i].held_out ? 1 : 0].add(batch.encoded[i]);
+            }
         }
     }
 
-    PrepareResult finish() {
+    void skip_or_throw(const std::exception_ptr& error) {
+        try {
+            std::rethrow_exception(error);
+        } catch (const Error& problem) {
+            if (options_.on_bad_line == BadLine::fail || problem.code() != ExitCode::bad_data) {
+                throw;
+            }
+            ++skipped_lines_;
+            if (options_.on_skipped) options_.on_skipped(problem.what());
+        }
+    }
+
+    void check_parts() const {
         int64_t n_documents = 0;
         for (const Part& part : parts_) n_documents += part.counts().documents;
         if (n_documents == 0) {
-            const char* others = options_.inputs.size() > 1 ? " and the others hold" : " holds";
-            throw Error(ExitCode::bad_data, "input " + options_.inputs[0] + others +
-                                                " no text: the corpus would be empty");
+            const char* others = inputs_.size() > 1 ? " and the others hold" : " holds";
+            throw Error(ExitCode::bad_data,
+                        "input " + inputs_[0] + others + " no text: the corpus would be empty");
         }
-        PrepareResult result;
         for (const Part& part : parts_) {
             if (part.counts().documents == 0) {
                 throw Error(ExitCode::bad_data,
@@ -170,27 +264,47 @@ private:
                                 "; give more documents or another fraction");
             }
         }
+    }
+
+    PrepareResult finish() {
+        check_parts();
+        PrepareResult result;
         for (Part& part : parts_) {
-            part.finish();
+            DatasetManifest manifest;
+            manifest.tokenizer = options_.tokenizer;
+            manifest.tokenizer_fingerprint = tokenizer_->fingerprint();
+            manifest.vocab_size = tokenizer_->vocab_size();
+            manifest.end_of_text = tokenizer_->end_of_text();
+            manifest.skipped_lines = skipped_lines_;
+            part.finish(manifest);
             result.prefixes.push_back(part.prefix());
         }
+        ::unlink(progress_path(options_.output).c_str());
         result.train = parts_[0].counts();
         if (parts_.size() > 1) result.valid = parts_[1].counts();
+        result.skipped_lines = skipped_lines_;
+        result.resumed_bytes = resumed_bytes_;
         return result;
     }
 
     const PrepareOptions& options_;
+    std::vector<std::string> inputs_;
     std::unique_ptr<Tokenizer> tokenizer_;
+    TokenType token_type_;
     std::vector<Part> parts_;
-    std::vector<RawDocument> raw_;
-    std::vector<Encoded> encoded_;
+    std::string fingerprint_;
+    bool has_checkpoint_ = false;  // PREFIX.partial is one of ours to go on from
+    int64_t checkpoint_at_ = 0;    // text bytes that it covers
+    int64_t skipped_lines_ = 0;
+    int64_t resumed_bytes_ = 0;
 };
 
 }  // namespace
 
 PrepareResult prepare(const PrepareOptions& options) {
-    check_options(options);
-    return Preparation(options).run();
+    const std::vector<std::string> inputs = list_inputs(options.inputs);
+    check_options(options, inputs);
+    return Preparation(options, inputs).run();
 }
 
 }  // namespace trireme

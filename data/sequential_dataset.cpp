@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/dataset_manifest.h"
 #include "data/indexed_dataset.h"
 #include "data/label_shift.h"
 
@@ -14,6 +15,7 @@ public:
     SequentialDataset(const std::string& prefix, int64_t sequence_length, int64_t vocab_size)
         : dataset_(prefix), sequence_length_(sequence_length), vocab_size_(vocab_size) {
         TRIREME_CHECK(sequence_length > 0 && vocab_size > 0, "a positive sequence length");
+        check_vocabulary(prefix, vocab_size);
         if (dataset_.n_tokens() < 2) {
             throw Error(ExitCode::bad_data,
                         "dataset " + prefix + " holds one token, expected at least two to predict");

@@ -1,5 +1,6 @@
 #include "data/text_file.h"
 
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -13,26 +14,49 @@
 namespace trireme {
 namespace {
 
-bool is_compressed_name(const std::string& path) {
+bool is_gzip_name(const std::string& path) {
     return path.ends_with(".gz") || path.ends_with(".dz");
+}
+
+bool is_zstd_name(const std::string& path) {
+    return path.ends_with(".zst");
 }
 
 }  // namespace
 
+bool is_standard_input(const std::string& path) {
+    return path == "-";
+}
+
+std::string uncompressed_name(const std::string& path) {
+    const size_t ending = is_gzip_name(path) ? 3 : is_zstd_name(path) ? 4 : 0;
+    return path.substr(0, path.size() - ending);
+}
+
 TextFile::TextFile(const std::string& path) : path_(path) {
     std::error_code error;
-    if (!std::filesystem::is_regular_file(path, error)) {
-        const char* found = std::filesystem::exists(path, error) ? " is not a file" : " not found";
-        throw Error(ExitCode::bad_data,
-                    "input " + path + found + ", expected a text or JSONL file");
+    if (is_standard_input(path)) {
+        const int copy = ::dup(STDIN_FILENO);
+        file_ = copy < 0 ? nullptr : ::gzdopen(copy, "rb");
+    } else {
+        if (!std::filesystem::is_regular_file(path, error)) {
+            const char* found =
+                std::filesystem::exists(path, error) ? " is not a file" : " not found";
+            throw Error(ExitCode::bad_data,
+                        "input " + path + found + ", expected a text or JSONL file");
+        }
+        stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
+        if (is_zstd_name(path)) {
+            zstd_ = std::make_unique<ZstdFile>(path);
+            return;
+        }
+        file_ = ::gzopen(path.c_str(), "rb");
     }
-    stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
-    file_ = ::gzopen(path.c_str(), "rb");
     if (file_ == nullptr) {
         throw Error(ExitCode::io, "cannot open input " + path + ": " + std::strerror(errno));
     }
     ::gzbuffer(file_, 1u << 18);
-    if (is_compressed_name(path) && ::gzdirect(file_) != 0) {
+    if (is_gzip_name(path) && ::gzdirect(file_) != 0) {
         ::gzclose(file_);
         throw Error(ExitCode::bad_data, "input " + path +
                                             " is named as compressed, but has no gzip header at "
@@ -41,10 +65,20 @@ TextFile::TextFile(const std::string& path) : path_(path) {
 }
 
 TextFile::~TextFile() {
-    ::gzclose(file_);
+    if (file_ != nullptr) ::gzclose(file_);
+}
+
+bool TextFile::seek(int64_t position) {
+    if (zstd_ != nullptr || is_standard_input(path_) || ::gzdirect(file_) == 0) return false;
+    if (::gzseek(file_, position, SEEK_SET) != position) {
+        throw Error(ExitCode::io, "cannot go to byte " + std::to_string(position) + " of input " +
+                                      path_ + ": " + std::strerror(errno));
+    }
+    return true;
 }
 
 size_t TextFile::read(char* to, size_t bytes) {
+    if (zstd_ != nullptr) return zstd_->read(to, bytes);
     const auto n = static_cast<unsigned>(std::min<size_t>(bytes, size_t{1} << 30));
     const int got = ::gzread(file_, to, n);
     if (got > 0) return static_cast<size_t>(got);
@@ -62,12 +96,13 @@ size_t TextFile::read(char* to, size_t bytes) {
 }
 
 int64_t TextFile::stored_position() const {
+    if (zstd_ != nullptr) return std::min(zstd_->stored_position(), stored_size_);
     return std::clamp<int64_t>(::gzoffset(file_), 0, stored_size_);
 }
 
 int64_t text_size(const std::string& path) {
     TextFile file(path);
-    if (!is_compressed_name(path)) return file.stored_size();
+    if (uncompressed_name(path) == path) return file.stored_size();
     std::vector<char> buffer(size_t{1} << 20);
     int64_t total = 0;
     while (const size_t n = file.read(buffer.data(), buffer.size())) {

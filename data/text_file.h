@@ -2,13 +2,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+
+#include "data/zstd_file.h"
 
 struct gzFile_s;
 
 namespace trireme {
 
-// A text file read from front to back; gzip and dictzip are unpacked on the way.
+// A text file read from front to back; gzip, dictzip and zstd (.gz, .dz, .zst) are unpacked on the
+// way. "-" is the standard input, plain or gzip.
 class TextFile {
 public:
     // Error(bad_data) when the file is missing or a folder.
@@ -23,14 +27,24 @@ public:
     // is damaged, cut off or not compressed at all, Error(io) when the system fails.
     size_t read(char* to, size_t bytes);
 
-    int64_t stored_size() const { return stored_size_; }  // bytes on disk
+    // Moves on to byte `position` of a plain file's text without reading what lies between; false,
+    // and nothing done, where that cannot be.
+    bool seek(int64_t position);
+
+    int64_t stored_size() const { return stored_size_; }  // bytes on disk; standard input: 0
     int64_t stored_position() const;                      // bytes of those read so far
 
 private:
     std::string path_;
     gzFile_s* file_ = nullptr;
+    std::unique_ptr<ZstdFile> zstd_;  // instead of file_
     int64_t stored_size_ = 0;
 };
+
+bool is_standard_input(const std::string& path);
+
+// The name without the ending of a compression.
+std::string uncompressed_name(const std::string& path);
 
 // Bytes of text in the file; reads a compressed file through.
 int64_t text_size(const std::string& path);

@@ -1,6 +1,12 @@
 #include "data/tokenizer.h"
 
+#include <filesystem>
+
 #include "core/error.h"
+#include "core/file_io.h"
+#include "data/tiktoken_file.h"
+#include "data/tokenizer_json.h"
+#include "data/tokenizer_limits.h"
 
 namespace trireme {
 
@@ -23,10 +29,32 @@ std::string ByteTokenizer::decode(std::span<const int32_t> ids) const {
     return text;
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name) {
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name, TokenizerOptions options) {
     if (name == "byte") return std::make_unique<ByteTokenizer>();
-    throw Error(ExitCode::config,
-                "tokenizer '" + name + "': only 'byte' is built in today; use 'byte'");
+    std::string path = name;
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) {
+        constexpr std::string_view kEnd = ":end=";
+        if (const size_t at = path.find(kEnd); at != std::string::npos) {
+            options.end_of_text = path.substr(at + kEnd.size());
+            path.resize(at);
+        }
+        const size_t colon = path.rfind(':');
+        if (!std::filesystem::exists(path, ignored) && colon != std::string::npos) {
+            options.pattern = path.substr(colon + 1);
+            path.resize(colon);
+        }
+    }
+    if (!std::filesystem::is_regular_file(path, ignored)) {
+        throw Error(ExitCode::config, "tokenizer '" + name +
+                                          "': no such file; expected 'byte', or the path of a "
+                                          "tokenizer.json or a tiktoken rank file");
+    }
+    const std::string content = read_file(path, kMaxTokenizerBytes);
+    const size_t first = content.find_first_not_of(" \t\r\n");
+    if (first == std::string::npos) throw Error(ExitCode::bad_data, path + ": the file is empty");
+    return content[first] == '{' ? tokenizer_from_json(content, path, options)
+                                 : tokenizer_from_tiktoken(content, path, options);
 }
 
 }  // namespace trireme

@@ -14,15 +14,21 @@ class Tokenizer {
 public:
     virtual ~Tokenizer() = default;
 
-    // Appends the ids of `text` to `ids`; adds no end of text.
+    // Appends the ids of `text` to `ids`; adds no end of text. Text that looks like a special token
+    // is text like any other. Tokenizers from files take UTF-8: each broken part of it becomes
+    // U+FFFD first (valid_utf8 in data/utf8.h).
     virtual void encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
 
-    // The bytes of the ids; end of text gives none. Error(bad_data) on an id outside the
-    // vocabulary. The bytes need not be valid UTF-8 (a token may end inside a character).
+    // The bytes of the ids; special tokens, such as the end of text, give none. Error(bad_data) on
+    // an id outside the vocabulary. The bytes need not be valid UTF-8 (a token may end inside a
+    // character). Gives back what encode() was given, if that was valid and is not normalized.
     virtual std::string decode(std::span<const int32_t> ids) const = 0;
 
     virtual int64_t vocab_size() const = 0;
     virtual int32_t end_of_text() const = 0;
+
+    // Tokenizers with the same one give the same ids.
+    virtual std::string fingerprint() const = 0;
 };
 
 // Every byte is its own id, 256 is the end of text: 257 ids, any input, no file needed.
@@ -32,9 +38,21 @@ public:
     std::string decode(std::span<const int32_t> ids) const override;
     int64_t vocab_size() const override { return 257; }
     int32_t end_of_text() const override { return 256; }
+    std::string fingerprint() const override { return "byte"; }
 };
 
-// The tokenizer of this name ("byte"). Error(config) for anything else.
-std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name);
+struct TokenizerOptions {
+    // What text a file's end of text has; empty: the usual names are tried.
+    std::string end_of_text = {};
+    // Of a tiktoken file, see data/tiktoken_file.h; empty: told by the number of ranks.
+    std::string pattern = {};
+    // Text that looks like a special token becomes it. Only for text that is trusted.
+    bool finds_special = false;
+};
+
+// The tokenizer of this name: "byte", or PATH[:PATTERN][:end=TOKEN] of a tokenizer.json or of a
+// tiktoken rank file; PATTERN and TOKEN go before those of `options`. Error(config): no such file,
+// a feature that is not supported. Error(bad_data): a damaged file.
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name, TokenizerOptions options = {});
 
 }  // namespace trireme

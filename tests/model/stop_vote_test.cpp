@@ -40,7 +40,7 @@ Steps run_steps_with(const Scenario& scenario, const std::function<double(int, i
             const StepResult result = engine.step(
                 step, 1e-3,
                 [all = &source.step(step)](int i) { return (*all)[static_cast<size_t>(i)]; },
-                [&] { return vote(rank, step); });
+                {.vote = [&] { return vote(rank, step); }});
             steps.votes[static_cast<size_t>(rank)].push_back(result.votes);
             if (rank != 0) continue;
             steps.results.push_back(result.loss);

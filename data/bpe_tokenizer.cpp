@@ -1,0 +1,188 @@
+#include "data/bpe_tokenizer.h"
+
+#include <array>
+#include <utility>
+
+#include "core/error.h"
+#include "data/nfc.h"
+#include "data/utf8.h"
+#include "data/word_cache.h"
+
+namespace trireme {
+namespace {
+
+AddedTokenFinder make_finder(const BpeTokenizerParts& parts, bool normalized) {
+    std::vector<AddedToken> tokens;
+    std::vector<std::string> contents;
+    for (const AddedToken& token : parts.added) {
+        if (token.normalized != normalized) continue;
+        std::string storage;
+        tokens.push_back(token);
+        contents.emplace_back(normalized && parts.nfc ? to_nfc(token.content, storage)
+                                                      : std::string_view(token.content));
+    }
+    return {std::move(tokens), contents, !parts.finds_special};
+}
+
+}  // namespace
+
+struct BpeTokenizer::Scratch {
+    explicit Scratch(const std::vector<SplitPattern>& patterns) {
+        for (const SplitPattern& pattern : patterns) matchers.emplace_back(pattern);
+    }
+
+    std::vector<SplitPattern::Matcher> matchers;
+    // Pieces whose places in the cache are on their way from memory.
+    void add(std::string_view piece) {
+        WordCache::Slot* slot = nullptr;
+        if (piece.size() <= WordCache::kMaxBytes) {
+            slot = &cache.slot_of(piece);
+            __builtin_prefetch(slot);
+        }
+        pending[n_pending++] = {piece, slot};
+    }
+    bool is_full() const { return n_pending == pending.size(); }
+
+    struct Pending {
+        std::string_view piece;
+        WordCache::Slot* slot;  // null: too long for the cache
+    };
+    std::array<Pending, 16> pending;
+    size_t n_pending = 0;
+    WordCache cache;
+    std::string fixed, normalized, prefixed;
+};
+
+// A Scratch for the time of one call.
+class BpeTokenizer::Loan {
+public:
+    explicit Loan(const BpeTokenizer& owner) : owner_(owner) {
+        {
+            const std::lock_guard lock(owner_.mutex_);
+            if (!owner_.free_.empty()) {
+                scratch_ = std::move(owner_.free_.back());
+                owner_.free_.pop_back();
+            }
+        }
+        if (scratch_ == nullptr) scratch_ = std::make_unique<Scratch>(owner_.patterns_);
+    }
+    ~Loan() {
+        const std::lock_guard lock(owner_.mutex_);
+        owner_.free_.push_back(std::move(scratch_));
+    }
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+
+    Scratch& scratch() { return *scratch_; }
+
+private:
+    const BpeTokenizer& owner_;
+    std::unique_ptr<Scratch> scratch_;
+};
+
+BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
+    : parts_(std::move(parts)),
+      bpe_(parts_.tokens, parts_.merges, parts_.whole_pieces),
+      raw_added_(make_finder(parts_, false)),
+      normalized_added_(make_finder(parts_, true)),
+      is_special_(parts_.decoded.size()) {
+    for (const SplitStep& step : parts_.splits) {
+        patterns_.emplace_back(step.pattern, parts_.source);
+    }
+    for (const AddedToken& token : parts_.added) {
+        is_special_[static_cast<size_t>(token.id)] = token.special;
+    }
+    is_special_[static_cast<size_t>(parts_.end_of_text)] = true;
+    parts_.tokens = {};
+    parts_.merges = {};
+}
+
+BpeTokenizer::~BpeTokenizer() = default;
+
+void BpeTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) const {
+    if (text.empty()) return;
+    Loan loan(*this);
+    Scratch& scratch = loan.scratch();
+    scratch.n_pending = 0;  // a call that threw may have left some
+    text = valid_utf8(text, scratch.fixed);
+    if (raw_added_.empty()) return encode_raw(text, scratch, ids);
+    raw_added_.split(
+        text, [&](std::string_view between) { encode_raw(between, scratch, ids); },
+        [&](int32_t id) { ids.push_back(id); });
+}
+
+void BpeTokenizer::encode_raw(std::string_view text, Scratch& scratch,
+                              std::vector<int32_t>& ids) const {
+    if (parts_.nfc) text = to_nfc(text, scratch.normalized);
+    if (normalized_added_.empty()) return encode_normalized(text, scratch, ids);
+    normalized_added_.split(
+        text, [&](std::string_view between) { encode_normalized(between, scratch, ids); },
+        [&](int32_t id) { ids.push_back(id); });
+}
+
+void BpeTokenizer::encode_normalized(std::string_view text, Scratch& scratch,
+                                     std::vector<int32_t>& ids) const {
+    if (parts_.prefix_space && text[0] != ' ') {
+        scratch.prefixed.assign(" ").append(text);
+        text = scratch.prefixed;
+    }
+    split(text, 0, scratch, ids);
+}
+
+void BpeTokenizer::split(std::string_view text, size_t step, Scratch& scratch,
+                         std::vector<int32_t>& ids) const {
+    if (step == patterns_.size()) {
+        scratch.add(text);
+        return encode_pending(scratch, ids);
+    }
+    const bool last = step + 1 == patterns_.size();
+    const auto cut = [&](size_t begin, size_t end) {
+        const std::string_view piece = text.substr(begin, end - begin);
+        if (!last) return split(piece, step + 1, scratch, ids);
+        scratch.add(piece);
+        if (scratch.is_full()) encode_pending(scratch, ids);
+    };
+    SplitPattern::Matcher& matcher = scratch.matchers[step];
+    for (size_t at = 0; at < text.size();) {
+        const SplitPattern::Matcher::Range match = matcher.find(text, at);
+        const bool found = match.begin != std::string_view::npos;
+        const size_t gap_end = found ? match.begin : text.size();
+        if (gap_end > at && !parts_.splits[step].drops_gaps) cut(at, gap_end);
+        if (!found) break;
+        cut(match.begin, match.end);
+        at = match.end;
+    }
+    if (last) encode_pending(scratch, ids);
+}
+
+void BpeTokenizer::encode_pending(Scratch& scratch, std::vector<int32_t>& ids) const {
+    for (const auto& [piece, slot] : std::span(scratch.pending).first(scratch.n_pending)) {
+        if (slot == nullptr) {
+            bpe_.encode(piece, ids);
+        } else if (slot->holds(piece)) {
+            ids.insert(ids.end(), slot->ids.begin(), slot->ids.begin() + slot->n_ids);
+        } else {
+            const size_t first = ids.size();
+            bpe_.encode(piece, ids);
+            slot->store(piece, std::span(ids).subspan(first));
+        }
+    }
+    scratch.n_pending = 0;
+}
+
+std::string BpeTokenizer::decode(std::span<const int32_t> ids) const {
+    std::string text;
+    for (const int32_t id : ids) {
+        const bool in_range = id >= 0 && id < vocab_size();
+        if (!in_range || parts_.decoded[static_cast<size_t>(id)].empty()) {
+            throw Error(ExitCode::bad_data,
+                        "cannot decode token id " + std::to_string(id) + ": " + parts_.source +
+                            (in_range ? " has no token of this id"
+                                      : " has ids 0 to " + std::to_string(vocab_size() - 1)));
+        }
+        if (!is_special_[static_cast<size_t>(id)]) text += parts_.decoded[static_cast<size_t>(id)];
+    }
+    return text;
+}
+
+}  // namespace trireme

@@ -1,0 +1,107 @@
+#include "data/dataset_manifest.h"
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/file_io.h"
+#include "core/strict_json.h"
+
+namespace trireme {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kFormat = "trireme-dataset";
+constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
+
+json json_of(const DatasetManifest::FileContent& file) {
+    std::array<char, 16> hex{};
+    std::snprintf(hex.data(), hex.size(), "%08x", file.checksum);
+    return {{"bytes", file.bytes}, {"crc32c", hex.data()}};
+}
+
+DatasetManifest::FileContent content_of(const json& file, const std::string& source) {
+    const std::string& hex = string_member(file, "crc32c", source);
+    if (hex.size() != 8 || hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
+        throw Error(ExitCode::bad_data, source + ": 'crc32c' is no checksum");
+    }
+    return {whole_number(member(file, "bytes", source), source, "'bytes'"),
+            static_cast<uint32_t>(std::stoul(hex, nullptr, 16))};
+}
+
+}  // namespace
+
+std::string manifest_path(const std::string& prefix) {
+    return prefix + ".json";
+}
+
+void write_manifest(const std::string& prefix, const DatasetManifest& manifest) {
+    nlohmann::ordered_json out;
+    out["format"] = kFormat;
+    out["version"] = 1;
+    out["tokenizer"] = {{"name", manifest.tokenizer},
+                        {"fingerprint", manifest.tokenizer_fingerprint},
+                        {"vocab_size", manifest.vocab_size},
+                        {"end_of_text", manifest.end_of_text}};
+    out["token_type"] = manifest.token_type;
+    out["documents"] = manifest.documents;
+    out["tokens"] = manifest.tokens;
+    out["text_bytes"] = manifest.text_bytes;
+    out["skipped_lines"] = manifest.skipped_lines;
+    out["largest_id"] = manifest.largest_id;
+    out["bin"] = json_of(manifest.bin);
+    out["idx"] = json_of(manifest.idx);
+    replace_file(manifest_path(prefix),
+                 out.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+std::optional<DatasetManifest> read_manifest(const std::string& prefix) {
+    const std::string path = manifest_path(prefix);
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+    if (std::filesystem::file_size(path, error) > kMaxBytes) return std::nullopt;
+    const std::string text = read_file(path, kMaxBytes);
+    if (text.find(kFormat) == std::string::npos) return std::nullopt;
+    const json file = parse_strict_json(text, path, 8);
+    const auto number = [&](const json& object, const char* key) {
+        return whole_number(member(object, key, path), path, "'" + std::string(key) + "'");
+    };
+    if (string_member(file, "format", path) != kFormat || number(file, "version") != 1) {
+        return std::nullopt;
+    }
+    const json& tokenizer = member(file, "tokenizer", path);
+    DatasetManifest manifest;
+    manifest.tokenizer = string_member(tokenizer, "name", path);
+    manifest.tokenizer_fingerprint = string_member(tokenizer, "fingerprint", path);
+    manifest.vocab_size = number(tokenizer, "vocab_size");
+    manifest.end_of_text = number(tokenizer, "end_of_text");
+    manifest.token_type = string_member(file, "token_type", path);
+    manifest.documents = number(file, "documents");
+    manifest.tokens = number(file, "tokens");
+    manifest.text_bytes = number(file, "text_bytes");
+    manifest.skipped_lines = number(file, "skipped_lines");
+    manifest.largest_id = number(file, "largest_id");
+    manifest.bin = content_of(member(file, "bin", path), path);
+    manifest.idx = content_of(member(file, "idx", path), path);
+    return manifest;
+}
+
+void check_vocabulary(const std::string& prefix, int64_t vocab_size) {
+    const std::optional<DatasetManifest> manifest = read_manifest(prefix);
+    if (!manifest || manifest->largest_id < vocab_size) return;
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(prefix + ".bin", error);
+    // Another program has written the dataset anew: its reader checks every id as it comes.
+    if (error || static_cast<int64_t>(bytes) != manifest->bin.bytes) return;
+    throw Error(ExitCode::bad_data,
+                prefix + ".bin holds token id " + std::to_string(manifest->largest_id) +
+                    ", but model.vocab_size is " + std::to_string(vocab_size) +
+                    "; the dataset's tokenizer " + manifest->tokenizer + " has " +
+                    std::to_string(manifest->vocab_size) +
+                    " ids: set model.vocab_size to at least that, or prepare the text anew");
+}
+
+}  // namespace trireme

@@ -1,0 +1,120 @@
+#include "data/prepare_progress.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/file_io.h"
+#include "core/strict_json.h"
+
+namespace trireme {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+
+json json_of(const PrepareProgress& progress) {
+    json parts = json::array();
+    for (const PrepareProgress::PartState& part : progress.parts) {
+        parts.push_back({{"has_files", part.has_files},
+                         {"documents", part.writer.documents},
+                         {"tokens", part.writer.tokens},
+                         {"checksum", part.writer.checksum},
+                         {"largest_id", part.writer.largest_id + 1},
+                         {"text_bytes", part.counts.bytes}});
+    }
+    const DocumentPosition& at = progress.position;
+    return {{"fingerprint", progress.fingerprint},
+            {"file", at.file},
+            {"offset", at.offset},
+            {"checksum", at.checksum},
+            {"line", at.line},
+            {"joined", at.joined},
+            {"held_out", at.held_out},
+            {"skipped_lines", progress.skipped_lines},
+            {"parts", parts}};
+}
+
+PrepareProgress progress_of(const json& file, const std::string& path) {
+    const auto number = [&](const json& object, const char* key) {
+        return whole_number(member(object, key, path), path, key);
+    };
+    const auto flag = [&](const json& object, const char* key) {
+        return member(object, key, path) == json(true);
+    };
+    PrepareProgress progress;
+    progress.fingerprint = string_member(file, "fingerprint", path);
+    progress.position = {number(file, "file"),
+                         number(file, "offset"),
+                         static_cast<uint32_t>(number(file, "checksum")),
+                         number(file, "line"),
+                         number(file, "joined"),
+                         flag(file, "held_out")};
+    progress.skipped_lines = number(file, "skipped_lines");
+    for (const json& part : member(file, "parts", path)) {
+        PrepareProgress::PartState state;
+        state.has_files = flag(part, "has_files");
+        state.writer = {number(part, "documents"), number(part, "tokens"),
+                        static_cast<uint32_t>(number(part, "checksum")),
+                        static_cast<int32_t>(number(part, "largest_id") - 1)};
+        state.counts = {state.writer.documents, state.writer.tokens, number(part, "text_bytes")};
+        progress.parts.push_back(state);
+    }
+    return progress;
+}
+
+bool has_bytes(const std::string& path, int64_t bytes) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    return !error && static_cast<int64_t>(size) >= bytes;
+}
+
+}  // namespace
+
+std::string progress_path(const std::string& output) {
+    return output + ".partial";
+}
+
+void write_progress(const std::string& output, const PrepareProgress& progress) {
+    const std::string content = json_of(progress).dump();
+    replace_file(
+        progress_path(output),
+        json{{"checksum", crc32c(content.data(), content.size())}, {"content", content}}.dump());
+}
+
+std::optional<PrepareProgress> read_progress(const std::string& output,
+                                             const std::string& fingerprint,
+                                             const std::vector<std::string>& prefixes,
+                                             TokenType type) {
+    const std::string path = progress_path(output);
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+    PrepareProgress progress;
+    try {
+        const json file = parse_strict_json(read_file(path, kMaxBytes), path, 4);
+        const std::string& content = string_member(file, "content", path);
+        if (member(file, "checksum", path) != crc32c(content.data(), content.size())) {
+            return std::nullopt;
+        }
+        progress = progress_of(parse_strict_json(content, path, 4), path);
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+    if (progress.fingerprint != fingerprint || progress.parts.size() != prefixes.size()) {
+        return std::nullopt;
+    }
+    for (size_t i = 0; i < prefixes.size(); ++i) {
+        const PrepareProgress::PartState& part = progress.parts[i];
+        if (!part.has_files) continue;
+        if (!has_bytes(prefixes[i] + ".bin.partial", part.writer.tokens * size_of(type)) ||
+            !has_bytes(prefixes[i] + ".lengths.partial",
+                       part.writer.documents * static_cast<int64_t>(sizeof(int32_t)))) {
+            return std::nullopt;
+        }
+    }
+    return progress;
+}
+
+}  // namespace trireme

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace trireme {
+
+// What a tokenizer's file may ask for.
+constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
+constexpr int64_t kMaxTokenId = (int64_t{1} << 22) - 1;
+
+// Size and CRC-32C of a file, as text.
+std::string content_fingerprint(std::string_view content);
+
+}  // namespace trireme

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "app/stop_request.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "parallel/frame_socket.h"
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLook{250};
+constexpr double kAskedLimit = 30.0;  // seconds
 
 std::string content_of(const fs::path& path) {
     std::ifstream file(path, std::ios::binary);
@@ -95,9 +97,10 @@ void StartWatch::run() {
     const auto begin = std::chrono::steady_clock::now();
     auto last = begin;
     const pid_t launcher = getppid();
+    double limit = limit_seconds_, waited_until_asked = 0;
     double waited = 0;  // without the time in which the machine was suspended
     std::unique_lock lock(mutex_);
-    while (waited < limit_seconds_) {
+    while (waited < limit) {
         if (changed_.wait_for(lock, kLook, [this] { return ended_; })) return;
         // MPI may wait for a launcher that was killed.
         if (find_launcher().processes != 1 && getppid() != launcher) {
@@ -106,6 +109,10 @@ void StartWatch::run() {
         const auto now = std::chrono::steady_clock::now();
         waited += std::min(std::chrono::duration<double>(now - last).count(), 0.5);
         last = now;
+        if (StopRequest::is_signalled())
+            limit = std::min(limit, waited_until_asked + kAskedLimit);
+        else
+            waited_until_asked = waited;
     }
     lock.unlock();
     const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
@@ -113,7 +120,7 @@ void StartWatch::run() {
     // The first to speak ends the job, so that not everybody does.
     std::this_thread::sleep_for(milliseconds(300) * std::min(rank, 4));
     std::string text = "start-up stands still: after " +
-                       std::to_string(static_cast<int64_t>(limit_seconds_)) +
+                       std::to_string(static_cast<int64_t>(waited)) +
                        " s not all ranks have come (seen by rank " + std::to_string(rank) + " on " +
                        own_host_name() + ")";
     if (const std::string stopped = stopped_siblings(); !stopped.empty()) {

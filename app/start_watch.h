@@ -9,7 +9,9 @@ namespace trireme {
 
 // Ends this process with code 86 when the ranks have not found together in so many seconds. Made
 // before MPI starts, which waits for all ranks without a limit; the watchdog, which needs the other
-// ranks to begin with, takes over from it. Also ends the process when its launcher has gone.
+// ranks to begin with, takes over from it. Also ends it when it was asked to stop by a signal and
+// half a minute later the ranks still have not met: there is nothing to save yet. And ends the
+// process when its launcher has gone.
 class StartWatch {
 public:
     explicit StartWatch(double limit_seconds);

@@ -59,6 +59,10 @@ StopRequest::~StopRequest() {
     set_handler(SIG_DFL);
 }
 
+bool StopRequest::is_signalled() {
+    return caught_signal.load() != 0;
+}
+
 void StopRequest::watch(const std::string& output_folder, const TimeLimit& limit) {
     stop_file_ = output_folder + "/STOP";
     limit_ = limit;

@@ -20,6 +20,9 @@ public:
     StopRequest(const StopRequest&) = delete;
     StopRequest& operator=(const StopRequest&) = delete;
 
+    // Whether a signal has come. Any thread.
+    static bool is_signalled();
+
     // From now on (on rank 0) the file and the clock are looked at too, once a second at most.
     void watch(const std::string& output_folder, const TimeLimit& limit);
 

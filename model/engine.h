@@ -52,10 +52,10 @@ struct StepResult {
 // What a step asks its caller on the way; either may be empty.
 struct StepHooks {
     // Late in the step, on every rank: all get the sum of the answers.
-    std::function<double()> vote;
+    std::function<double()> vote = {};
     // Whether a step with this loss and norm may update the parameters. Asked on every rank with
     // the same values; every rank answers alike.
-    std::function<bool(const StepResult&)> may_update;
+    std::function<bool(const StepResult&)> may_update = {};
 };
 
 // What of one rank's last step was not finite.

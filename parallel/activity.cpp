@@ -72,7 +72,7 @@ uint64_t ActivityBoard::issue(ActivityGroup& group, const Operation& operation) 
     record.label.store(operation.label, relaxed);
     record.ticket.store(operation.ticket, relaxed);
     record.issued_ns.store(now_ns(), relaxed);
-    record.done_ns.store(0, relaxed);
+    record.is_done.store(false, relaxed);
     record.number.store(number, relaxed);
     if (!is_transfer(operation.kind)) group.issued.store(operation.ticket, relaxed);
     tick();
@@ -81,7 +81,7 @@ uint64_t ActivityBoard::issue(ActivityGroup& group, const Operation& operation) 
 
 void ActivityBoard::done(ActivityGroup& group, const Operation& operation) {
     Record& record = records_[operation.record % kOperations];
-    if (record.number.load(relaxed) == operation.record) record.done_ns.store(now_ns(), relaxed);
+    if (record.number.load(relaxed) == operation.record) record.is_done.store(true, relaxed);
     if (!is_transfer(operation.kind)) group.done.store(operation.ticket, relaxed);
     tick();
 }
@@ -118,13 +118,12 @@ void ActivityBoard::add_operation(const Record& record, int64_t now, RankReport&
     operation.peer = record.peer.load(relaxed);
     operation.elements = record.elements.load(relaxed);
     operation.label = record.label.load(relaxed);
-    const int64_t done = record.done_ns.load(relaxed);
     ReportedOperation reported;
     reported.group = group->key;
     reported.queue = queue_of(operation.kind);
     reported.ticket = record.ticket.load(relaxed);
     reported.bytes = operation.kind == OperationKind::barrier ? 0 : operation.bytes();
-    reported.is_done = done != 0;
+    reported.is_done = record.is_done.load(relaxed);
     reported.age_seconds = static_cast<double>(now - record.issued_ns.load(relaxed)) * 1e-9;
     if (is_transfer(operation.kind) && operation.peer >= 0 &&
         operation.peer < static_cast<int>(group->ranks.size())) {
@@ -135,6 +134,8 @@ void ActivityBoard::add_operation(const Record& record, int64_t now, RankReport&
 }
 
 RankReport ActivityBoard::report() const {
+    // First, since it is what makes a group's name and members visible to this thread.
+    const std::lock_guard lock(groups_mutex_);
     RankReport report;
     report.phase = phase();
     report.step = step();
@@ -152,7 +153,6 @@ RankReport ActivityBoard::report() const {
         report.waits.push_back({group->key, queue_of(slot.queue.load(relaxed)),
                                 slot.ticket.load(relaxed), slot.is_main.load(relaxed)});
     }
-    const std::lock_guard lock(groups_mutex_);
     for (const ActivityGroup& group : groups_) {
         report.groups.push_back(
             {group.key, group.ranks, group.issued.load(relaxed), group.done.load(relaxed)});

@@ -82,7 +82,7 @@ private:
         std::atomic<const char*> label{""};
         std::atomic<uint64_t> ticket{0};
         std::atomic<int64_t> issued_ns{0};
-        std::atomic<int64_t> done_ns{0};  // 0: not yet
+        std::atomic<bool> is_done{false};
     };
     struct WaitSlot {
         std::atomic<bool> used{false};

@@ -35,14 +35,15 @@ public:
         } else if (read_at_ == kBlockSize) {
             read_block_ = read_block_->next;
             read_at_ = 0;
+            // The issuing thread only asks whether whole blocks are free. Only now is the last one:
+            // before, a block put in behind it would have changed what comes next here.
+            freed_.store(taken_, std::memory_order_release);
         }
         return &read_block_->slots[read_at_];
     }
     void pop() {
         ++read_at_;
         ++taken_;
-        // The issuing thread only asks whether whole blocks are free.
-        if (read_at_ == kBlockSize) freed_.store(taken_, std::memory_order_release);
     }
 
 private:

@@ -190,11 +190,10 @@ void ThreadGroup::progress_pair(int from, int to) {
                                 describe(*received));
         }
         if (sent->bytes() > 0) std::memcpy(received->output, sent->input, sent->bytes());
-        const Operation send = *sent, receive = *received;
+        members_[static_cast<size_t>(from)]->finish(*sent);
+        members_[static_cast<size_t>(to)]->finish(*received);
         transfers.sends.pop();
         transfers.receives.pop();
-        members_[static_cast<size_t>(from)]->finish(send);
-        members_[static_cast<size_t>(to)]->finish(receive);
     }
 }
 

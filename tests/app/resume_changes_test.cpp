@@ -116,7 +116,8 @@ TEST_CASE("a resume refuses another model, records another course and ignores th
     // On record: in the run folder, and in what is saved from then on, also after another resume.
     REQUIRE(train(at, {"run.steps=6", "optimizer.lr=0.01"}).code == 0);
     const std::string records = read_text(at + "/out/resumes.jsonl");
-    CHECK(std::count(records.begin(), records.end(), '\n') == 3);
+    // Where nothing was left to do nothing was written.
+    CHECK(std::count(records.begin(), records.end(), '\n') == 2);
     CHECK_THAT(records, Contains("optimizer.lr"));
     const CheckpointReader reader(step_folder(at, 6));
     const auto history = nlohmann::json::parse(reader.state().extra.at("resumes"));

@@ -144,10 +144,12 @@ TEST_CASE("of several that find a stale lock one gets it", "[app][lock]") {
         std::array<std::optional<RunLock>, 6> locks;
         for (auto& lock : locks) {
             runs.emplace_back([&] {
+                RunLock::Options options;
+                options.patience = milliseconds(300);
+                options.ending = milliseconds(200);
+                options.between_looks = milliseconds(20);
                 try {
-                    lock.emplace(folder.path, RunLock::Options{.patience = milliseconds(300),
-                                                               .between_looks = milliseconds(20),
-                                                               .warn = {}});
+                    lock.emplace(folder.path, options);
                     ++holders;
                 } catch (const Error&) {
                     ++refused;

@@ -62,7 +62,7 @@ void write_plainly(const std::string& path, const std::vector<float>& values) {
 }
 
 struct Times {
-    std::vector<double> plain, save, snapshot, background, share;
+    std::vector<double> plain, save, snapshot, writing, share, writing_share;
 };
 
 void measure(World& world, const std::string& folder, size_t bytes, int repeats, Times& times) {
@@ -72,13 +72,13 @@ void measure(World& world, const std::string& folder, size_t bytes, int repeats,
     CheckpointSaver now(world, *device, {.folder = folder + "/now", .in_background = false});
     CheckpointSaver later(world, *device, {.folder = folder + "/later"});
     later.reserve(data.pieces);
-    const auto save = [&](CheckpointSaver& saver, double* snapshot) {
+    const auto save = [&](CheckpointSaver& saver) {
         CheckpointState state;
         state.step = 1;
         saver.begin(state, data.pieces);
         const SaveReport report = *saver.wait();
         if (report.error) throw *report.error;
-        if (snapshot != nullptr) *snapshot = report.snapshot_seconds;
+        return report;
     };
     const auto all_at_once = [&](const std::function<void()>& work) {
         if (world.rank() == 0) {
@@ -89,25 +89,26 @@ void measure(World& world, const std::string& folder, size_t bytes, int repeats,
         return group.largest(seconds_of(work));
     };
     for (int i = -1; i < repeats; ++i) {
-        double snapshot = 0;
+        SaveReport report;
         const auto plain = [&] {
             return all_at_once([&] {
                 write_plainly(folder + "/plain-" + std::to_string(world.rank()), data.values);
             });
         };
-        const auto saved = [&] { return all_at_once([&] { save(now, nullptr); }); };
+        const auto saved = [&] { return all_at_once([&] { save(now); }); };
         // In turns, so that neither always comes first.
         const double first = i % 2 == 0 ? plain() : saved();
         const double second = i % 2 == 0 ? saved() : plain();
-        const double background = all_at_once([&] { save(later, &snapshot); });
+        all_at_once([&] { report = save(later); });
         if (i < 0 || world.rank() != 0) continue;  // the first round fills caches
         const double a = i % 2 == 0 ? first : second;
         const double b = i % 2 == 0 ? second : first;
         times.plain.push_back(a);
         times.save.push_back(b);
         times.share.push_back(a / b);
-        times.snapshot.push_back(snapshot);
-        times.background.push_back(background);
+        times.snapshot.push_back(report.snapshot_seconds);
+        times.writing.push_back(report.write_seconds);
+        times.writing_share.push_back(a / report.write_seconds);
     }
     group.barrier();
     if (world.rank() == 0) remove_tree(folder);
@@ -138,8 +139,9 @@ int run(const std::string& parent, size_t mib, int ranks, int repeats) {
     std::printf("plain write and fsync   %8.1f MB/s\n", rate(all, median(times.plain)));
     std::printf("save, waiting for it    %8.1f MB/s   %.0f%% of plain (median of the pairs)\n",
                 rate(all, median(times.save)), 100 * median(times.share));
-    std::printf("save, in the background %8.1f MB/s   training stands still for %.1f ms\n",
-                rate(all, median(times.background)), 1e3 * median(times.snapshot));
+    std::printf("save, in the background %8.1f MB/s   %.0f%% of plain, after a pause of %.1f ms\n",
+                rate(all, median(times.writing)), 100 * median(times.writing_share),
+                1e3 * median(times.snapshot));
     std::printf("CRC-32C %.1f GB/s, copy %.1f GB/s: checksums take %.1f%% of a save's time\n",
                 blocks / hashed / 1e9, blocks / copied / 1e9,
                 100 * (static_cast<double>(bytes) / (blocks / hashed)) / median(times.save));

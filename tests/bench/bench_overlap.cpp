@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/engine.h"
+#include "tests/model/sleeping_device.h"
 #include "tests/model/tensor_overlap_case.h"
 #include "tests/parallel/overlap_cases.h"
 
@@ -32,13 +33,17 @@ ModelOptions small_model() {
     return model;
 }
 
+// Of the cases that sleep: gives steps of some tenths of a second.
+constexpr double kSleepingFlopsPerSecond = 80e9;
+
 // Whole training steps: forward, backward, AdamW and the parameters' way back.
 class TrainingStep final : public OverlapStep {
 public:
-    TrainingStep(World& world, OverlapCase::Parts parts, int zero, DType compute)
+    TrainingStep(World& world, OverlapCase::Parts parts, int zero, DType compute, bool sleeps)
         : parts_(parts),
           zero_(zero),
-          device_(make_device({.backend = Backend::cpu, .threads = 1}, 0, 1)),
+          device_(sleeps ? std::make_unique<SleepingDevice>(kSleepingFlopsPerSecond)
+                         : make_device({.backend = Backend::cpu, .threads = 1}, 0, 1)),
           mesh_(world, {.tensor = 1, .context = 1, .data = world.size(), .pipeline = 1}, 1) {
         const ModelContext context{.device = *device_,
                                    .mesh = mesh_,
@@ -148,19 +153,19 @@ private:
     int64_t step_ = 0;
 };
 
-OverlapCase training_case(std::string name, int zero, DType compute) {
+OverlapCase training_case(std::string name, int zero, DType compute, bool sleeps = false) {
     OverlapCase one;
     one.name = std::move(name);
     one.bytes = 3e7;
     one.bound = 1.25;
     one.has_switch = true;
     one.make = [=](World& world, OverlapCase::Parts parts) {
-        return std::make_unique<TrainingStep>(world, parts, zero, compute);
+        return std::make_unique<TrainingStep>(world, parts, zero, compute, sleeps);
     };
     return one;
 }
 
-// The same on the tensor axis. The speed of the sleeping processor gives steps of about 0.3 s.
+// The same on the tensor axis.
 OverlapCase tensor_step_case(const std::string& name, DType compute, int64_t batch, int pieces,
                              bool sequence_parallel, bool sleeps) {
     TensorStepOptions options{.model = small_model(),
@@ -168,7 +173,7 @@ OverlapCase tensor_step_case(const std::string& name, DType compute, int64_t bat
                               .batch = batch,
                               .pieces = pieces,
                               .sequence_parallel = sequence_parallel,
-                              .flops_per_second = sleeps ? 80e9 : 0.0};
+                              .flops_per_second = sleeps ? kSleepingFlopsPerSecond : 0.0};
     options.model.max_sequence_length = static_cast<int>(1024 / batch);
     if (!sleeps) {
         // Wider and less deep: messages large against what it takes to wake threads for them.
@@ -200,6 +205,10 @@ int main(int argc, char** argv) {
     constexpr double kUnitMs = 10.0;
     const std::vector<OverlapCase> cases = {
         gradient_case(kUnitMs),
+        training_case("data: asleep, ZeRO-1, bf16", 1, DType::bf16, true),
+        training_case("data: asleep, ZeRO-1, fp32", 1, DType::f32, true),
+        training_case("data: asleep, ZeRO-3, bf16", 3, DType::bf16, true),
+        training_case("data: asleep, ZeRO-3, fp32", 3, DType::f32, true),
         training_case("data: steps of a GPT-2, ZeRO-1, bf16", 1, DType::bf16),
         training_case("data: steps of a GPT-2, ZeRO-1, fp32", 1, DType::f32),
         training_case("data: steps of a GPT-2, ZeRO-3, bf16", 3, DType::bf16),

@@ -13,6 +13,7 @@ import os
 import re
 import statistics
 import subprocess
+import time
 
 from support import MPIRUN, Results, Work, arguments, mpi_environment
 
@@ -44,14 +45,21 @@ def train(given, work, name, every, steps, delay=None, more=()):
     command = MPIRUN + ["-n", "2"] + settings + [
         given.bin + "/trireme", "train", "run.yaml", "--set",
         "run.output=" + os.path.abspath(work / name), *more]
-    done = subprocess.run(command, cwd=work.path, env=mpi_environment(), capture_output=True,
-                          text=True, timeout=570)
-    if done.returncode != 0:
-        raise SystemExit(done.stderr[-2000:])
-    with open(os.path.join(work / name, "metrics.jsonl")) as lines:
-        seconds = {r["step"]: r["step_seconds"] for r in map(json.loads, lines) if "loss" in r}
-    copied = [float(n) for n in re.findall(r"([0-9.]+) s copied", done.stderr)]
-    written = [float(n) for n in re.findall(r"([0-9.]+) s written", done.stderr)]
+    # The time between two steps' lines holds all there is: the step, the copy, any wait.
+    process = subprocess.Popen(command, cwd=work.path, env=mpi_environment(), text=True,
+                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    output, lines_at = [], {}
+    for line in process.stderr:
+        output.append(line)
+        step = re.match(r"step (\d+)/", line)
+        if step and "valid" not in line:
+            lines_at[int(step.group(1))] = time.monotonic()
+    if process.wait() != 0:
+        raise SystemExit("".join(output)[-2000:])
+    seconds = {step: at - lines_at[step - 1] for step, at in lines_at.items() if step > 1}
+    text = "".join(output)
+    copied = [float(n) for n in re.findall(r"([0-9.]+) s copied", text)]
+    written = [float(n) for n in re.findall(r"([0-9.]+) s written", text)]
     return seconds, copied, written
 
 
@@ -88,7 +96,7 @@ def main():
 
         usual = statistics.median(seconds.values())
         ratio = statistics.median(ratios(1))
-        note = f"{ratio:.3f} of the ten before, {statistics.median(ratios(every // 2 - 1)):.3f} " \
+        note = f"with the save's pause {ratio:.3f} of the ten before, {statistics.median(ratios(every // 2 - 1)):.3f} " \
                f"for steps halfway between saves; a step takes {usual:.3f} s, {given.saves} saves"
         results.row("the step that follows is at most 10% longer", int(ratio <= 1.1), 1, note)
         # Otherwise the next save has waited, and the step was not one beside a save.

@@ -122,8 +122,11 @@ class Job:
         try:
             code = self.process.wait(limit)
         except subprocess.TimeoutExpired:
+            alive = [f"{pid} {proc_text(pid, 'cmdline')[:60]!r} {proc_text(pid, 'wchan')}"
+                     for pid in self.processes()]
             self.end()
-            raise RuntimeError("the run did not end:\n" + self.output()[-4000:]) from None
+            raise RuntimeError(f"the run did not end; alive: {alive}\n"
+                               + self.output()[-4000:]) from None
         return code if code >= 0 else 128 - code
 
     def wait_for_nobody(self, limit=15):

@@ -94,10 +94,10 @@ TEST_CASE("a rank that works for longer than the limit but gets on raises no ala
           "[parallel][watchdog]") {
     Alarms alarms;
     run_thread_ranks(2, [&](World& world) {
-        Watchdog watchdog(world, alarms.options(0.5));
+        Watchdog watchdog(world, alarms.options(1.2));
         const auto group = world.split(0, 0, "data");
         watchdog.enter(Phase::save, 3);
-        for (int i = 0; i < 30 && world.rank() == 1; ++i) {
+        for (int i = 0; i < 45 && world.rank() == 1; ++i) {
             world.activity().act("writing", i);
             std::this_thread::sleep_for(milliseconds(40));
         }
@@ -110,10 +110,10 @@ TEST_CASE("a rank that works for longer than the limit but gets on raises no ala
 TEST_CASE("a rank that has taken leave is not missed", "[parallel][watchdog]") {
     Alarms alarms;
     run_thread_ranks(3, [&](World& world) {
-        Watchdog watchdog(world, alarms.options(0.3));
+        Watchdog watchdog(world, alarms.options(1.0));
         watchdog.enter(Phase::step, 1);
         if (world.rank() == 1) return;
-        for (int i = 0; i < 20; ++i) {
+        for (int i = 0; i < 40; ++i) {
             world.activity().act("step");
             std::this_thread::sleep_for(milliseconds(40));
         }

@@ -24,7 +24,7 @@ struct RunOptions {
     double time_limit_seconds = 0;  // 0: none
     double hang_limit_seconds = 0;  // 0: learned from the run
     double start_limit_seconds = 1800;
-    int max_restarts = 3;           // in a row without a new checkpoint; 0: any number
+    int max_restarts = 3;  // in a row without a new checkpoint; 0: any number
 };
 
 struct BatchOptions {
@@ -65,6 +65,7 @@ struct NumericsOptions {
     int spike_window = 128;         // steps
     double spike_sigma = 6.0;       // standard deviations above the window's mean
     int max_skips = 5;              // steps in a row that may be skipped
+    bool find_origin = true;        // look at gradients before they are summed
     int64_t check_replicas = 1000;  // steps between comparisons; 0: only before saving
 };
 

@@ -46,6 +46,7 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
     EngineOptions options;
     options.pipeline = config.pipeline;
     options.data_parallel = config.data_parallel;
+    options.data_parallel.probe_gradients = config.numerics.find_origin;
     options.optimizer = config.optimizer;
     options.forward_only = use == Use::forward;
     options.micro_batches = use == Use::train ? config.micro_batches() : 1;

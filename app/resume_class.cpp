@@ -93,6 +93,7 @@ constexpr std::string_view kOperational[] = {
     "logging.interval",
     "logging.tensorboard",
     "logging.trace",
+    "numerics.find_origin",
     "numerics.check_replicas",
     "testing.links",
     "testing.faults",

@@ -542,6 +542,12 @@ Rows numerics_rows() {
             "numerics.max_skips", {0, kMostSteps},
             "Steps in a row that may be skipped; one more ends the run with code 76.",
             [](auto& c) -> auto& { return c.numerics.max_skips; }),
+        boolean(
+            "numerics.find_origin",
+            "Looks at each process's gradients before they are summed, so that a NaN can be put "
+            "down "
+            "to the process that made it.",
+            [](auto& c) -> auto& { return c.numerics.find_origin; }),
         whole(
             "numerics.check_replicas", {0, kMostSteps},
             "Steps between checks that processes which hold the same parameters and optimizer "

@@ -63,7 +63,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
                 reduce_scatter_ ? bucket.wire.flat_range(data.rank() * shard, shard) : bucket.wire;
         }
     }));
-    if (data.size() > 1 || tensor.size() > 1) {
+    if (options.probe_gradients && (data.size() > 1 || tensor.size() > 1)) {
         probe_.emplace(device, static_cast<int>(buckets_.size()));
     }
     begin_step();

@@ -26,7 +26,7 @@ GradientSharder::GradientSharder(Device& device, const DataGroups& data, Communi
     const bool with_wire = options.gradient_wire == DType::bf16 && data.shard.size() > 1;
     arena_.emplace(make_arena(device, "gradient staging",
                               [&](Arena& arena) { take_buffers(arena, with_wire); }));
-    probe_.emplace(device, n_places_);
+    if (options.probe_gradients) probe_.emplace(device, n_places_);
 }
 
 void GradientSharder::add_chunk(const ShardedGradients& gradients) {
@@ -89,7 +89,7 @@ void GradientSharder::take_buffers(Arena& arena, bool with_wire) {
 
 void GradientSharder::begin_step() {
     exposed_seconds_ = 0.0;
-    probe_->begin_step();
+    if (probe_) probe_->begin_step();
 }
 
 void GradientSharder::open(int chunk, int bucket_number) {
@@ -117,7 +117,7 @@ void GradientSharder::close(int chunk, int bucket_number) {
     if (bucket.buffer < 0) return;
     Buffer& buffer = buffers_[static_cast<size_t>(bucket.buffer)];
     Stream& stream = device_.compute();
-    probe_->look_at(bucket.place, buffer.whole);
+    if (probe_) probe_->look_at(bucket.place, buffer.whole);
     Tensor sent = buffer.whole;
     if (buffer.wire) {
         sent = buffer.wire.flat_range(0, bucket.size);
@@ -150,7 +150,9 @@ void GradientSharder::finish() {
             settle(buffer);
         }
     }
-    for (size_t i = 0; i < wholes_.size(); ++i) probe_->look_at(whole_places_[i], wholes_[i]);
+    for (size_t i = 0; probe_ && i < wholes_.size(); ++i) {
+        probe_->look_at(whole_places_[i], wholes_[i]);
+    }
     sum_coalesced(device_, tensor_, partial_, scratch_, "partial gradients", exposed_seconds_);
     sum_coalesced(device_, tensor_kv_, kv_, scratch_, "shared key/value gradients",
                   exposed_seconds_);
@@ -167,7 +169,7 @@ void GradientSharder::finish() {
 }
 
 std::vector<int> GradientSharder::not_finite(int chunk) const {
-    const std::vector<int> places = probe_->not_finite();
+    const std::vector<int> places = probe_ ? probe_->not_finite() : std::vector<int>();
     const auto& buckets = buckets_[static_cast<size_t>(chunk)];
     std::vector<int> numbers;
     for (size_t i = 0; i < buckets.size(); ++i) {

@@ -34,6 +34,7 @@ struct DataParallelOptions {
     int prefetch = 2;     // with zero 3: units whose parameters are gathered ahead of their use
     double bucket_mb = 64;
     DType gradient_wire = DType::f32;  // f32 or bf16: how gradients travel; they are kept in f32
+    bool probe_gradients = true;       // look at them before they are summed, see FiniteProbe
 };
 
 // Makes one axis of the mesh as slow as this, for experiments and tests.

@@ -64,6 +64,28 @@ std::string dataset(const std::string& folder) {
     return length + index + bin;
 }
 
+// A byte-level vocabulary is too large for a seed: some bytes and a merge.
+constexpr const char* kTokenizer =
+    R"({"version": "1.0", "added_tokens": [{"id": 4, "content": "<|e|>",
+"single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+"normalizer": null, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false,
+"trim_offsets": true, "use_regex": true}, "post_processor": null, "decoder": {"type": "ByteLevel"},
+"model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+"end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+"vocab": {"a": 0, "b": 1, "\u0120": 2, "ab": 3}, "merges": ["a b"]}})";
+
+// All bytes in order, then a merge, in base64.
+std::string ranks() {
+    constexpr const char* kDigits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text(1, '\1');
+    for (unsigned byte = 0; byte < 256; ++byte) {
+        text += {kDigits[byte >> 2], kDigits[(byte & 3) << 4], '=', '='};
+        text += " " + std::to_string(byte) + "\n";
+    }
+    return text + "YWI= 256\n";
+}
+
 constexpr const char* kConfig = R"(run: {name: a, steps: 3}
 model: {family: llama, layers: 4, hidden: 32, heads: 4, kv_heads: 2, vocab_size: 257,
         max_sequence_length: 8}
@@ -88,6 +110,8 @@ int main(int argc, char** argv) {
     write(to + "/dataset", "plain", dataset(to + "/dataset"));
     write(to + "/config", "written", kConfig);
     write(to + "/config", "resolved", dump_config(parse_config(kConfig, "seed", {}, 8)));
+    write(to + "/tokenizer_json", "bpe", kTokenizer);
+    write(to + "/tiktoken", "ranks", ranks());
     PipelineOptions options;
     for (const char* schedule : {"1f1b", "zb-h1"}) {
         options.schedule = schedule;

@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
+#include <thread>
 
 #include "core/file_io.h"
 
 namespace trireme {
 
 namespace {
+
+constexpr std::chrono::seconds kDumpPatience{2};
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -65,6 +69,7 @@ void RunGuard::lock_folder() {
 }
 
 void RunGuard::begin_run(ControlGroup& control, int64_t first_step) {
+    first_step_ = first_step;
     control.run("while beginning the run", [&] {
         if (world_.rank() == 0) restarts_.count_start(first_step, config_.run.max_restarts);
         if (world_.local_rank() == 0) probe_folder();
@@ -99,6 +104,11 @@ void RunGuard::enter(Phase phase, int64_t step) {
     phase_ = phase;
     pace_ = {.last = phase_begin_};
     watchdog_->enter(phase, step);
+}
+
+void RunGuard::saved(double seconds) {
+    save_seconds_ = std::max(save_seconds_, seconds);
+    watchdog_->saw(Phase::save, seconds);
 }
 
 double RunGuard::needed_seconds() const {
@@ -137,7 +147,7 @@ void RunGuard::stopped(ControlGroup& control, int64_t step) {
         text = reasons[rank];
         if (reasons.size() > 1) text += " (rank " + std::to_string(rank) + ")";
     }
-    restarts_.forget();
+    if (step > first_step_) restarts_.forget();
     log_.info("stopped on request: " + text + ". The checkpoint of step " + std::to_string(step) +
               " of " + std::to_string(config_.run.steps) +
               " is saved; start the same command again to go on (exit code 75)");
@@ -165,18 +175,22 @@ void RunGuard::keep_lock() {
 }
 
 void RunGuard::report_hang(const std::string& message, const std::string& details) {
-    std::string file;
-    if (!details.empty()) {
-        file = config_.run.output + "/hang-" + std::to_string(world_.activity().step()) + ".txt";
+    const std::string file =
+        config_.run.output + "/hang-" + std::to_string(world_.activity().step()) + ".txt";
+    log_.error(message + (details.empty() ? "" : ". What each rank did last: " + file));
+    if (details.empty()) return;
+    // Storage may be what hangs: then the ranks are ended without the file.
+    const auto done = std::make_shared<std::promise<void>>();
+    std::thread([done, file, folder = config_.run.output, text = message + "\n\n" + details] {
         try {
-            create_folders(config_.run.output);
-            replace_file(file, message + "\n\n" + details);
-        } catch (const Error& error) {
-            log_.error(std::string("what each rank did last cannot be written: ") + error.what());
-            file.clear();
+            create_folders(folder);
+            replace_file(file, text);
+        } catch (const Error&) {
+            // The message above is what matters.
         }
-    }
-    log_.error(message + (file.empty() ? "" : ". What each rank did last: " + file));
+        done->set_value();
+    }).detach();
+    done->get_future().wait_for(kDumpPatience);
 }
 
 }  // namespace trireme

@@ -38,7 +38,7 @@ public:
     void enter(Phase phase, int64_t step);
 
     // A checkpoint took so long, whether training waited for it or not.
-    void saved(double seconds) { save_seconds_ = std::max(save_seconds_, seconds); }
+    void saved(double seconds);
 
     // This rank's vote for stopping: above zero once it has been asked. For every step.
     double vote();
@@ -77,6 +77,7 @@ private:
     std::mutex lock_mutex_;          // guards the next, which the watchdog's thread keeps alive
     std::unique_ptr<RunLock> lock_;  // rank 0
     Pace pace_;
+    int64_t first_step_ = 0;  // of begin_run
     Phase phase_ = Phase::start_up;
     std::chrono::steady_clock::time_point phase_begin_{};
     double step_seconds_ = 0, save_seconds_ = 0;  // the longest so far

@@ -56,6 +56,9 @@ std::string environment(const char* name) {
 std::string read_descriptor(int descriptor) {
     std::string text(kMostBytes, '\0');
     const ssize_t got = pread(descriptor, text.data(), text.size(), 0);
+    if (got < 0) {
+        throw Error(ExitCode::io, std::string("run.lock cannot be read: ") + std::strerror(errno));
+    }
     text.resize(got > 0 ? static_cast<size_t>(got) : 0);
     return text;
 }

@@ -27,10 +27,10 @@ extern "C" void catch_stop_signal(int number) {
     timespec now{};
     clock_gettime(CLOCK_MONOTONIC, &now);
     const int64_t ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-    int none = 0;
-    if (caught_signal.compare_exchange_strong(none, number)) {
-        caught_ns.store(ns);
-    } else if (ns - caught_ns.load() > kSameRequestNs) {
+    int64_t none = 0;
+    if (caught_ns.compare_exchange_strong(none, ns)) {
+        caught_signal.store(number);
+    } else if (ns - none > kSameRequestNs) {
         _exit(128 + number);
     }
 }
@@ -52,6 +52,7 @@ std::string name_of_signal(int number) {
 
 StopRequest::StopRequest() {
     caught_signal.store(0);
+    caught_ns.store(0);
     set_handler(catch_stop_signal);
 }
 

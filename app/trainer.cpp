@@ -24,7 +24,7 @@ namespace trireme {
 
 namespace {
 
-constexpr std::chrono::seconds kSaveGrace{60};
+constexpr std::chrono::seconds kSaveGrace{30};
 constexpr size_t kTraceSpans = 1 << 18;  // the newest are kept
 
 // Whether the folder could be made and written, without making it: nothing is written before the
@@ -111,6 +111,10 @@ void Trainer::open_output() {
     if (world_.rank() != 0) return;
     create_folders(config_.run.output);
     guard_.lock_folder();
+    for (const std::string& name : set_aside_checkpoints(checkpoint_folder(), resumed_.step)) {
+        log_.warn("set aside a checkpoint of a step after the one that this run begins from: " +
+                  checkpoint_folder() + "/" + name);
+    }
     remove_leftovers(checkpoint_folder());
     if (!resumed_.record.empty()) {
         append_line(config_.run.output + "/resumes.jsonl", resumed_.record);
@@ -131,7 +135,10 @@ ExitCode Trainer::run() {
         return train();
     } catch (...) {
         // What ends the run need not cost the checkpoint of a step before.
-        if (saver_) saver_->let_finish(kSaveGrace);
+        if (saver_) {
+            guard_.enter(Phase::finish, config_.run.steps);
+            saver_->let_finish(kSaveGrace);
+        }
         throw;
     }
 }
@@ -148,7 +155,8 @@ ExitCode Trainer::train() {
         guard_.finished();
         return ExitCode::ok;
     }
-    if (guard_.is_stop_agreed(setup_->control())) return stop(resumed_.step, resumed_.step > 0);
+    if (guard_.is_stop_agreed(setup_->control()))
+        return stop(resumed_.step, is_own_checkpoint(resumed_));
     for (int64_t step = resumed_.step + 1; step <= config_.run.steps; ++step) {
         guard_.enter(Phase::step, step);
         const auto begin = std::chrono::steady_clock::now();
@@ -204,6 +212,8 @@ ExitCode Trainer::train() {
         trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
                            ".json");
     }
+    // None leaves the watchdog's eyes before all are done.
+    setup_->control().barrier();
     guard_.finished();
     return ExitCode::ok;
 }

@@ -66,7 +66,13 @@ std::vector<std::string> list_checkpoints(const std::string& checkpoints_folder)
 // 0, those of steps that it divides. Each is renamed before it is deleted, so that no half-deleted
 // one bears a step's name. Also what interrupted saves and deletions left, unless a living process
 // is at it. One rank calls it. Does not throw: too many checkpoints do no harm.
-void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every = 0);
+// `saved`: the step that was saved just now, which stays in any case.
+void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every = 0,
+                       int64_t saved = -1);
+
+// Gives checkpoints of steps after this one names that nobody takes for a checkpoint's, and returns
+// those: a run that begins before them leaves them behind. One rank calls it. Throws Error (io).
+std::vector<std::string> set_aside_checkpoints(const std::string& folder, int64_t after);
 
 // Only what interrupted saves and deletions left.
 void remove_leftovers(const std::string& folder);

@@ -139,7 +139,19 @@ void remove_leftovers(const std::string& folder) {
     }
 }
 
-void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every) {
+std::vector<std::string> set_aside_checkpoints(const std::string& folder, int64_t after) {
+    std::vector<std::string> names;
+    for (const auto& [step, name] : steps_newest_first(folder)) {
+        if (step <= after) continue;
+        const std::string aside = "superseded-" + name + "-" + random_id();
+        rename_path(folder + "/" + name, folder + "/" + aside);
+        names.push_back(aside);
+    }
+    if (!names.empty()) sync_folder(folder);
+    return names;
+}
+
+void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every, int64_t saved) {
     remove_leftovers(folder);
     try {
         // Only valid ones count, so that damaged newer ones never push out the last good one.
@@ -147,7 +159,7 @@ void prune_checkpoints(const std::string& folder, int keep, int64_t keep_every) 
         for (const auto& [step, name] : steps_newest_first(folder)) {
             if (kept < std::max(keep, kFewest)) {
                 if (fault_of(folder + "/" + name).empty()) ++kept;
-            } else if (keep_every == 0 || step % keep_every != 0) {
+            } else if (step != saved && (keep_every == 0 || step % keep_every != 0)) {
                 throw_away(folder, name);
             }
         }

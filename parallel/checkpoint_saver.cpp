@@ -130,7 +130,7 @@ SaveReport CheckpointSaver::write(const Job& job) {
         report.write_seconds = seconds_since(begin);
         if (group_.rank() == 0) {
             write_hint(options_.folder, job.state.step);
-            prune_checkpoints(options_.folder, options_.keep, options_.keep_every);
+            prune_checkpoints(options_.folder, options_.keep, options_.keep_every, report.step);
         }
     } catch (const Error& error) {
         report.error = error;

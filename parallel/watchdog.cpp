@@ -561,14 +561,21 @@ void Watchdog::enter(Phase phase, int64_t step) {
     board_.enter(phase, step);
 }
 
+void Watchdog::saw(Phase phase, double seconds) {
+    std::atomic<double>& longest = longest_[static_cast<size_t>(phase)];
+    longest.store(std::max(longest.load(), seconds));
+}
+
 double Watchdog::limit_seconds() const {
     if (board_.phase() == Phase::start_up) return start_limit_;
     if (fixed_limit_ > 0) return fixed_limit_;
     const auto seen = [this](Phase phase) { return longest_[static_cast<size_t>(phase)].load(); };
-    if (seen(board_.phase()) <= 0) return kUnseenLimit;
     const double longest =
         std::max({seen(Phase::step), seen(Phase::evaluation), seen(Phase::save)});
-    return std::max(kLeastLimit, kLongestTimes * longest);
+    // A save goes on beside the training: the time until it must be waited for says nothing of it.
+    const bool is_unknown = seen(board_.phase()) <= 0 || board_.phase() == Phase::save ||
+                            board_.phase() == Phase::finish;
+    return std::max(is_unknown ? kUnseenLimit : kLeastLimit, kLongestTimes * longest);
 }
 
 void Watchdog::leave() {

@@ -52,6 +52,8 @@ public:
 
     // The thread that trains: begins this part of the run.
     void enter(Phase phase, int64_t step);
+    // Such a part, of which enter() has not seen the whole, took so long.
+    void saw(Phase phase, double seconds);
     // This rank ends by itself, whatever the others do: to be called before World::abort.
     void leave();
     // After an error of communication: asks all ranks what they issued and reports two that differ,

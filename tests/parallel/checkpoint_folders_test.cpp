@@ -110,4 +110,32 @@ TEST_CASE("what a living process still writes is not taken for a leftover",
     CHECK(names_in(folder.path()).empty());
 }
 
+TEST_CASE("a run that begins before other checkpoints sets those aside", "[parallel][checkpoint]") {
+    const TemporaryFolder folder;
+    std::mt19937 random(8);
+    const std::vector<TestTensor> tensors{make_tensor("a", {3, 3}, false, DType::f32, 1)};
+    for (int64_t step = 2; step <= 6; step += 2) {
+        save_well(folder.path(), step, random_pieces(tensors, 1, random));
+    }
+    CHECK(set_aside_checkpoints(folder.path(), 6).empty());
+    CHECK(set_aside_checkpoints(folder.path(), 2).size() == 2);
+    save_well(folder.path(), 3, random_pieces(tensors, 1, random));
+    prune_checkpoints(folder.path(), 2);
+    CHECK(find_newest_checkpoint(folder.path(), nullptr) == folder.path() + "/step-00000003");
+    CHECK(names_in(folder.path()).size() == 4);
+    CHECK(set_aside_checkpoints(folder.path() + "/nowhere", 0).empty());
+}
+
+TEST_CASE("what was saved just now stays whatever else there is", "[parallel][checkpoint]") {
+    const TemporaryFolder folder;
+    std::mt19937 random(8);
+    const std::vector<TestTensor> tensors{make_tensor("a", {3, 3}, false, DType::f32, 1)};
+    for (const int64_t step : {3, 7, 8, 9}) {
+        save_well(folder.path(), step, random_pieces(tensors, 1, random));
+    }
+    prune_checkpoints(folder.path(), 2, 0, 3);
+    CHECK(names_in(folder.path()) ==
+          std::vector<std::string>{"step-00000003", "step-00000008", "step-00000009"});
+}
+
 }  // namespace trireme::test

@@ -86,6 +86,11 @@ private:
 
 std::string text_of_json_line(const RawDocument& line, const std::string& key) {
     if (!line.problem.empty()) fail(line, line.problem);
+    // The parser takes a zero byte as the end and would lose what follows.
+    if (const size_t zero = line.bytes.find('\0'); zero != std::string::npos) {
+        fail(line, "not valid JSON near byte " + std::to_string(zero + 1) +
+                       " of the line, a zero byte; expected one JSON object a line");
+    }
     TextHandler handler(key);
     if (!nlohmann::json::sax_parse(line.bytes, &handler)) {
         if (handler.too_deep()) fail(line, "nested deeper than 512 levels");

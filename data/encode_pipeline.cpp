@@ -1,6 +1,10 @@
 #include "data/encode_pipeline.h"
 
+#include <string>
+#include <system_error>
 #include <utility>
+
+#include "core/error.h"
 
 namespace trireme {
 namespace {
@@ -26,10 +30,25 @@ void clear(DocumentBatch& batch) {
 EncodePipeline::EncodePipeline(DocumentStream& stream, Encode encode, int workers)
     : stream_(stream), encode_(std::move(encode)) {
     for (int i = 0; i < 2 * workers + 1; ++i) slots_.push_back(std::make_unique<Slot>());
-    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+    try {
+        for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+        stop();
+        throw Error(ExitCode::config, "cannot start " + std::to_string(workers) +
+                                          " worker threads, only " +
+                                          std::to_string(threads_.size()) + ": " + error.what() +
+                                          "; lower --workers");
+    } catch (...) {
+        stop();
+        throw;
+    }
 }
 
 EncodePipeline::~EncodePipeline() {
+    stop();
+}
+
+void EncodePipeline::stop() {
     {
         const std::lock_guard lock(mutex_);
         stops_ = true;

@@ -37,6 +37,7 @@ public:
     // Must not throw, and is called by several threads at a time.
     using Encode = std::function<void(const RawDocument&, EncodedDocument&)>;
 
+    // Reads nothing yet. Error(config) when the system does not give so many threads.
     EncodePipeline(DocumentStream& stream, Encode encode, int workers);
     ~EncodePipeline();
     EncodePipeline(const EncodePipeline&) = delete;
@@ -53,6 +54,7 @@ private:
 
     void read(DocumentBatch& batch);
     void work();
+    void stop();  // the threads end; without it they wait for ever
 
     DocumentStream& stream_;
     Encode encode_;

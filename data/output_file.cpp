@@ -22,6 +22,13 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
     throw Error(code, what + ": " + std::strerror(error));
 }
 
+// A full or failing disk and too many open files say nothing against the path itself.
+ExitCode code_of(int error) {
+    const bool is_io =
+        error == ENOSPC || error == EDQUOT || error == EIO || error == EMFILE || error == ENFILE;
+    return is_io ? ExitCode::io : ExitCode::output_busy;
+}
+
 bool is_still_at(int fd, const std::string& path) {
     struct stat open_file {
     }, named_file{};
@@ -34,7 +41,7 @@ bool is_still_at(int fd, const std::string& path) {
 int open_locked(const std::string& path, int64_t resume_at) {
     for (;;) {
         const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-        if (fd < 0) fail(ExitCode::output_busy, "cannot create " + path, errno);
+        if (fd < 0) fail(code_of(errno), "cannot create " + path, errno);
         int error = 0;
         if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
             error = errno;
@@ -59,7 +66,7 @@ int open_locked(const std::string& path, int64_t resume_at) {
                             " is being written by another process; wait for it to end or "
                             "choose another output");
         }
-        fail(ExitCode::output_busy, "cannot create " + path, error);
+        fail(code_of(error), "cannot create " + path, error);
     }
 }
 
@@ -77,13 +84,13 @@ void sync_folder_of(const std::string& path) {
 }  // namespace
 
 OutputFile::OutputFile(const std::string& path, int64_t resume_at)
-    : path_(path), partial_path_(path + ".partial") {
+    : path_(path), partial_path_(path + ".partial"), keeps_(resume_at > 0) {
     const std::filesystem::path folder = std::filesystem::path(path).parent_path();
     if (!folder.empty()) {
         std::error_code error;
         std::filesystem::create_directories(folder, error);
         if (error) {
-            throw Error(ExitCode::output_busy,
+            throw Error(code_of(error.value()),
                         "cannot create folder " + folder.string() + ": " + error.message());
         }
     }

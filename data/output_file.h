@@ -13,7 +13,9 @@ namespace trireme {
 // with `resume_at` goes on from that byte.
 class OutputFile {
 public:
-    // Creates missing folders. Error(output_busy) when the file cannot be created.
+    // Creates missing folders. Error(output_busy) when the file cannot be created, Error(io) when
+    // that is for a full or failing disk or too many open files. One that goes on keeps what was
+    // left until keep(false).
     // Error(bad_data) when what was left is shorter than `resume_at` bytes.
     explicit OutputFile(const std::string& path, int64_t resume_at = 0);
     ~OutputFile();
@@ -23,8 +25,8 @@ public:
     const std::string& path() const { return path_; }
     const std::string& partial_path() const { return partial_path_; }
 
-    // From now on the destructor leaves what was written.
-    void keep() { keeps_ = true; }
+    // Whether the destructor leaves what was written.
+    void keep(bool keeps = true) { keeps_ = keeps; }
 
     // Buffered. Error(io) when the disk refuses.
     void write(const void* from, size_t bytes);

@@ -87,10 +87,8 @@ public:
         if (!state.has_files) return;
         writer_ = std::make_unique<ResumableDatasetWriter>(prefix_, type_, state.writer);
     }
+    void open() { writer_ = std::make_unique<ResumableDatasetWriter>(prefix_, type_); }
     void add(const EncodedDocument& document) {
-        if (writer_ == nullptr) {
-            writer_ = std::make_unique<ResumableDatasetWriter>(prefix_, type_);
-        }
         writer_->add_document(document.ids);
         ++counts_.documents;
         counts_.tokens += static_cast<int64_t>(document.ids.size());
@@ -149,11 +147,13 @@ private:
         }
         fingerprint_ = fingerprint_of(options_, inputs_, *tokenizer_);
         DocumentStream stream(inputs_, held_out_from(options_, inputs_), options_.format);
-        resume(stream);
+        // Before resume() holds any file, since too many workers are no reason to lose a
+        // checkpoint.
         EncodePipeline pipeline(
             stream,
             [this](const RawDocument& raw, EncodedDocument& encoded) { encode(raw, encoded); },
             options_.workers);
+        resume(stream);
         while (const DocumentBatch* batch = pipeline.next()) {
             write(*batch);
             if (batch->read_error) std::rethrow_exception(batch->read_error);
@@ -181,11 +181,12 @@ private:
             read_progress(options_.output, fingerprint_, prefixes, token_type_);
         if (!progress) return;
         if (progress->position.file > static_cast<int64_t>(inputs_.size())) return;
-        for (size_t i = 0; i < parts_.size(); ++i) parts_[i].resume(progress->parts[i]);
+        // What this refuses is no reason to lose the checkpoint: no part holds a file yet.
+        stream.resume(progress->position);
         has_checkpoint_ = true;
+        for (size_t i = 0; i < parts_.size(); ++i) parts_[i].resume(progress->parts[i]);
         skipped_lines_ = progress->skipped_lines;
         resumed_bytes_ = checkpoint_at_ = text_bytes();
-        stream.resume(progress->position);
     }
 
     void save(const DocumentPosition& position) {
@@ -229,9 +230,17 @@ private:
             if (batch.encoded[i].error) {
                 skip_or_throw(batch.encoded[i].error);
             } else if (!batch.encoded[i].ids.empty()) {
-                parts_[batch.raw[i].held_out ? 1 : 0].add(batch.encoded[i]);
+                Part& part = parts_[batch.raw[i].held_out ? 1 : 0];
+                if (!part.has_files()) open(part);
+                part.add(batch.encoded[i]);
             }
         }
+    }
+
+    // What an older run noted of the files that are now begun anew is no longer true of them.
+    void open(Part& part) {
+        part.open();
+        if (!has_checkpoint_) remove_progress(options_.output);
     }
 
     void skip_or_throw(const std::exception_ptr& error) {

@@ -1,5 +1,9 @@
 #include "data/prepare_progress.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -82,6 +86,16 @@ void write_progress(const std::string& output, const PrepareProgress& progress) 
     replace_file(
         progress_path(output),
         json{{"checksum", crc32c(content.data(), content.size())}, {"content", content}}.dump());
+}
+
+void remove_progress(const std::string& output) {
+    const std::string path = progress_path(output);
+    if (::unlink(path.c_str()) == 0) {
+        const std::string folder = std::filesystem::path(path).parent_path().string();
+        sync_folder(folder.empty() ? "." : folder);
+    } else if (errno != ENOENT && errno != EISDIR) {
+        throw Error(ExitCode::io, "cannot remove " + path + ": " + std::strerror(errno));
+    }
 }
 
 std::optional<PrepareProgress> read_progress(const std::string& output,

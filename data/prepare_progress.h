@@ -30,6 +30,9 @@ std::string progress_path(const std::string& output);
 // Durable when it returns. Error(io).
 void write_progress(const std::string& output, const PrepareProgress& progress);
 
+// Durable when it returns; no such file is fine. Error(io).
+void remove_progress(const std::string& output);
+
 // Nothing when there is no file, it cannot be understood, has another fingerprint or number of
 // parts, or a file that it builds on is missing or too short.
 std::optional<PrepareProgress> read_progress(const std::string& output,

@@ -31,7 +31,11 @@ ResumableDatasetWriter::ResumableDatasetWriter(const std::string& prefix, TokenT
       type_(type),
       state_(state),
       bin_(checked_target(prefix + ".bin"), state.tokens * size_of(type)),
-      lengths_(prefix + ".lengths", state.documents * static_cast<int64_t>(sizeof(int32_t))) {}
+      lengths_(prefix + ".lengths", state.documents * static_cast<int64_t>(sizeof(int32_t))) {
+    // Both are open: that one could not be was no reason to lose the other.
+    bin_.keep(false);
+    lengths_.keep(false);
+}
 
 void ResumableDatasetWriter::add_document(std::span<const int32_t> tokens) {
     TRIREME_CHECK(tokens.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()),

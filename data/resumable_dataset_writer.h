@@ -28,8 +28,8 @@ class ResumableDatasetWriter {
 public:
     using State = DatasetWriterState;
 
-    // Goes on from `state`. Error(output_busy) when the files cannot be created, Error(bad_data)
-    // when what was left is shorter than it says.
+    // Goes on from `state`. Errors as from OutputFile; one that is thrown here leaves what there is
+    // to go on from.
     ResumableDatasetWriter(const std::string& prefix, TokenType type, const State& state = {});
 
     // Error(bad_data) on an id the type cannot hold, Error(io) when the disk refuses.

@@ -35,6 +35,7 @@ const std::string_view kO200k =
 namespace {
 
 constexpr uint32_t kMatchLimit = 100'000'000;
+constexpr uint32_t kHeapKib = 1u << 20;
 constexpr size_t kFirstStackBytes = size_t{64} << 10;
 constexpr size_t kMostStackBytes = size_t{8} << 20;
 
@@ -83,6 +84,7 @@ SplitPattern::Matcher::Matcher(const SplitPattern& pattern)
       stack_(::pcre2_jit_stack_create(kFirstStackBytes, kMostStackBytes, nullptr)) {
     if (match_ == nullptr || context_ == nullptr) throw std::bad_alloc();
     ::pcre2_set_match_limit(context_, kMatchLimit);
+    ::pcre2_set_heap_limit(context_, kHeapKib);
     if (stack_ != nullptr) ::pcre2_jit_stack_assign(context_, nullptr, stack_);
 }
 

@@ -68,8 +68,12 @@ TextFile::~TextFile() {
     if (file_ != nullptr) ::gzclose(file_);
 }
 
+bool TextFile::is_plain() const {
+    return zstd_ == nullptr && ::gzdirect(file_) != 0;
+}
+
 bool TextFile::seek(int64_t position) {
-    if (zstd_ != nullptr || is_standard_input(path_) || ::gzdirect(file_) == 0) return false;
+    if (!is_plain() || is_standard_input(path_)) return false;
     if (::gzseek(file_, position, SEEK_SET) != position) {
         throw Error(ExitCode::io, "cannot go to byte " + std::to_string(position) + " of input " +
                                       path_ + ": " + std::strerror(errno));
@@ -102,7 +106,8 @@ int64_t TextFile::stored_position() const {
 
 int64_t text_size(const std::string& path) {
     TextFile file(path);
-    if (uncompressed_name(path) == path) return file.stored_size();
+    // By its content, as it is read: gzip is unpacked under any name.
+    if (file.is_plain()) return file.stored_size();
     std::vector<char> buffer(size_t{1} << 20);
     int64_t total = 0;
     while (const size_t n = file.read(buffer.data(), buffer.size())) {

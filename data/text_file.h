@@ -27,6 +27,8 @@ public:
     // is damaged, cut off or not compressed at all, Error(io) when the system fails.
     size_t read(char* to, size_t bytes);
 
+    bool is_plain() const;  // its text is its bytes on disk, whatever its name says
+
     // Moves on to byte `position` of a plain file's text without reading what lies between; false,
     // and nothing done, where that cannot be.
     bool seek(int64_t position);

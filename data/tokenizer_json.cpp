@@ -22,7 +22,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int kMaxDepth = 12;
-constexpr size_t kMaxMerges = size_t{1} << 23;
 constexpr size_t kMaxAddedBytes = size_t{1} << 20;
 
 // Names of the end of text in use, the most particular first.
@@ -42,6 +41,11 @@ public:
     }
 
     BpeTokenizerParts read(std::string_view content) {
+        if (!options_.pattern.empty()) {
+            throw Error(ExitCode::config, source_ + ": found the pattern '" + options_.pattern +
+                                              "' in the tokenizer's name, but a tokenizer.json "
+                                              "brings its own; leave it out");
+        }
         if (content.size() > kMaxTokenizerBytes) {
             bad("has " + std::to_string(content.size()) + " bytes, expected at most " +
                 std::to_string(kMaxTokenizerBytes));

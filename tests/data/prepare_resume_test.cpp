@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -11,6 +12,7 @@
 #include "data/dataset_manifest.h"
 #include "data/gpt_dataset.h"
 #include "data/prepare.h"
+#include "data/resumable_dataset_writer.h"
 #include "data/sequential_dataset.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/tokenizer_test_support.h"
@@ -204,6 +206,89 @@ TEST_CASE("what was left of other options or inputs is not gone on from", "[data
     CHECK(files_of(folder, "out") == files_of(folder, "new"));
 }
 
+TEST_CASE("what an older run noted goes when another begins its files anew", "[data][prepare]") {
+    const TestFolder folder;
+    // So many lines that the second run has more in each file than the first, before it notes any.
+    std::string lines;
+    for (int i = 0; i < 300000; ++i) lines += "{\"text\":\"a\",\"b\":\"xyz\"}\n";
+    write_bytes(folder / "a.jsonl", lines);
+    PrepareOptions first{
+        .inputs = {folder / "a.jsonl"}, .output = folder / "out", .checkpoint_bytes = 1};
+    PrepareOptions second = first;
+    second.text_key = "b";
+    second.checkpoint_bytes = int64_t{1} << 40;
+    REQUIRE(is_killed_after(1, first));
+    REQUIRE(folder.names().contains("out.partial"));
+    REQUIRE(is_killed_after(140, second));
+    REQUIRE(std::filesystem::file_size(folder / "out.lengths.partial") > 500000);
+    CHECK_FALSE(folder.names().contains("out.partial"));
+    CHECK(prepare(first).resumed_bytes == 0);
+    first.output = folder / "new";
+    prepare(first);
+    CHECK(files_of(folder, "out") == files_of(folder, "new"));
+}
+
+// The soft limit of a resource is this while it lives.
+class SoftLimit {
+public:
+    SoftLimit(decltype(RLIMIT_NOFILE) resource, rlim_t limit) : resource_(resource) {
+        REQUIRE(::getrlimit(resource_, &saved_) == 0);
+        const rlimit changed{limit, saved_.rlim_max};
+        REQUIRE(::setrlimit(resource_, &changed) == 0);
+    }
+    ~SoftLimit() { ::setrlimit(resource_, &saved_); }
+    SoftLimit(const SoftLimit&) = delete;
+    SoftLimit& operator=(const SoftLimit&) = delete;
+
+private:
+    decltype(RLIMIT_NOFILE) resource_;
+    rlimit saved_{};
+};
+
+TEST_CASE("too many open files are no reason to lose what a killed run wrote", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "out.bin.partial", "four");
+    write_bytes(folder / "out.lengths.partial", "four");
+    const DatasetWriterState state{1, 2, 0, 0};
+    const int next = ::dup(STDIN_FILENO);
+    ::close(next);
+    Caught error;
+    for (const int n_more : {0, 1}) {
+        {
+            const SoftLimit limit(RLIMIT_NOFILE, static_cast<rlim_t>(next + n_more));
+            error = caught([&] { ResumableDatasetWriter(folder / "out", TokenType::u16, state); });
+        }
+        INFO(error.message);
+        CHECK(error.code == ExitCode::io);
+        CHECK(folder.names() == Names{"out.bin.partial", "out.lengths.partial"});
+    }
+    { ResumableDatasetWriter(folder / "out", TokenType::u16, state); }
+    CHECK(folder.names().empty());
+}
+
+TEST_CASE("more workers than the system has threads for are refused", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "a.txt", "text");
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        int64_t pages = 0;
+        std::ifstream("/proc/self/statm") >> pages;
+        const auto bytes = static_cast<rlim_t>(pages * ::getpagesize() + (int64_t{256} << 20));
+        const rlimit limit{bytes, bytes};
+        ::setrlimit(RLIMIT_AS, &limit);
+        const Caught error = caught([&] {
+            prepare({.inputs = {folder / "a.txt"}, .output = folder / "out", .workers = 2000});
+        });
+        const bool is_told = error.message.find("lower --workers") != std::string::npos;
+        ::_exit(error.code == ExitCode::config && is_told ? 0 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+}
+
 TEST_CASE("an interrupted run's compressed input that has changed since is noticed",
           "[data][prepare]") {
     const TestFolder folder;
@@ -224,6 +309,13 @@ TEST_CASE("an interrupted run's compressed input that has changed since is notic
     const Caught error = caught([&] { prepare(options); });
     CHECK(error.code == ExitCode::bad_data);
     CHECK_THAT(error.message, Contains("a.txt.zst"));
+    // With the right input again it goes on.
+    write_bytes(path, packed);
+    std::filesystem::last_write_time(path, time);
+    CHECK(prepare(options).resumed_bytes > 0);
+    options.output = folder / "new";
+    prepare(options);
+    CHECK(files_of(folder, "out") == files_of(folder, "new"));
 }
 
 TEST_CASE("after a failure nothing is left to go on from", "[data][prepare]") {

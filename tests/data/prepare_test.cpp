@@ -156,6 +156,18 @@ TEST_CASE("whole JSON lines are held out, and whole files where the cut falls be
     CHECK(documents_of(folder / "ab-valid") == std::vector<std::string>{"as long too"});
 }
 
+TEST_CASE("the held-out part of a gzip file does not depend on its name", "[data][prepare]") {
+    const TestFolder folder;
+    const std::string text = some_text(300000);
+    write_gzip(folder / "in.txt", text);
+    REQUIRE(read_bytes(folder / "in.txt").size() < 250000);
+    const PrepareResult result =
+        prepare({.inputs = {folder / "in.txt"}, .output = folder / "out", .valid_fraction = 0.3});
+    CHECK(result.valid.bytes >= 90000 - 1);
+    CHECK(result.valid.bytes <= 90000 + 700);
+    CHECK(text_of(folder / "out-train") + text_of(folder / "out-valid") == text);
+}
+
 TEST_CASE("text without line ends is cut between characters", "[data][prepare]") {
     const TestFolder folder;
     std::string text;
@@ -199,6 +211,7 @@ TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
         {"{\"text\": \"cut off", "not valid JSON"},
         {"{\"text\": \"a\"} {\"text\": \"b\"}", "not valid JSON"},
         {"{\"text\": \"\xff\"}", "not valid JSON"},
+        {std::string("{\"text\": \"a\"}") + '\0' + " lost", "byte 14 of the line, a zero byte"},
         {"[\"text\"]", "found a JSON array"},
         {"{\"body\": \"a\", \"id\": 3}", "no key 'text'; keys found: body, id"},
         {"{}", "keys found: none"},

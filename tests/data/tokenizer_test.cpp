@@ -457,6 +457,9 @@ TEST_CASE("a tokenizer's name may say pattern and end of text", "[data][tokenize
     CHECK(make_tokenizer(folder / "b:x.tiktoken:cl100k:end=<|endoftext|>")->vocab_size() == 285);
     CHECK(caught([&] { make_tokenizer(folder / "a.json:end=<none>"); }).code == ExitCode::config);
     CHECK(caught([&] { make_tokenizer(folder / "b:x.tiktoken:none"); }).code == ExitCode::config);
+    const Caught useless = caught([&] { make_tokenizer(folder / "a.json:cl100k"); });
+    CHECK(useless.code == ExitCode::config);
+    CHECK_THAT(useless.message, Contains("'cl100k'") && Contains("a.json"));
     CHECK(caught([&] { make_tokenizer(folder / "c.json"); }).code == ExitCode::config);
     CHECK(caught([&] { make_tokenizer(folder / "."); }).code == ExitCode::config);
     CHECK(caught([&] { make_tokenizer(folder / "empty"); }).code == ExitCode::bad_data);

@@ -1,32 +1,13 @@
 #include "parallel/control_group.h"
 
-#include <chrono>
-#include <cstring>
 #include <exception>
 #include <new>
 #include <utility>
 
+#include "core/cpu/cpu_device.h"
 #include "core/error.h"
 
 namespace trireme {
-
-// The order of the calling thread: what it has written is there.
-class ControlGroup::HostStream final : public Stream {
-public:
-    Event record() override { return {}; }
-    void wait(const Event& event) override {
-        if (event.source != nullptr) event.source->host_wait(event.ticket);
-    }
-    void timed_wait(const Event& event, double& seconds) override {
-        const auto begin = std::chrono::steady_clock::now();
-        wait(event);
-        seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    }
-    void copy(void* to, const void* from, size_t bytes) override {
-        if (bytes > 0) std::memcpy(to, from, bytes);
-    }
-    void synchronize() override {}
-};
 
 namespace {
 
@@ -37,7 +18,7 @@ Tensor bytes_of(std::string& text) {
 }  // namespace
 
 ControlGroup::ControlGroup(World& control, const std::string& name)
-    : stream_(std::make_unique<HostStream>()), all_(control.split(0, control.rank(), name)) {}
+    : stream_(std::make_unique<CpuStream>()), all_(control.split(0, control.rank(), name)) {}
 
 ControlGroup::~ControlGroup() = default;
 

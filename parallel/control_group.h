@@ -41,11 +41,10 @@ public:
              const std::function<void()>& clean_up = {});
 
 private:
-    class HostStream;
-
     double reduce(double value, ReduceOp op);
 
-    std::unique_ptr<HostStream> stream_;
+    std::unique_ptr<Stream>
+        stream_;  // the order of the calling thread: what it has written is there
     std::unique_ptr<Communicator> all_;
 };
 

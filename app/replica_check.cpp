@@ -8,7 +8,6 @@
 #include <sstream>
 
 #include "core/crc32c.h"
-#include "parallel/box.h"
 #include "parallel/checkpoint_manifest.h"
 
 namespace trireme {
@@ -68,15 +67,9 @@ DigestTable digests_of(Engine& engine) {
     for (auto& chunk : engine.model().chunks()) {
         const ParameterStore& store = chunk->store();
         store.wait_parameters();
-        for_each_segment(
-            store.layout(), store.specs(), store.held_shard(), [&](const FlatSegment& segment) {
-                const ParameterSpec& spec = store.specs()[static_cast<size_t>(segment.parameter)];
-                for (const FlatBox& part : boxes_of_flat_range(
-                         spec.box, spec.padding_rows, segment.local.begin, segment.local.size)) {
-                    table.add("value/" + spec.name + box_text(part.box),
-                              store.parameters().flat_range(segment.compact.begin + part.offset,
-                                                            part.box.elements()));
-                }
+        store.for_each_held_part(
+            [&](const ParameterSpec& spec, const Box& box, const Tensor& values) {
+                table.add("value/" + spec.name + box_text(box), values);
             });
     }
     for (auto& optimizer : engine.optimizers()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/random.h"
+#include "parallel/box.h"
 
 namespace trireme {
 
@@ -52,6 +53,18 @@ void ParameterStore::take_parameters(const ModelContext& context, Arena& arena) 
             }
             context.device.copy_to_device(to.data, from, to.bytes());
             context.stream().synchronize();
+        }
+    });
+}
+
+void ParameterStore::for_each_held_part(
+    const std::function<void(const ParameterSpec&, const Box&, const Tensor&)>& visit) const {
+    for_each_segment(layout_, specs_, held_shard(), [&](const FlatSegment& segment) {
+        const ParameterSpec& spec = specs_[static_cast<size_t>(segment.parameter)];
+        for (const FlatBox& part : boxes_of_flat_range(spec.box, spec.padding_rows,
+                                                       segment.local.begin, segment.local.size)) {
+            visit(spec, part.box,
+                  parameters_.flat_range(segment.compact.begin + part.offset, part.box.elements()));
         }
     });
 }

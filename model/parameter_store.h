@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/arena.h"
@@ -32,6 +33,10 @@ public:
     // The shard of the layout that parameters() holds, or kWholeLayout. In terms of
     // for_each_segment: a segment's place in parameters() is its `compact`.
     int held_shard() const { return shards_parameters() ? data_rank_ : kWholeLayout; }
+    // The parts of logical tensors that parameters() holds, padding left out: visit(spec, box,
+    // values). `values` lie in parameters() and may still be arriving.
+    void for_each_held_part(
+        const std::function<void(const ParameterSpec&, const Box&, const Tensor&)>& visit) const;
     // Take the two buffers; the parameters are filled with their initial values.
     void take_parameters(const ModelContext& context, Arena& arena);
     void take_gradients(Arena& arena);

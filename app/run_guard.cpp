@@ -8,6 +8,7 @@
 #include <future>
 #include <thread>
 
+#include "core/clock.h"
 #include "core/file_io.h"
 
 namespace trireme {
@@ -15,10 +16,6 @@ namespace trireme {
 namespace {
 
 constexpr std::chrono::seconds kDumpPatience{2};
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 }  // namespace
 

@@ -14,6 +14,7 @@
 #include "app/peak_rate.h"
 #include "app/readable.h"
 #include "app/replica_check.h"
+#include "core/clock.h"
 #include "core/file_io.h"
 #include "data/gpt_dataset.h"
 #include "model/flops.h"
@@ -55,10 +56,6 @@ std::string save_text(const SaveReport& report) {
                   readable_bytes(report.bytes).c_str(),
                   static_cast<double>(report.bytes) / 1e6 / std::max(report.write_seconds, 1e-6));
     return text;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 }  // namespace

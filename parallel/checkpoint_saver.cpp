@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/file_io.h"
 #include "parallel/checkpoint_folders.h"
 
@@ -11,10 +12,6 @@ namespace trireme {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-    return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 // For people and their scripts. Nothing here reads it, so that a failure does no harm.
 void write_hint(const std::string& folder, int64_t step) {

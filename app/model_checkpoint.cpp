@@ -4,8 +4,6 @@
 #include <vector>
 
 #include "model/flops.h"
-#include "parallel/box.h"
-#include "parallel/checkpoint_snapshot.h"
 
 namespace trireme {
 
@@ -50,18 +48,9 @@ void load_parameters(Engine& engine, CheckpointReader& reader) {
                 reader.expect_shape(kParameterPrefix + spec.name, spec.global);
             }
         }
-        const auto load = [&](const FlatSegment& segment) {
-            const ParameterSpec& spec = store.specs()[static_cast<size_t>(segment.parameter)];
-            const std::string name = kParameterPrefix + spec.name;
-            for (const FlatBox& part : boxes_of_flat_range(
-                     spec.box, spec.padding_rows, segment.local.begin, segment.local.size)) {
-                read_to_device(engine.device(), reader, name, part.box,
-                               store.parameters().flat_range(segment.compact.begin + part.offset,
-                                                             part.box.elements()),
-                               values);
-            }
-        };
-        for_each_segment(store.layout(), store.specs(), store.held_shard(), load);
+        store.for_each_held_part([&](const ParameterSpec& spec, const Box& box, const Tensor& to) {
+            read_to_device(engine.device(), reader, kParameterPrefix + spec.name, box, to, values);
+        });
     }
 }
 
@@ -81,19 +70,6 @@ std::vector<CheckpointPiece> checkpoint_pieces(Engine& engine) {
         });
     }
     return pieces;
-}
-
-void save_model(Engine& engine, ControlGroup& group, const std::string& folder,
-                const CheckpointState& state) {
-    const std::vector<CheckpointPiece> pieces = checkpoint_pieces(engine);
-    if (engine.device().backend() == Backend::cpu) {
-        engine.device().compute().synchronize();
-        save_checkpoint(group, folder, state, pieces);
-    } else {
-        CheckpointSnapshot snapshot;
-        snapshot.take(engine.device(), pieces);
-        save_checkpoint(group, folder, state, snapshot.pieces());
-    }
 }
 
 void read_model(Engine& engine, CheckpointReader& reader) {

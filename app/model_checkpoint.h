@@ -12,10 +12,6 @@ namespace trireme {
 // in the device's memory and changes with the next step. Collective.
 std::vector<CheckpointPiece> checkpoint_pieces(Engine& engine);
 
-// Writes the engine's parameters and optimizer state as folder/step-N. Collective, blocking.
-void save_model(Engine& engine, ControlGroup& group, const std::string& folder,
-                const CheckpointState& state);
-
 // Reads parameters, and optimizer state where the engine has one, from a checkpoint that any mesh
 // wrote. Without communication, so that a rank may fail alone; the engine works again after
 // publish_model. Throws CheckpointMismatch when it is of another model, Error (bad_data) when it is

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "app/model_checkpoint.h"
+#include "parallel/checkpoint_saver.h"
 
 namespace trireme::test {
 
@@ -25,8 +26,9 @@ Curve run_stretch(const Scenario& scenario, const Stretch& stretch) {
         CheckpointState state;
         state.step = stretch.last_step;
         state.mesh = scenario.mesh;
-        ControlGroup control(world, "save");
-        save_model(engine, control, stretch.save, state);
+        CheckpointSaver saver(world, *device, {.folder = stretch.save, .in_background = false});
+        saver.begin(state, checkpoint_pieces(engine));
+        if (const auto report = saver.wait(); report->error) throw *report->error;
     });
     return curve;
 }

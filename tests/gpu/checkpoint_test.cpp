@@ -1,4 +1,5 @@
 #include "app/model_checkpoint.h"
+#include "parallel/checkpoint_saver.h"
 #include "parallel/nccl/nccl_world.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/gpu/gpu_test_support.h"
@@ -14,7 +15,6 @@ Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
                             const std::string& folder) {
     Curve curve;
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
-        ControlGroup control(world, "control");
         CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
         const auto device_world = make_nccl_world(world, device, std::chrono::seconds(60));
         Mesh mesh(*device_world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
@@ -27,7 +27,9 @@ Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
         CheckpointState state;
         state.step = last;
         state.mesh = scenario.mesh;
-        save_model(engine, control, folder, state);
+        CheckpointSaver saver(world, device, {.folder = folder, .in_background = false});
+        saver.begin(state, checkpoint_pieces(engine));
+        if (const auto report = saver.wait(); report->error) throw *report->error;
         if (world.rank() == 0) curve = std::move(own);
     });
     return curve;

@@ -14,6 +14,11 @@
 
 namespace trireme {
 
+// Wide enough for any model, small enough that products of a few sizes stay far from overflow.
+inline constexpr int64_t kMostSize = 10'000'000;
+inline constexpr int64_t kMostRanks = 65536;
+inline constexpr int64_t kMostSteps = 1'000'000'000'000;
+
 // `at` is a generic lambda from a configuration, const or not, to the member.
 template <typename At>
 SchemaRow whole(std::string key, WholeRange range, std::string description, At at) {

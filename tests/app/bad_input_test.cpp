@@ -87,9 +87,7 @@ std::string tiny_with(const std::string& line, const std::string& other) {
 }
 
 void make_corpus(const std::string& folder) {
-    std::string corpus;
-    for (int i = 0; i < 40; ++i) corpus += "line " + std::to_string(i * i) + " of a small text\n";
-    write_text(folder + "/corpus.txt", corpus);
+    write_text(folder + "/corpus.txt", small_text(40));
     const Outcome outcome =
         trireme_in(folder, {"prepare", "--input", "corpus.txt", "--output", "data/good"});
     INFO(outcome.error);

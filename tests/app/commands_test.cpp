@@ -58,9 +58,7 @@ TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writ
           "[app][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
-    std::string text;
-    for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
-    write_text(at + "/text.txt", text);
+    write_text(at + "/text.txt", small_text(300));
     write_text(at + "/run.yaml", kRun);
     succeed(at,
             {"prepare", "--input", "text.txt", "--output", "data/text", "--valid-fraction", "0.1"});

@@ -285,9 +285,7 @@ TEST_CASE("a run ends with code 76 for a NaN and for a replica that drifts, and 
           "[numerics][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
-    std::string text;
-    for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
-    write_text(at + "/text.txt", text);
+    write_text(at + "/text.txt", small_text(300));
     write_text(at + "/run.yaml", R"(run: {name: tiny, output: out, steps: 9}
 device: {threads: 1}
 model: {layers: 2, hidden: 16, heads: 2, vocab_size: 257, max_sequence_length: 16}

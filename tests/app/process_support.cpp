@@ -24,6 +24,12 @@ constexpr auto kTimeLimit = std::chrono::seconds(30);
 
 }  // namespace
 
+std::string small_text(int lines) {
+    std::string text;
+    for (int i = 0; i < lines; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
+    return text;
+}
+
 std::string read_text(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     std::stringstream content;

@@ -18,6 +18,9 @@ Outcome run_program(const Arguments& command, const std::string& folder);
 // Runs the built trireme, under mpirun for more than one process.
 Outcome trireme_in(const std::string& folder, Arguments arguments, int processes = 1);
 
+// So many different lines.
+std::string small_text(int lines);
+
 std::string read_text(const std::string& path);
 void write_text(const std::string& path, const std::string& content);  // makes its folder
 

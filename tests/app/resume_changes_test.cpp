@@ -7,6 +7,7 @@
 #include "app/schema.h"
 #include "parallel/checkpoint_load.h"
 #include "tests/app/process_support.h"
+#include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
 
 // What a run that goes on from a checkpoint may change, and what becomes of damaged ones.
@@ -17,25 +18,6 @@ using Catch::Contains;
 namespace fs = std::filesystem;
 
 namespace {
-
-const char* const kRun = R"(run: {name: tiny, output: out, steps: 8}
-device: {threads: 1}
-model: {layers: 1, hidden: 16, heads: 2, vocab_size: 257, max_sequence_length: 16}
-data:
-  train: [{path: data/text}]
-batch: {global: 4, micro: 1}
-schedule: {name: constant}
-checkpoint: {interval: 2}
-logging: {interval: 1}
-)";
-
-void make_data(const std::string& at, const std::string& name, int lines) {
-    std::string text;
-    for (int i = 0; i < lines; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
-    write_text(at + "/text.txt", text);
-    REQUIRE(trireme_in(at, {"prepare", "--input", "text.txt", "--output", "data/" + name}).code ==
-            0);
-}
 
 Outcome train(const std::string& at, const Arguments& sets, int processes = 1) {
     Arguments arguments{"train", "run.yaml", "--set"};
@@ -71,12 +53,12 @@ TEST_CASE("every key of the configuration has a class for resumes", "[app][confi
 }
 
 TEST_CASE("changes of the configuration are told by class", "[app][config]") {
-    const Config before = parse_config(kRun, "run.yaml");
+    const Config before = parse_config(tiny_run(8), "run.yaml");
     const std::string text = dump_config(before);
     CHECK(changes_since(text, before).structural.empty());
     CHECK(changes_since(text, before).trajectory.empty());
     const Config now = parse_config(
-        kRun, "run.yaml",
+        tiny_run(8), "run.yaml",
         {"model.ffn_hidden=80", "model.rope_theta=5000", "optimizer.lr=1e-3", "batch.global=8",
          "run.seed=5", "mesh.tensor=2", "checkpoint.keep=9", "data_parallel.zero=3"});
     const ConfigChanges changes = changes_since(text, now);
@@ -92,7 +74,7 @@ TEST_CASE("a resume refuses another model, records another course and ignores th
           "[app][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
-    write_text(at + "/run.yaml", kRun);
+    write_text(at + "/run.yaml", tiny_run(8));
     make_data(at, "text", 300);
     REQUIRE(train(at, {"run.steps=2"}).code == 0);
 
@@ -132,7 +114,7 @@ TEST_CASE("a resume refuses another model, records another course and ignores th
 TEST_CASE("a resume on other training data is refused unless it is allowed", "[app][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
-    write_text(at + "/run.yaml", kRun);
+    write_text(at + "/run.yaml", tiny_run(8));
     make_data(at, "text", 300);
     make_data(at, "moved", 300);
     make_data(at, "other", 301);
@@ -156,7 +138,7 @@ TEST_CASE("damage found while loading makes all processes take the checkpoint be
           "[app][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
-    write_text(at + "/run.yaml", kRun);
+    write_text(at + "/run.yaml", tiny_run(8));
     make_data(at, "text", 300);
     const Outcome whole = train(at, {"run.steps=6", "mesh.pipeline=1", "mesh.data=2"}, 2);
     INFO(whole.error);

@@ -5,6 +5,7 @@
 
 #include "parallel/checkpoint.h"
 #include "tests/app/process_support.h"
+#include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
 
 // A run whose disk is full.
@@ -14,31 +15,12 @@ namespace trireme::test {
 using Catch::Contains;
 namespace fs = std::filesystem;
 
-namespace {
-
-// A checkpoint takes about 140 kB.
-const char* const kRun = R"(run: {name: tiny, output: out, steps: 7}
-device: {threads: 1}
-model: {layers: 1, hidden: 16, heads: 2, vocab_size: 257, max_sequence_length: 16}
-data:
-  train: [{path: data/text}]
-batch: {global: 4, micro: 1}
-schedule: {name: constant}
-checkpoint: {interval: 2}
-logging: {interval: 1}
-)";
-
-}  // namespace
-
 TEST_CASE("a full disk ends a run with code 74 or lets it go on, and costs no checkpoint",
           "[app][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
-    write_text(at + "/run.yaml", kRun);
-    std::string text;
-    for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
-    write_text(at + "/text.txt", text);
-    REQUIRE(trireme_in(at, {"prepare", "--input", "text.txt", "--output", "data/text"}).code == 0);
+    write_text(at + "/run.yaml", tiny_run(7));  // a checkpoint takes about 140 kB
+    make_data(at, "text", 300);
 
     for (const std::string on_error : {"stop", "warn"}) {
         INFO(on_error);

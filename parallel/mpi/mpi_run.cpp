@@ -1,8 +1,6 @@
 #include "parallel/mpi/mpi_run.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -11,6 +9,8 @@
 #include <cstdlib>
 #include <exception>
 #include <utility>
+
+#include "core/service_thread.h"
 
 namespace trireme {
 
@@ -53,17 +53,14 @@ void set_defaults() {
 }  // namespace
 
 MpiRun::MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout, bool rendezvous)
-    : launcher_(launcher), timeout_(timeout), rendezvous_(rendezvous),
+    : launcher_(launcher),
+      timeout_(timeout),
+      rendezvous_(rendezvous),
       exceptions_at_start_(std::uncaught_exceptions()) {
     set_defaults();
     std::promise<void> started;
     std::future<void> start = started.get_future();
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this, &started] { run(started); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = start_service_thread("mpi", [this, &started] { run(started); });
     try {
         start.get();
     } catch (...) {
@@ -87,9 +84,8 @@ Channel& MpiRun::add_channel(int group_number, const std::string& name, std::vec
                              int rank) {
     const MpiLane lane{comm_, 2 * group_number, 2 * group_number + 1, rendezvous_};
     TRIREME_CHECK(lane.transfer_tag <= highest_tag_, "fewer groups than MPI has tags for");
-    auto channel =
-        std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_,
-                                     activity_);
+    auto channel = std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_,
+                                                activity_);
     const std::lock_guard lock(mutex_);
     if (error_) throw Error(*error_);
     channels_.push_back(std::move(channel));
@@ -114,7 +110,6 @@ void MpiRun::abort(int exit_code) {
 }
 
 void MpiRun::run(std::promise<void>& started) {
-    pthread_setname_np(pthread_self(), "mpi");
     prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
     try {
         start_mpi();
@@ -128,8 +123,7 @@ void MpiRun::run(std::promise<void>& started) {
 
 void MpiRun::start_mpi() {
     int provided = 0;
-    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided),
-              "MPI_Init_thread");
+    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
@@ -190,8 +184,7 @@ void MpiRun::serve() {
         } else if (looks <= kYields) {
             sched_yield();
         } else {
-            const auto waited =
-                std::chrono::duration_cast<microseconds>(Clock::now() - idle_since);
+            const auto waited = std::chrono::duration_cast<microseconds>(Clock::now() - idle_since);
             doorbell_.wait_for(std::clamp(waited / kNapShare, kShortestNap, kLongestNap));
         }
     }

@@ -1,7 +1,5 @@
 #include "app/start_watch.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 #include "app/stop_request.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/service_thread.h"
 #include "parallel/frame_socket.h"
 #include "parallel/mpi/launcher.h"
 
@@ -47,6 +46,11 @@ int rank_in(std::string_view environment) {
     return -1;
 }
 
+int launched_rank() {
+    const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
+    return number ? std::max(0, std::atoi(number)) : 0;
+}
+
 }  // namespace
 
 std::string stopped_siblings() {
@@ -72,13 +76,11 @@ std::string stopped_siblings() {
     return found;
 }
 
-StartWatch::StartWatch(double limit_seconds) : limit_seconds_(limit_seconds) {
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+StartWatch::StartWatch(double limit_seconds)
+    : limit_seconds_(limit_seconds),
+      rank_(launched_rank()),
+      is_launched_(find_launcher().processes != 1) {
+    thread_ = start_service_thread("start watch", [this] { run(); });
 }
 
 StartWatch::~StartWatch() {
@@ -93,7 +95,6 @@ void StartWatch::end() {
 }
 
 void StartWatch::run() {
-    pthread_setname_np(pthread_self(), "start watch");
     const auto begin = std::chrono::steady_clock::now();
     auto last = begin;
     const pid_t launcher = getppid();
@@ -103,7 +104,7 @@ void StartWatch::run() {
     while (waited < limit) {
         if (changed_.wait_for(lock, kLook, [this] { return ended_; })) return;
         // MPI may wait for a launcher that was killed.
-        if (find_launcher().processes != 1 && getppid() != launcher) {
+        if (is_launched_ && getppid() != launcher) {
             _exit(static_cast<int>(ExitCode::hang));
         }
         const auto now = std::chrono::steady_clock::now();
@@ -115,19 +116,19 @@ void StartWatch::run() {
             waited_until_asked = waited;
     }
     lock.unlock();
-    const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
-    const int rank = number ? std::max(0, std::atoi(number)) : 0;
     // The first to speak ends the job, so that not everybody does.
-    std::this_thread::sleep_for(milliseconds(300) * std::min(rank, 4));
-    std::string text = "start-up stands still: after " +
-                       std::to_string(static_cast<int64_t>(waited)) +
-                       " s not all ranks have come (seen by rank " + std::to_string(rank) + " on " +
-                       own_host_name() + ")";
+    std::this_thread::sleep_for(milliseconds(300) * std::min(rank_, 4));
+    const bool is_asked = StopRequest::is_signalled();
+    std::string text = std::string(is_asked ? "stopped on request" : "start-up stands still") +
+                       ": after " + std::to_string(static_cast<int64_t>(waited)) +
+                       " s not all ranks have come (seen by rank " + std::to_string(rank_) +
+                       " on " + own_host_name() + ")";
     if (const std::string stopped = stopped_siblings(); !stopped.empty()) {
         text += "; stopped on this host: " + stopped;
     }
-    Log(rank, rank + 1).error(text + ". A slower machine may need a higher run.start_limit");
-    _exit(static_cast<int>(ExitCode::hang));
+    if (!is_asked) text += ". A slower machine may need a higher run.start_limit";
+    Log(rank_, rank_ + 1).error(text);
+    _exit(static_cast<int>(is_asked ? ExitCode::stopped : ExitCode::hang));
 }
 
 }  // namespace trireme

@@ -1,8 +1,6 @@
 #include "parallel/watchdog.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/service_thread.h"
 #include "parallel/control_group.h"
 #include "parallel/frame_socket.h"
 #include "parallel/hang_analysis.h"
@@ -30,7 +29,6 @@ constexpr double kLeastLimit = 60.0;
 constexpr double kLongestTimes = 10.0;
 constexpr milliseconds kConnectPatience{2000};
 constexpr double kBetweenQuestions = 1.0;
-constexpr double kBetweenChores = 5.0;
 constexpr milliseconds kComparePatience{3000};
 constexpr milliseconds kLeavePatience{500};
 constexpr milliseconds kFlushPatience{300};
@@ -166,7 +164,7 @@ private:
     Clock::time_point looked_at_ = Clock::now();
     uint64_t progress_ = 0;
     double quiet_since_ = 0;
-    double last_beat_ = -1e9, last_chores_ = 0;
+    double last_beat_ = -1e9;
     std::vector<FrameSocket> collectors_;  // rank 0's and the deputy's, without this one's own
 
     std::string token_;
@@ -184,11 +182,15 @@ void Watchdog::Watch::join(World& world) {
     ControlGroup group(world, "watchdog");
     std::string own = host_ + " ";
     if (collects()) {
-        listener_.emplace();
-        own += std::to_string(listener_->port());
+        try {
+            listener_.emplace();
+        } catch (const Error&) {
+            // The others cannot connect then, which rank 0 reports.
+        }
+    }
+    own += std::to_string(listener_ ? listener_->port() : 0);
+    if (listener_) {
         for (const std::string& address : own_addresses()) own += " " + address;
-    } else {
-        own += "0";
     }
     token_ = group.broadcast(rank_ == 0 ? random_token() : std::string());
     const std::string first = group.broadcast(own, 0);
@@ -207,6 +209,7 @@ void Watchdog::Watch::join(World& world) {
 }
 
 void Watchdog::Watch::connect_to(int, const Address& at) {
+    if (at.port == 0) return;
     std::vector<std::string> addresses = at.addresses;
     if (at.host == host_) addresses.insert(addresses.begin(), "127.0.0.1");
     std::optional<FrameSocket> socket = FrameSocket::connect(addresses, at.port, kConnectPatience);
@@ -216,7 +219,6 @@ void Watchdog::Watch::connect_to(int, const Address& at) {
 }
 
 void Watchdog::Watch::run() {
-    pthread_setname_np(pthread_self(), "watchdog");
     while (!stop_.load() && !ended_) {
         wait_for_events();
         advance_clock();
@@ -228,10 +230,6 @@ void Watchdog::Watch::run() {
             accept();
             for (Watched& rank : watched_) listen_to(rank);
             if (!leaving_.load()) look_for_trouble();
-        }
-        if (rank_ == 0 && options_.every_few_seconds && now_ - last_chores_ >= kBetweenChores) {
-            last_chores_ = now_;
-            options_.every_few_seconds();
         }
     }
     if (!ended_) say_goodbye();
@@ -540,12 +538,7 @@ Watchdog::Watchdog(World& world, WatchdogOptions options)
     phase_begin_ = Clock::now();
     board_.set_main_thread();
     watch_ = std::make_unique<Watch>(*this, world, std::move(options));
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { watch_->run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = start_service_thread("watchdog", [this] { watch_->run(); });
 }
 
 Watchdog::~Watchdog() {

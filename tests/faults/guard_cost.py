@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """What the guards cost: steps with all of them on against steps with all off, in turn.
 
-    tests/faults/guard_cost.py [--pairs 9] [--steps 12] [--ranks 2] [--zero 1]
+    tests/faults/guard_cost.py [--pairs 9] [--steps 40] [--ranks 2] [--zero 1]
 
-On: gradients looked at before each sum, spikes, replicas compared every 100 steps (and before each
-save), checkpoints with checksums beside the training. Off: none of it, and no checkpoints. Prints
-the medians and their ratio, and fails when it is above 1.02. The watchdog runs in both. TRIREME names the program, default build/cpu/bin/trireme.
+On: gradients looked at before each sum, spikes, and every 20 steps replicas compared and a
+checkpoint with checksums saved beside the training. Off: none of it, and no checkpoints. Prints the
+ratio of the median steps, and fails when it is above 1.02; and that of the mean steps, in which the
+saves show, far more often than anybody saves. The watchdog runs in both. TRIREME names the program,
+default build/cpu/bin/trireme.
 """
 
 import argparse
@@ -29,11 +31,11 @@ checkpoint: {interval: 0, resume: never}
 logging: {tensorboard: false, interval: 1}
 """
 OFF = ["numerics.find_origin=false", "numerics.on_spike=ignore", "numerics.check_replicas=0"]
-ON = ["numerics.check_replicas=100", "checkpoint.interval=100"]
+ON = ["numerics.check_replicas=20", "checkpoint.interval=20"]
 
 
 def step_seconds(folder, options, keys):
-    """The median of a run's steps but the first two."""
+    """The median and the mean of a run's steps but the first two."""
     shutil.rmtree(folder / "out", ignore_errors=True)
     command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(options.ranks),
                trireme_program(), "train", "cost.yaml"]
@@ -42,13 +44,14 @@ def step_seconds(folder, options, keys):
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
     records = [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
-    return statistics.median(r["step_seconds"] for r in records[2:])
+    steps = [r["step_seconds"] for r in records[2:] if "step_seconds" in r]
+    return statistics.median(steps), statistics.mean(steps)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--zero", type=int, default=1)
     options = parser.parse_args()
@@ -60,12 +63,13 @@ def main():
             # The order within a pair alternates: what drifts hits both alike.
             for is_on in ([True, False], [False, True])[pair % 2]:
                 (on if is_on else off).append(step_seconds(folder, options, ON if is_on else OFF))
-        ratios = sorted(a / b for a, b in zip(on, off))
-        ratio = statistics.median(ratios)
-        print(f"{options.ranks} ranks, ZeRO-{options.zero}: on {statistics.median(on):.4f} s, "
-              f"off {statistics.median(off):.4f} s a step; median of {options.pairs} paired "
-              f"ratios {ratio:.4f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})")
-        sys.exit(0 if ratio <= 1.02 else 1)
+        print(f"{options.ranks} ranks, ZeRO-{options.zero}, {options.pairs} pairs")
+        for name, at in ("median step", 0), ("mean step", 1):
+            ratios = sorted(a[at] / b[at] for a, b in zip(on, off))
+            print(f"{name}: on {statistics.median(a[at] for a in on):.4f} s, "
+                  f"off {statistics.median(b[at] for b in off):.4f} s; median of the paired ratios "
+                  f"{statistics.median(ratios):.4f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})")
+        sys.exit(0 if statistics.median(a[0] / b[0] for a, b in zip(on, off)) <= 1.02 else 1)
 
 
 main()

@@ -118,6 +118,10 @@ void Trainer::open_output() {
     }
     metrics_.emplace(config_.run.output + "/metrics.jsonl", resumed_.step);
     replace_file(config_.run.output + "/config.yaml", dump_config(config_));
+    if (config_.logging.tensorboard) {
+        tensorboard_.emplace(config_.run.output + "/tensorboard", resumed_.step,
+                             dump_config(config_), log_);
+    }
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");
 }
 
@@ -194,6 +198,7 @@ ExitCode Trainer::train() {
                           " | valid loss " + std::to_string(*loss) + " | perplexity " +
                           std::to_string(std::exp(*loss)));
                 if (metrics_) metrics_->write_validation(step, *loss);
+                if (tensorboard_) tensorboard_->write_validation(step, *loss);
             } else {
                 stops = true;
             }
@@ -266,6 +271,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
+    if (tensorboard_) tensorboard_->write(m);
     window_seconds_ = window_exposed_ = window_idle_ = 0;
     window_axes_ = {};
     window_steps_ = 0;

@@ -48,6 +48,13 @@ void append_line(const std::string& path, const std::string& line) {
     if (!file) throw Error(ExitCode::io, path + ": writing failed");
 }
 
+// All ranks' traces begin at the same time.
+std::unique_ptr<Trace> make_trace(World& world) {
+    ControlGroup control(world, "trace");
+    const int64_t origin = std::stoll(control.broadcast(std::to_string(Trace::unix_ns())));
+    return std::make_unique<Trace>(world.rank(), kTraceSpans, origin);
+}
+
 // "0.012 s copied, 1.34 s written, 118.0 MiB, 92.1 MB/s"
 std::string save_text(const SaveReport& report) {
     char text[128];
@@ -74,7 +81,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
         valid_data_ = make_dataset(config_.data.valid, data);
     }
-    if (config_.logging.trace) trace_ = std::make_unique<Trace>(world.rank(), kTraceSpans);
+    if (config_.logging.trace) trace_ = make_trace(world);
     setup_ = std::make_unique<RankSetup>(world, config_, RankSetup::Use::train, config_.batch.micro,
                                          config_.data.sequence_length, trace_.get());
     numerics_.emplace(config_.numerics, setup_->control(), log_);
@@ -210,10 +217,7 @@ ExitCode Trainer::train() {
     }
     guard_.enter(Phase::finish, config_.run.steps);
     report_save(saver_->wait(), true);
-    if (trace_) {
-        trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
-                           ".json");
-    }
+    write_trace();
     // None leaves the watchdog's eyes before all are done.
     setup_->control().barrier();
     guard_.finished();
@@ -227,8 +231,15 @@ ExitCode Trainer::stop(int64_t step, bool is_saved) {
     }
     guard_.enter(Phase::finish, step);
     report_save(saver_->wait(), true);
+    write_trace();
     guard_.stopped(setup_->control(), step);
     return ExitCode::stopped;
+}
+
+void Trainer::write_trace() const {
+    if (!trace_) return;
+    trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
+                       ".json");
 }
 
 // Nothing wrong is saved: this comes before.

@@ -39,6 +39,7 @@ private:
     // Ends the run as asked, with a checkpoint of this step; is_saved: it is being written already.
     ExitCode stop(int64_t step, bool is_saved);
     void make_saver();
+    void write_trace() const;
     // Whether what the run begins from lies in its own folder.
     bool is_own_checkpoint(const ResumePoint& point) const {
         return point.step > 0 && config_.checkpoint.resume == "auto";

@@ -28,6 +28,12 @@ constexpr microseconds kShortestNap{20};
 constexpr microseconds kLongestNap{500};
 constexpr int kNapShare = 8;
 
+#ifdef OPEN_MPI
+constexpr bool kIsOpenMpi = true;
+#else
+constexpr bool kIsOpenMpi = false;
+#endif
+
 constexpr std::chrono::seconds kAbortGrace{5};
 constexpr std::chrono::seconds kDrainLimit{5};
 
@@ -53,7 +59,9 @@ void set_defaults() {
 }  // namespace
 
 MpiRun::MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout, bool rendezvous)
-    : launcher_(launcher), timeout_(timeout), rendezvous_(rendezvous),
+    : launcher_(launcher),
+      timeout_(timeout),
+      rendezvous_(rendezvous),
       exceptions_at_start_(std::uncaught_exceptions()) {
     set_defaults();
     std::promise<void> started;
@@ -87,9 +95,8 @@ Channel& MpiRun::add_channel(int group_number, const std::string& name, std::vec
                              int rank) {
     const MpiLane lane{comm_, 2 * group_number, 2 * group_number + 1, rendezvous_};
     TRIREME_CHECK(lane.transfer_tag <= highest_tag_, "fewer groups than MPI has tags for");
-    auto channel =
-        std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_,
-                                     activity_);
+    auto channel = std::make_unique<MpiChannel>(*this, lane, name, std::move(ranks), rank, timeout_,
+                                                activity_);
     const std::lock_guard lock(mutex_);
     if (error_) throw Error(*error_);
     channels_.push_back(std::move(channel));
@@ -127,9 +134,11 @@ void MpiRun::run(std::promise<void>& started) {
 }
 
 void MpiRun::start_mpi() {
+    if (const std::string problem = launch_problem(launcher_, kIsOpenMpi); !problem.empty()) {
+        throw Error(ExitCode::config, problem);
+    }
     int provided = 0;
-    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided),
-              "MPI_Init_thread");
+    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
@@ -153,6 +162,9 @@ void MpiRun::start_mpi() {
     MPI_Comm_rank(host, &local_rank_);
     MPI_Comm_size(host, &local_size_);
     MPI_Comm_free(&host);
+    // In a container of its own a process looks like the only one on its host, but the launcher
+    // knows which of the host's devices it is to take.
+    if (launcher_.local_rank >= 0) local_rank_ = launcher_.local_rank;
 }
 
 void MpiRun::serve() {
@@ -190,8 +202,7 @@ void MpiRun::serve() {
         } else if (looks <= kYields) {
             sched_yield();
         } else {
-            const auto waited =
-                std::chrono::duration_cast<microseconds>(Clock::now() - idle_since);
+            const auto waited = std::chrono::duration_cast<microseconds>(Clock::now() - idle_since);
             doorbell_.wait_for(std::clamp(waited / kNapShare, kShortestNap, kLongestNap));
         }
     }

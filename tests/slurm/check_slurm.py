@@ -171,7 +171,8 @@ class Suite:
         job.wait_for_step(30)
         self.cluster.run("scontrol", "requeue", job.number)
         job.expect_same_end(self, 2)
-        return "by scontrol requeue; same bits"
+        expect(job.log().count("stopped on request: signal SIGTERM") == 1, job.log()[:1500])
+        return "by scontrol requeue, saved first; same bits"
 
     def signalled(self):
         job = Job(self, "signalled", self.jobs / "requeue.sbatch", *TWO_TASKS)
@@ -189,7 +190,8 @@ class Suite:
         self.cluster.run("sbatch", "--parsable", "--output=/dev/null", "--partition=urgent",
                          "--nodes=2", "--exclusive", "--wrap", "sleep 1")
         job.expect_same_end(self, 2)
-        return "both nodes taken by an urgent job; same bits"
+        expect(job.log().count("stopped on request: signal SIGTERM") == 1, job.log()[:1500])
+        return "both nodes taken by an urgent job, saved first; same bits"
 
     def killed(self):
         job = Job(self, "killed", self.jobs / "requeue.sbatch", *TWO_TASKS)
@@ -219,6 +221,14 @@ class Suite:
         expect(job.field("JobState") == "CANCELLED", "it was started again")
         return f"saved step {step}, not started again"
 
+    def failed(self):
+        nan = ("--set", "testing.faults=[{rank: 1, step: 30, action: nan-gradient, "
+               "tensor: layers.0.mlp.down.weight}]")
+        job = Job(self, "failed", self.jobs / "requeue.sbatch", *TWO_TASKS, settings=nan)
+        job.expect_end("FAILED", 76)
+        expect(job.log().count(", on ") == 1, "it was started again")
+        return "NaN on one process: code 76, not started again"
+
     def without_pmix(self):
         for kind in ("none", "pmi2"):
             done = subprocess.run(
@@ -231,7 +241,7 @@ class Suite:
 
 
 CASES = ("finished", "two_nodes", "requeued", "signalled", "preempted", "killed", "time_limit",
-         "cancelled", "without_pmix")
+         "cancelled", "failed", "without_pmix")
 
 
 def main():

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "parallel/mpi/launcher.h"
 
 namespace trireme {
 
@@ -46,7 +47,14 @@ int report(const World& world, const std::exception_ptr& exception) {
 }  // namespace
 
 int run_as_rank(const std::function<void(World&)>& body) {
-    const std::unique_ptr<World> world = make_process_world();
+    std::unique_ptr<World> world;
+    try {
+        world = make_process_world();
+    } catch (const Error& error) {
+        // How it was launched is wrong for all ranks alike: one says so.
+        if (error.code() != ExitCode::config || find_launcher().rank <= 0) throw;
+        return static_cast<int>(error.code());
+    }
     std::exception_ptr exception;
     try {
         body(*world);

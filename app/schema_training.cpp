@@ -149,7 +149,7 @@ Rows record_rows() {
             [](auto& c) -> auto& { return c.logging.interval; }),
         boolean(
             "logging.tensorboard",
-            "Writes event files for TensorBoard. Not built yet: nothing is written.",
+            "Writes event files for TensorBoard, into the folder tensorboard of run.output.",
             [](auto& c) -> auto& { return c.logging.tensorboard; }),
         boolean(
             "logging.trace", "Writes a trace of every rank for Chrome or Perfetto.",

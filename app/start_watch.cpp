@@ -4,11 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <string_view>
 
 #include "app/stop_request.h"
 #include "core/error.h"
@@ -32,25 +30,6 @@ std::string content_of(const fs::path& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Of a launcher that numbers its processes; -1 without.
-int rank_in(std::string_view environment) {
-    for (const std::string_view name : {"OMPI_COMM_WORLD_RANK=", "SLURM_PROCID=", "PMI_RANK="}) {
-        size_t at = 0;
-        while ((at = environment.find(name, at)) != std::string_view::npos) {
-            if (at == 0 || environment[at - 1] == '\0') {
-                return std::atoi(environment.data() + at + name.size());
-            }
-            ++at;
-        }
-    }
-    return -1;
-}
-
-int launched_rank() {
-    const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
-    return number ? std::max(0, std::atoi(number)) : 0;
-}
-
 }  // namespace
 
 std::string stopped_siblings() {
@@ -67,8 +46,7 @@ std::string stopped_siblings() {
         int parent = 0;
         fields >> state >> parent;
         if ((state != 'T' && state != 't') || parent != getppid()) continue;
-        const std::string environment = content_of(it->path() / "environ");
-        const int rank = rank_in(environment);
+        const int rank = find_launcher(content_of(it->path() / "environ")).rank;
         if (rank < 0) continue;
         found +=
             (found.empty() ? "" : ", ") + ("rank " + std::to_string(rank)) + " (pid " + pid + ")";
@@ -78,7 +56,7 @@ std::string stopped_siblings() {
 
 StartWatch::StartWatch(double limit_seconds)
     : limit_seconds_(limit_seconds),
-      rank_(launched_rank()),
+      rank_(std::max(0, find_launcher().rank)),
       is_launched_(find_launcher().processes != 1) {
     thread_ = start_service_thread("start watch", [this] { run(); });
 }

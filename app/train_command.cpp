@@ -4,8 +4,23 @@
 #include "app/run_guard.h"
 #include "app/start_watch.h"
 #include "app/trainer.h"
+#include "core/log.h"
+#include "parallel/mpi/launcher.h"
 
 namespace trireme {
+
+namespace {
+
+// A batch script that calls the program without srun trains in one process, whatever the job has.
+void warn_when_alone(const World& world) {
+    const Launcher launcher = find_launcher();
+    if (world.size() > 1 || launcher.kind != Launcher::Kind::none || launcher.job_tasks < 2) return;
+    Log(0, 1).warn("the Slurm job has " + std::to_string(launcher.job_tasks) +
+                   " tasks (SLURM_NTASKS), but this is one process; to train in all of them start "
+                   "it with srun --mpi=pmix");
+}
+
+}  // namespace
 
 int train_command(const TrainArguments& arguments) {
     StopRequest stop;
@@ -13,6 +28,7 @@ int train_command(const TrainArguments& arguments) {
     ExitCode outcome = ExitCode::ok;
     const int code = run_as_rank([&](World& world) {
         const Config config = load_config(arguments.config, arguments.sets, world.size());
+        warn_when_alone(world);
         RunGuard guard(world, config, stop);
         start.end();
         Trainer trainer(world, config, guard);

@@ -48,6 +48,13 @@ void append_line(const std::string& path, const std::string& line) {
     if (!file) throw Error(ExitCode::io, path + ": writing failed");
 }
 
+// All ranks' traces begin at the same time.
+std::unique_ptr<Trace> make_trace(World& world) {
+    ControlGroup control(world, "trace");
+    const int64_t origin = std::stoll(control.broadcast(std::to_string(Trace::unix_ns())));
+    return std::make_unique<Trace>(world.rank(), kTraceSpans, origin);
+}
+
 // "0.012 s copied, 1.34 s written, 118.0 MiB, 92.1 MB/s"
 std::string save_text(const SaveReport& report) {
     char text[128];
@@ -74,7 +81,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
         valid_data_ = make_dataset(config_.data.valid, data);
     }
-    if (config_.logging.trace) trace_ = std::make_unique<Trace>(world.rank(), kTraceSpans);
+    if (config_.logging.trace) trace_ = make_trace(world);
     setup_ = std::make_unique<RankSetup>(world, config_, RankSetup::Use::train, config_.batch.micro,
                                          config_.data.sequence_length, trace_.get());
     numerics_.emplace(config_.numerics, setup_->control(), log_);
@@ -118,6 +125,10 @@ void Trainer::open_output() {
     }
     metrics_.emplace(config_.run.output + "/metrics.jsonl", resumed_.step);
     replace_file(config_.run.output + "/config.yaml", dump_config(config_));
+    if (config_.logging.tensorboard) {
+        tensorboard_.emplace(config_.run.output + "/tensorboard", resumed_.step,
+                             dump_config(config_), log_);
+    }
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");
 }
 
@@ -196,6 +207,7 @@ ExitCode Trainer::train() {
                           " | valid loss " + std::to_string(*loss) + " | perplexity " +
                           std::to_string(std::exp(*loss)));
                 if (metrics_) metrics_->write_validation(step, *loss);
+                if (tensorboard_) tensorboard_->write_validation(step, *loss);
             } else {
                 stops = true;
             }
@@ -207,10 +219,7 @@ ExitCode Trainer::train() {
     }
     guard_.enter(Phase::finish, config_.run.steps);
     report_save(saver_->wait(), true);
-    if (trace_) {
-        trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
-                           ".json");
-    }
+    write_trace();
     // None leaves the watchdog's eyes before all are done.
     setup_->control().barrier();
     guard_.finished();
@@ -224,8 +233,15 @@ ExitCode Trainer::stop(int64_t step, bool is_saved) {
     }
     guard_.enter(Phase::finish, step);
     report_save(saver_->wait(), true);
+    write_trace();
     guard_.stopped(setup_->control(), step);
     return ExitCode::stopped;
+}
+
+void Trainer::write_trace() const {
+    if (!trace_) return;
+    trace_->write_json(config_.run.output + "/trace/rank-" + std::to_string(world_.rank()) +
+                       ".json");
 }
 
 // Nothing wrong is saved: this comes before.
@@ -269,6 +285,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
+    if (tensorboard_) tensorboard_->write(m);
     window_seconds_ = window_exposed_ = window_idle_ = 0;
     window_axes_ = {};
     window_steps_ = 0;

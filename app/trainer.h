@@ -9,6 +9,7 @@
 #include "app/rank_setup.h"
 #include "app/resume.h"
 #include "app/run_guard.h"
+#include "app/tensorboard_log.h"
 #include "core/log.h"
 #include "core/trace.h"
 #include "data/batch_loader.h"
@@ -38,6 +39,7 @@ private:
     // Ends the run as asked, with a checkpoint of this step; is_saved: it is being written already.
     ExitCode stop(int64_t step, bool is_saved);
     void make_saver();
+    void write_trace() const;
     // Whether what the run begins from lies in its own folder.
     bool is_own_checkpoint(const ResumePoint& point) const {
         return point.step > 0 && config_.checkpoint.resume == "auto";
@@ -63,10 +65,11 @@ private:
     std::unique_ptr<RankSetup> setup_;
     std::optional<NumericsGuard> numerics_;
     std::unique_ptr<BatchLoader> loader_;
-    std::optional<MetricsFile> metrics_;  // rank 0
-    double peak_flops_per_second_ = 0;    // of this rank
-    ResumePoint resumed_;                 // what an earlier run has done
-    std::string run_id_;                  // of this process's life of the run
+    std::optional<MetricsFile> metrics_;         // rank 0
+    std::optional<TensorBoardLog> tensorboard_;  // rank 0, when asked for
+    double peak_flops_per_second_ = 0;           // of this rank
+    ResumePoint resumed_;                        // what an earlier run has done
+    std::string run_id_;                         // of this process's life of the run
     std::unique_ptr<CheckpointSaver> saver_;
 
     // Since the last logged step.

@@ -270,6 +270,11 @@ std::string draw_chrome_trace(const std::vector<DrawnSpan>& spans, double micros
                           {"name", "process_sort_index"},
                           {"pid", rank},
                           {"args", {{"sort_index", rank}}}});
+        events.push_back({{"ph", "M"},
+                          {"name", "thread_name"},
+                          {"pid", rank},
+                          {"tid", 0},
+                          {"args", {{"name", "compute"}}}});
     }
     for (const DrawnSpan& span : spans) {
         events.push_back({{"ph", "X"},

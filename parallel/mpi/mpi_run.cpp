@@ -28,6 +28,12 @@ constexpr microseconds kShortestNap{20};
 constexpr microseconds kLongestNap{500};
 constexpr int kNapShare = 8;
 
+#ifdef OPEN_MPI
+constexpr bool kIsOpenMpi = true;
+#else
+constexpr bool kIsOpenMpi = false;
+#endif
+
 constexpr std::chrono::seconds kAbortGrace{5};
 constexpr std::chrono::seconds kDrainLimit{5};
 
@@ -122,6 +128,9 @@ void MpiRun::run(std::promise<void>& started) {
 }
 
 void MpiRun::start_mpi() {
+    if (const std::string problem = launch_problem(launcher_, kIsOpenMpi); !problem.empty()) {
+        throw Error(ExitCode::config, problem);
+    }
     int provided = 0;
     check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -147,6 +156,9 @@ void MpiRun::start_mpi() {
     MPI_Comm_rank(host, &local_rank_);
     MPI_Comm_size(host, &local_size_);
     MPI_Comm_free(&host);
+    // In a container of its own a process looks like the only one on its host, but the launcher
+    // knows which of the host's devices it is to take.
+    if (launcher_.local_rank >= 0) local_rank_ = launcher_.local_rank;
 }
 
 void MpiRun::serve() {

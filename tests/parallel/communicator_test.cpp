@@ -5,7 +5,6 @@
 #include <cstdlib>
 
 #include "core/error.h"
-#include "parallel/mpi/launcher.h"
 #include "parallel/rank_order_reduce.h"
 #include "parallel/self_communicator.h"
 #include "parallel/thread/thread_world.h"
@@ -221,23 +220,4 @@ TEST_CASE("arguments that no group can carry are refused", "[parallel][comm]") {
         refused([&] { group->all_reduce(stream, measured, ReduceOp::sum, "memory"); });
         group->barrier();
     });
-}
-
-TEST_CASE("the launcher is found from the environment", "[parallel][comm]") {
-    const char* const variables[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID",
-                                     "PMI_SIZE", "PMIX_RANK"};
-    for (const char* variable : variables) {
-        if (std::getenv(variable)) return;  // the tests themselves were launched
-    }
-    CHECK(find_launcher().processes == 1);
-    setenv("PMIX_RANK", "3", 1);
-    CHECK(find_launcher().processes == 0);
-    setenv("SLURM_PROCID", "3", 1);
-    setenv("SLURM_STEP_NUM_TASKS", "4", 1);
-    CHECK(find_launcher().processes == 4);
-    setenv("OMPI_COMM_WORLD_SIZE", "8", 1);
-    CHECK(find_launcher().processes == 8);
-    setenv("OMPI_COMM_WORLD_SIZE", "8x", 1);
-    CHECK(find_launcher().processes == 4);
-    for (const char* variable : variables) unsetenv(variable);
 }

@@ -1,0 +1,62 @@
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <string>
+
+#include "tests/app/process_support.h"
+#include "tests/app/tiny_run.h"
+#include "tests/core/temporary_folder.h"
+
+namespace trireme::test {
+
+TEST_CASE("a task of an srun without PMIx ends with a remedy before MPI starts", "[app][launch]") {
+    const TemporaryFolder folder;
+    make_data(folder.path(), "text", 60);
+    write_text(folder.path() + "/run.yaml", tiny_run(1));
+    const auto as_task = [&](const std::string& rank) {
+        return run_program(
+            {"env", "-u", "PMIX_RANK", "-u", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS=2",
+             "SLURM_PROCID=" + rank, TRIREME_BINARY_DIR "/bin/trireme", "train", "run.yaml"},
+            folder.path());
+    };
+    const Outcome first = as_task("0");
+    CHECK(first.code == 78);
+    CHECK_THAT(first.error, Catch::Contains("srun started 2 processes without PMIx") &&
+                                Catch::Contains("srun --mpi=pmix"));
+    // Of many tasks one speaks.
+    const Outcome second = as_task("1");
+    CHECK(second.code == 78);
+    CHECK(second.error == "");
+}
+
+// scripts/check-slurm runs them on a real Slurm; this is about what they do with each exit code.
+TEST_CASE("the job files start a run again after the right exit codes", "[app][launch]") {
+    const TemporaryFolder folder;
+    write_text(folder.path() + "/bin/srun", "#!/bin/sh\nexit \"$CODE\"\n");
+    write_text(folder.path() + "/bin/scontrol", "#!/bin/sh\necho \"$*\" >>requeued\n");
+    REQUIRE(run_program({"chmod", "+x", "bin/srun", "bin/scontrol"}, folder.path()).code == 0);
+    struct Case {
+        int code;
+        const char* too_soon;
+        bool again;
+    };
+    const Case cases[] = {{0, "0", false},  {75, "100", true},   {78, "0", false},
+                          {86, "0", true},  {86, "100", false},  {93, "0", false},
+                          {137, "0", true}, {137, "100", false}, {76, "0", false}};
+    for (const char* name : {"requeue", "multi-node", "container"}) {
+        for (const Case& one : cases) {
+            INFO(name << " with code " << one.code << " and TOO_SOON " << one.too_soon);
+            std::filesystem::remove(folder.path() + "/requeued");
+            const Outcome outcome = run_program(
+                {"env", "PATH=" + folder.path() + "/bin:/usr/bin:/bin",
+                 "CODE=" + std::to_string(one.code), std::string("TOO_SOON=") + one.too_soon,
+                 "SLURM_JOB_ID=17", "IMAGE=image.sqsh", "bash",
+                 TRIREME_SOURCE_DIR "/scripts/slurm/" + std::string(name) + ".sbatch", "run.yaml"},
+                folder.path());
+            CHECK(outcome.code == one.code);
+            CHECK(outcome.error == "");
+            CHECK(read_text(folder.path() + "/requeued") == (one.again ? "requeue 17\n" : ""));
+        }
+    }
+}
+
+}  // namespace trireme::test

@@ -36,6 +36,7 @@ void evaluate(World& world, const EvalArguments& arguments) {
     options.n_shards = config.mesh.data;
     options.sequence_length = config.data.sequence_length;
     options.wrap = false;
+    options.keep_documents_apart = config.data.keep_documents_apart;
     BatchLoader loader(*data, options, 0);
     const int64_t at_once = int64_t{kBatch} * config.mesh.data;
     const int micro_batches = static_cast<int>((data->size() + at_once - 1) / at_once);
@@ -45,7 +46,7 @@ void evaluate(World& world, const EvalArguments& arguments) {
                      " batches");
         }
         const MicroBatch& batch = loader.next();
-        return HostMicroBatch{batch.tokens, batch.labels, batch.first_sample};
+        return HostMicroBatch{batch.tokens, batch.labels, batch.first_sample, batch.document_begin};
     });
 
     if (world.rank() != 0) return;

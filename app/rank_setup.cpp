@@ -49,6 +49,7 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
     options.data_parallel.probe_gradients = config.numerics.find_origin;
     options.optimizer = config.optimizer;
     options.forward_only = use == Use::forward;
+    options.keep_documents_apart = config.data.keep_documents_apart;
     options.micro_batches = use == Use::train ? config.micro_batches() : 1;
     options.trace = trace;
     engine_ = std::make_unique<Engine>(context, options);

@@ -28,9 +28,11 @@ public:
     // For the thread that trains.
     ControlGroup& control() { return *control_; }
 
-    // Reads its own data: the first chunk of the model the tokens, the last the labels.
+    // Reads its own data: the first chunk of the model the tokens, the last the labels, and all of
+    // them where documents begin when these are kept apart.
     bool needs_data() const {
-        return engine_->model().has_embedding() || engine_->model().has_head();
+        return config_.data.keep_documents_apart || engine_->model().has_embedding() ||
+               engine_->model().has_head();
     }
 
 private:

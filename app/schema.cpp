@@ -237,6 +237,11 @@ Rows data_rows() {
                         "data.sequence_length", {1, kMostSize}, "Tokens in a training sequence.",
                         [](auto& c) -> auto& { return c.data.sequence_length; })),
         boolean(
+            "data.keep_documents_apart",
+            "Where a sequence holds several documents, tokens attend to their own only, learned "
+            "positions count from its beginning, and the step from one to the next is not learned.",
+            [](auto& c) -> auto& { return c.data.keep_documents_apart; }),
+        boolean(
             "data.allow_changed",
             "Lets a run go on from a checkpoint whose training data or sequence length was "
             "another.",

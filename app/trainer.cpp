@@ -108,6 +108,7 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
     options.shard = setup_->mesh().at().data;
     options.n_shards = config_.mesh.data;
     options.sequence_length = config_.data.sequence_length;
+    options.keep_documents_apart = config_.data.keep_documents_apart;
     return std::make_unique<BatchLoader>(source, options, consumed);
 }
 
@@ -135,7 +136,8 @@ void Trainer::open_output() {
 HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
     if (!loader) return {};
     const MicroBatch& batch = loader->next();
-    return {batch.tokens, batch.labels, batch.first_sample};
+    return {batch.tokens, batch.labels, batch.first_sample, batch.document_begin,
+            batch.counted_tokens};
 }
 
 ExitCode Trainer::run() {

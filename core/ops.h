@@ -29,6 +29,10 @@ struct AttentionShape {
     // first_element + ((b * heads_global + h) * sequence + q) * sequence + k.
     Dropout dropout;
     int heads_global = 0;
+    // [batch, sequence] i32, or absent: all tokens of a sequence belong together. Otherwise the
+    // index within its sequence of the first token of each token's document, from 0 to the token's
+    // own and never falling; a query sees the keys from there on only.
+    Tensor document_begin;
 };
 
 struct AdamWStep {
@@ -144,11 +148,14 @@ public:
                                    int64_t first_row, const Tensor& y) = 0;  // [N, C]
     virtual void embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, int64_t first_row,
                                     const Tensor& dtable) = 0;  // [V, C] f32 +=
-    // Token n of the tensor stands at position (first_token + n) % sequence.
+    // Token n of the tensor stands at position (first_token + n) % sequence, less
+    // document_begin[n] where that is not absent.
     virtual void position_forward(Stream&, const Tensor& table,  // [T_max, C]
                                   int64_t first_token, int64_t sequence,
-                                  const Tensor& y) = 0;  // [N, C], added to
+                                  const Tensor& document_begin,  // [N] i32 or absent
+                                  const Tensor& y) = 0;          // [N, C], added to
     virtual void position_backward(Stream&, const Tensor& dy, int64_t first_token, int64_t sequence,
+                                   const Tensor& document_begin,
                                    const Tensor& dtable) = 0;  // f32 +=
 
     // --- cross entropy over a split vocabulary -------------------------------------------------

@@ -25,7 +25,9 @@ BatchLoader::BatchLoader(const SampleSource& source, const LoaderOptions& option
     for (MicroBatch& batch : ring_) {
         batch.tokens.resize(n_tokens);
         batch.labels.resize(n_tokens);
+        if (options.keep_documents_apart) batch.document_begin.resize(n_tokens);
     }
+    if (options.keep_documents_apart) begins_.resize(static_cast<size_t>(options.sequence_length));
     thread_ = std::thread([this] { run(); });
 }
 
@@ -81,6 +83,10 @@ bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
     const int64_t n_rows = options_.micro_batch;
     const auto length = static_cast<size_t>(options_.sequence_length);
     batch.first_sample = consumed_samples_ + (number * options_.n_shards + options_.shard) * n_rows;
+    if (options_.keep_documents_apart && options_.wrap && number % options_.micro_batches == 0) {
+        counted_tokens_ = count_tokens_of_step(number);
+    }
+    batch.counted_tokens = counted_tokens_;
     for (int64_t row = 0; row < n_rows; ++row) {
         {
             const std::lock_guard lock(mutex_);
@@ -92,12 +98,45 @@ bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
         const int64_t sample = batch.first_sample + row;
         if (options_.wrap || sample < source_.size()) {
             source_.read(sample % source_.size(), tokens, labels);
+            if (options_.keep_documents_apart) {
+                separate_documents(sample % source_.size(), labels,
+                                   std::span(batch.document_begin).subspan(at, length));
+            }
         } else {
+            if (options_.keep_documents_apart) {
+                std::fill_n(batch.document_begin.begin() + static_cast<int64_t>(at), length, 0);
+            }
             std::fill(tokens.begin(), tokens.end(), 0);
             std::fill(labels.begin(), labels.end(), kIgnoredLabel);
         }
     }
     return true;
+}
+
+void BatchLoader::separate_documents(int64_t sample, std::span<int32_t> labels,
+                                     std::span<int32_t> document_begin) {
+    const auto n = static_cast<size_t>(source_.document_begins(sample, begins_));
+    auto from = document_begin.begin();
+    int32_t first = 0;
+    for (const int32_t next : std::span(begins_).first(n)) {
+        const auto to = document_begin.begin() + std::min<int64_t>(next, options_.sequence_length);
+        std::fill(from, to, first);
+        labels[static_cast<size_t>(next) - 1] = kIgnoredLabel;
+        from = to;
+        first = next;
+    }
+    std::fill(from, document_begin.end(), first);
+}
+
+int64_t BatchLoader::count_tokens_of_step(int64_t number) {
+    const int64_t n_samples =
+        int64_t{options_.micro_batches} * options_.micro_batch * options_.n_shards;
+    const int64_t first = consumed_samples_ + number / options_.micro_batches * n_samples;
+    int64_t counted = n_samples * options_.sequence_length;
+    for (int64_t sample = first; sample < first + n_samples; ++sample) {
+        counted -= source_.document_begins(sample % source_.size(), begins_);
+    }
+    return counted;
 }
 
 }  // namespace trireme

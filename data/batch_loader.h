@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -15,6 +17,11 @@ struct MicroBatch {
     std::vector<int32_t> tokens;  // [B, T]
     std::vector<int32_t> labels;  // [B, T]; below zero: does not count
     int64_t first_sample = 0;     // of this micro-batch, counted from the beginning of the run
+    // Only where documents are kept apart: for each token the index within its sequence of the
+    // first token of its document, and how many labels of the step count, over all shards. Labels
+    // that begin the next document do not.
+    std::vector<int32_t> document_begin;    // [B, T]
+    std::optional<int64_t> counted_tokens;  // none without wrap: samples may be missing
 };
 
 struct LoaderOptions {
@@ -26,6 +33,7 @@ struct LoaderOptions {
     // Past the source's end: begin again from its first sample, or give samples whose labels do
     // not count (for one pass of evaluation that need not divide by the batch).
     bool wrap = true;
+    bool keep_documents_apart = false;
 };
 
 // Hands out one shard's micro-batches in order, read ahead by a thread. Micro-batch j of the run
@@ -47,11 +55,16 @@ public:
 private:
     void run();
     bool fill(MicroBatch& batch, int64_t number);  // false when asked to stop
+    void separate_documents(int64_t sample, std::span<int32_t> labels,
+                            std::span<int32_t> document_begin);
+    int64_t count_tokens_of_step(int64_t number);
 
     const SampleSource& source_;
     const LoaderOptions options_;
     const int64_t consumed_samples_;
     std::vector<MicroBatch> ring_;
+    std::vector<int32_t> begins_;            // of one sample; the reading thread's
+    std::optional<int64_t> counted_tokens_;  // of the step that is being read; the same
 
     std::mutex mutex_;
     std::condition_variable changed_;

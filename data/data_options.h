@@ -15,7 +15,8 @@ struct DataOptions {
     std::vector<DataSourceOptions> valid;
     int sequence_length = 0;  // 0: the model's max_sequence_length
     std::string tokenizer = "byte";
-    bool allow_changed = false;  // a resumed run may have other training data than before
+    bool keep_documents_apart = false;  // in attention, positions and loss
+    bool allow_changed = false;         // a resumed run may have other training data than before
 };
 
 }  // namespace trireme

@@ -45,8 +45,8 @@ GptDataset::GptDataset(const std::string& prefix, const GptDatasetOptions& optio
     check_vocabulary(prefix, options.vocab_size);
 }
 
-void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {
-    check_shape(*this, index, tokens, labels);
+template <typename Visit>
+void GptDataset::for_runs(int64_t index, const Visit& visit) const {
     const size_t sample = order_.shuffle[static_cast<size_t>(index)];
     const SamplePosition begin = order_.positions[sample];
     const SamplePosition last = order_.positions[sample + 1];  // its token is still part
@@ -57,11 +57,27 @@ void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_
         const int64_t to = document == last.document
                                ? int64_t{last.offset} + 1
                                : dataset_.lengths()[static_cast<size_t>(sequence)];
-        read_shifted(dataset_, dataset_.start(sequence) + from, to - from, at, tokens, labels,
-                     options_.vocab_size);
+        visit(dataset_.start(sequence) + from, to - from, at);
         at += to - from;
     }
     TRIREME_CHECK(at == options_.sequence_length + 1, "a sample of sequence_length + 1 tokens");
+}
+
+void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {
+    check_shape(*this, index, tokens, labels);
+    for_runs(index, [&](int64_t position, int64_t count, int64_t at) {
+        read_shifted(dataset_, position, count, at, tokens, labels, options_.vocab_size);
+    });
+}
+
+int64_t GptDataset::document_begins(int64_t index, std::span<int32_t> begins) const {
+    check_shape(*this, index, begins, begins);
+    int64_t n = 0;
+    for_runs(index, [&](int64_t, int64_t count, int64_t at) {
+        // What a sample begins with may be the middle of a document, but is its first in any case.
+        if (at > 0 && count > 0) begins[static_cast<size_t>(n++)] = static_cast<int32_t>(at);
+    });
+    return n;
 }
 
 BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
@@ -89,6 +105,13 @@ void BlendedDataset::read(int64_t index, std::span<int32_t> tokens,
     const auto n = static_cast<size_t>(index);
     parts_[static_cast<size_t>(order_.dataset_index[n])]->read(order_.sample_index[n], tokens,
                                                                labels);
+}
+
+int64_t BlendedDataset::document_begins(int64_t index, std::span<int32_t> begins) const {
+    check_shape(*this, index, begins, begins);
+    const auto n = static_cast<size_t>(index);
+    return parts_[static_cast<size_t>(order_.dataset_index[n])]->document_begins(
+        order_.sample_index[n], begins);
 }
 
 std::unique_ptr<SampleSource> make_dataset(std::span<const DataSourceOptions> sources,

@@ -35,10 +35,16 @@ public:
     int64_t size() const override { return order_.n_samples(); }
     int64_t sequence_length() const override { return options_.sequence_length; }
     void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
+    int64_t document_begins(int64_t index, std::span<int32_t> begins) const override;
 
     const SampleOrder& order() const { return order_; }
 
 private:
+    // Calls visit(position in the dataset, count, at) for each run of tokens that makes up entries
+    // [at, at + count) of the sample's T + 1, in order.
+    template <typename Visit>
+    void for_runs(int64_t index, const Visit& visit) const;
+
     IndexedDataset dataset_;
     GptDatasetOptions options_;
     SampleOrder order_;
@@ -55,6 +61,7 @@ public:
     int64_t size() const override { return static_cast<int64_t>(order_.dataset_index.size()); }
     int64_t sequence_length() const override { return parts_[0]->sequence_length(); }
     void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
+    int64_t document_begins(int64_t index, std::span<int32_t> begins) const override;
 
     const BlendOrder& order() const { return order_; }
 

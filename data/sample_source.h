@@ -21,6 +21,11 @@ public:
     // changed or holds an id outside the vocabulary.
     virtual void read(int64_t index, std::span<int32_t> tokens,
                       std::span<int32_t> labels) const = 0;
+
+    // Which of the tokens 1 to T of the sample begin a document (T is the last label), ascending,
+    // into the beginning of `begins` [T]; returns how many. A document is a sequence of the index.
+    // Reads no tokens and allocates nothing.
+    virtual int64_t document_begins(int64_t index, std::span<int32_t> begins) const = 0;
 };
 
 }  // namespace trireme

@@ -1,6 +1,7 @@
 #include "data/sequential_dataset.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "core/error.h"
 #include "data/dataset_manifest.h"
@@ -40,6 +41,23 @@ public:
             std::fill(tokens.begin() + count - 1, tokens.end(), 0);
             std::fill(labels.begin() + count - 1, labels.end(), kIgnoredLabel);
         }
+    }
+
+    int64_t document_begins(int64_t index, std::span<int32_t> begins) const override {
+        TRIREME_CHECK(index >= 0 && index < size(), "a window inside the dataset");
+        TRIREME_CHECK(static_cast<int64_t>(begins.size()) == sequence_length_,
+                      "room for sequence_length tokens");
+        const int64_t begin = index * sequence_length_;
+        const int64_t end = std::min(begin + sequence_length_ + 1, dataset_.n_tokens());
+        const auto sequences = std::views::iota(int64_t{0}, dataset_.n_sequences());
+        auto at = std::ranges::partition_point(
+            sequences, [&](int64_t sequence) { return dataset_.start(sequence) <= begin; });
+        int64_t n = 0;
+        for (; at != sequences.end() && dataset_.start(*at) < end; ++at) {
+            if (dataset_.lengths()[static_cast<size_t>(*at)] == 0) continue;
+            begins[static_cast<size_t>(n++)] = static_cast<int32_t>(dataset_.start(*at) - begin);
+        }
+        return n;
     }
 
 private:

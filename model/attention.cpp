@@ -59,6 +59,8 @@ AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int6
     shape.dropout.first_element =
         static_cast<uint64_t>((micro_batch.first_sample * context_.model.heads + first_head) *
                               context_.sequence * context_.sequence);
+    // RoPE turns by differences of positions, which are the same from the document's beginning.
+    shape.document_begin = micro_batch.document_begin;
     return shape;
 }
 

@@ -21,7 +21,7 @@ private:
                         const BranchActivations& part) const override;
     void interior_backward(const MicroBatchContext& micro_batch, const BranchActivations& part,
                            const Tensor& dinner, const Tensor& dcolumn) const override;
-    // first_sample of the micro-batch is that of these tokens.
+    // first_sample and document_begin of the micro-batch are those of these tokens.
     AttentionShape shape(const MicroBatchContext& micro_batch, int64_t tokens) const;
     Tensor by_sequence(const Tensor& qkv) const;  // [B, T, width]
 

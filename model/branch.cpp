@@ -78,6 +78,10 @@ BranchGradients Branch::take_gradients(Arena& arena, Recompute policy) const {
 MicroBatchContext Branch::part_of(const MicroBatchContext& micro_batch, int piece) const {
     MicroBatchContext part = micro_batch;
     part.first_sample += piece * (context_.batch / context_.pieces);
+    if (part.document_begin) {
+        const int64_t tokens = context_.tokens() / context_.pieces;
+        part.document_begin = part.document_begin.flat_range(piece * tokens, tokens);
+    }
     return part;
 }
 

@@ -39,6 +39,12 @@ Embedding::Embedding(const ModelContext& context, ParameterStore& store, bool ti
     position_ = store.declare(position);
 }
 
+Tensor Embedding::documents_of(const MicroBatchContext& micro_batch, int piece) const {
+    if (!micro_batch.document_begin) return {};
+    return micro_batch.document_begin.flat_range(context_.first_token(piece),
+                                                 context_.local_tokens() / context_.pieces);
+}
+
 void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
                         const BranchScratch& scratch, const Tensor& out) const {
     Ops& ops = context_.ops();
@@ -64,7 +70,7 @@ void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
         if (context_.tensor_size() > 1) ops.copy(stream, summed, part);
         if (position_ >= 0) {
             ops.position_forward(stream, store_.value(position_), context_.first_token(piece),
-                                 context_.sequence, part);
+                                 context_.sequence, documents_of(micro_batch, piece), part);
         }
         const Dropout dropout = residual_dropout(context_, micro_batch, key_, piece);
         if (dropout.probability > 0.0f) ops.dropout_apply(stream, part, dropout, part);
@@ -88,7 +94,7 @@ void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids
     for (int piece = 0; position_ >= 0 && piece < context_.pieces; ++piece) {
         ops.position_backward(stream, piece_of(context_, doutput, piece),
                               context_.first_token(piece), context_.sequence,
-                              store_.gradient(position_));
+                              documents_of(micro_batch, piece), store_.gradient(position_));
     }
     ops.embedding_backward(stream, gather.wait_all(), ids, context_.first_vocab_row(),
                            store_.gradient(token_));

@@ -34,6 +34,10 @@ public:
     void collect_parameters(std::vector<int>& indices) const;
 
 private:
+    // Where the documents of this rank's tokens of a piece begin, or absent: positions count from
+    // there.
+    Tensor documents_of(const MicroBatchContext& micro_batch, int piece) const;
+
     const ModelContext& context_;
     ParameterStore& store_;
     PhiloxKey key_;

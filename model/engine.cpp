@@ -55,9 +55,13 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     input_arena_.emplace(make_arena(context_.device, "inputs", [&](Arena& arena) {
         tokens_.clear();
         labels_.clear();
+        document_begin_.clear();
         for (int i = 0; i < options_.micro_batches; ++i) {
             tokens_.push_back(arena.take(DType::i32, {context_.tokens()}));
             labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
+            document_begin_.push_back(options_.keep_documents_apart
+                                          ? arena.take(DType::i32, {context_.tokens()})
+                                          : Tensor());
         }
         totals_ = arena.take(DType::f64, {3});
         own_loss_ = arena.take(DType::f64, {1});
@@ -141,6 +145,7 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.loss_scale = 1.0f;
     inputs_.tokens.clear();
     inputs_.labels.clear();
+    inputs_.document_begin.clear();
     inputs_.first_sample.clear();
     inputs_.loss_total = totals_.flat_range(1, 1);
     inputs_.logits = logits_;
@@ -157,8 +162,11 @@ void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
     };
     copy(micro_batch.tokens, tokens_[i]);
     copy(micro_batch.labels, labels_[i]);
+    copy(micro_batch.document_begin, document_begin_[i]);
     inputs_.tokens.push_back(tokens_[i]);
     inputs_.labels.push_back(labels_[i]);
+    inputs_.document_begin.push_back(micro_batch.document_begin.empty() ? Tensor()
+                                                                        : document_begin_[i]);
     inputs_.first_sample.push_back(micro_batch.first_sample);
 }
 
@@ -184,10 +192,18 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     zero_gradients();
     begin_inputs(StepInputs::Pass::train);
     activity_.act("loading data");
-    for (int i = 0; i < options_.micro_batches; ++i) add_micro_batch(source(i));
+    double counted =
+        static_cast<double>(context_.tokens()) * options_.micro_batches * mesh.shape().data;
+    for (int i = 0; i < options_.micro_batches; ++i) {
+        const HostMicroBatch micro_batch = source(i);
+        add_micro_batch(micro_batch);
+        // A batch of which nothing counts has the loss 0.
+        if (micro_batch.counted_tokens) {
+            counted = static_cast<double>(std::max<int64_t>(*micro_batch.counted_tokens, 1));
+        }
+    }
     inputs_.step = step;
-    inputs_.loss_scale = static_cast<float>(1.0 / (static_cast<double>(context_.tokens()) *
-                                                   options_.micro_batches * mesh.shape().data));
+    inputs_.loss_scale = static_cast<float>(1.0 / counted);
     context_.ops().fill_zero(stream, totals_);
     for (auto& reducer : reducers_) reducer->begin_step();
     if (sharder_) sharder_->begin_step();
@@ -220,8 +236,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     stream.synchronize();
 
     StepResult result;
-    result.loss = totals[1] / (static_cast<double>(context_.tokens()) * options_.micro_batches *
-                               mesh.shape().data);
+    result.loss = totals[1] / counted;
     result.grad_norm = std::sqrt(totals[0]);
     result.votes = totals[2];
     result.pipeline_wait_seconds = runtime_->idle_seconds();

@@ -21,9 +21,10 @@ struct EngineOptions {
     PipelineOptions pipeline;
     DataParallelOptions data_parallel;
     OptimizerOptions optimizer;
-    int micro_batches = 1;      // of a step, per data rank
-    bool forward_only = false;  // no gradients, no optimizer: evaluation and generation
-    Trace* trace = nullptr;     // where the time of a step is recorded; must outlive the engine
+    int micro_batches = 1;              // of a step, per data rank
+    bool forward_only = false;          // no gradients, no optimizer: evaluation and generation
+    bool keep_documents_apart = false;  // micro-batches may say where their documents begin
+    Trace* trace = nullptr;  // where the time of a step is recorded; must outlive the engine
 };
 
 // A micro-batch in host memory, read during the call that asks for it. Ranks without the first
@@ -32,13 +33,18 @@ struct HostMicroBatch {
     std::span<const int32_t> tokens;  // [B * T]
     std::span<const int32_t> labels;  // [B * T], < 0 does not count
     int64_t first_sample = 0;         // number of its first sequence in the run
+    // Where documents are kept apart, on every rank: for each token the index within its sequence
+    // of the first token of its document, and how many tokens of the step's global batch count in
+    // the loss, that is all whose label is of the same document. Otherwise all of them count.
+    std::span<const int32_t> document_begin = {};  // [B * T]
+    std::optional<int64_t> counted_tokens = {};
 };
 
 // Gives micro-batch i of the pass, i = 0, 1, ... in order.
 using MicroBatchSource = std::function<HostMicroBatch(int)>;
 
 struct StepResult {
-    double loss = 0;                        // mean over the global batch's tokens, nats
+    double loss = 0;                        // mean over the global batch's counted tokens, nats
     double grad_norm = 0;                   // global, before clipping
     double communication_wait_seconds = 0;  // compute waited for the tensor and data axes
     double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
@@ -127,13 +133,14 @@ private:
     std::vector<BucketUse> step_uses_, forward_uses_;  // of a step, of a micro-batch's forward
     std::unique_ptr<GradientSharder> sharder_;         // instead of the reducers, ZeRO-2 and 3
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
-    std::vector<Tensor> tokens_, labels_;  // device copies of the inputs, a micro-batch each
-    StepInputs inputs_;                    // of the current pass; its vectors keep their memory
-    Tensor totals_;                        // [3] f64: squared gradient norm, loss sum, votes
-    Tensor own_loss_;                      // [1] f64: of the last step, before it is summed
-    Tensor grad_scale_;                    // [1] f32
-    Tensor logits_;                        // [1, V local] f32, generation
-    Tensor all_logits_;                    // [tensor, V local] f32
+    // Device copies of the inputs, a micro-batch each.
+    std::vector<Tensor> tokens_, labels_, document_begin_;
+    StepInputs inputs_;  // of the current pass; its vectors keep their memory
+    Tensor totals_;      // [3] f64: squared gradient norm, loss sum, votes
+    Tensor own_loss_;    // [1] f64: of the last step, before it is summed
+    Tensor grad_scale_;  // [1] f32
+    Tensor logits_;      // [1, V local] f32, generation
+    Tensor all_logits_;  // [tensor, V local] f32
 };
 
 }  // namespace trireme

@@ -18,16 +18,19 @@ struct StepInputs {
 
     Pass pass = Pass::train;
     int64_t step = 0;
-    float loss_scale = 1.0f;            // weight of a token in the loss: 1 / global tokens
-    std::vector<Tensor> tokens;         // per micro-batch: [B * T] i32
-    std::vector<Tensor> labels;         // per micro-batch: [B * T] i32, < 0 does not count
-    std::vector<int64_t> first_sample;  // per micro-batch: number in the run
-    Tensor loss_total;                  // f64 scalar, added to by the head
-    int64_t logits_token = 0;           // generate: which token's logits
-    Tensor logits;                      // generate: [1, V local] f32
+    float loss_scale = 1.0f;     // weight of a token in the loss: 1 / global tokens that count
+    std::vector<Tensor> tokens;  // per micro-batch: [B * T] i32
+    std::vector<Tensor> labels;  // per micro-batch: [B * T] i32, < 0 does not count
+    std::vector<int64_t> first_sample;   // per micro-batch: number in the run
+    std::vector<Tensor> document_begin;  // per micro-batch: [B * T] i32, or absent; or empty
+    Tensor loss_total;                   // f64 scalar, added to by the head
+    int64_t logits_token = 0;            // generate: which token's logits
+    Tensor logits;                       // generate: [1, V local] f32
 
     MicroBatchContext micro_batch(int index) const {
-        return {step, first_sample[static_cast<size_t>(index)], pass == Pass::train};
+        const auto i = static_cast<size_t>(index);
+        return {step, first_sample[i], pass == Pass::train,
+                document_begin.empty() ? Tensor() : document_begin[i]};
     }
 };
 

@@ -73,6 +73,8 @@ struct MicroBatchContext {
     int64_t step = 0;          // optimizer step, part of the dropout key
     int64_t first_sample = 0;  // number of its first sequence in the run
     bool training = true;      // false: no dropout, nothing kept for backward
+    // [B * T] i32: as in AttentionShape; absent where documents are not kept apart.
+    Tensor document_begin = {};
 };
 
 // The number of pieces where none is asked for: 4, 2 or 1, as many as leave each 256 tokens, enough

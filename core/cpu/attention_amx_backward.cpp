@@ -67,8 +67,8 @@ void backward_rows(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t 
         float* scores = w.scores + i * kKeys;
         float* gradient = w.gradient + i * kKeys;
         const float* factors = row_factors(s, b, head, query, block.first_key, w.factors);
-        backward_row(block.visible(i), s.shape.scale, lse[query], w.delta[query], factors, scores,
-                     gradient);
+        backward_row(block.hidden(i), block.visible(i), s.shape.scale, lse[query], w.delta[query],
+                     factors, scores, gradient);
     }
     const int64_t padded_queries = panels_of(block.queries) * kPanelWidth;
     // Rows beyond the sequence are summed over too.
@@ -99,13 +99,14 @@ void backward_block(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t
         multiply(transposed, {w.dout_by_row + at_query, kBlockPanel, depth_panels}, query_panels,
                  w.dvalues + at_key, s.padded, add);
         transpose_block(w.dscores, query_panels, key_panels, w.transposed);
-        multiply(transposed, {w.queries_by_row + at_query, kBlockPanel, depth_panels},
-                 query_panels, w.dkeys + at_key, s.padded, add);
+        multiply(transposed, {w.queries_by_row + at_query, kBlockPanel, depth_panels}, query_panels,
+                 w.dkeys + at_key, s.padded, add);
     }
     if (part.queries) {
         multiply({w.dscores, kBlockPanel, query_panels},
                  {w.keys_by_row + at_key, kBlockPanel, depth_panels}, key_panels,
-                 w.dqueries + at_query, s.padded, block.first_key > 0);
+                 w.dqueries + at_query, s.padded,
+                 block.first_key / kKeys > s.first_key_block(b, block.first_query / kQueries));
     }
 }
 
@@ -132,8 +133,8 @@ void backward_group(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t
             pack_blocks_as_b(s, dout, w.dout_by_row);
         }
         sum_delta(s, dout.first, t.out + s.out_offset(b, head), w.delta);
-        for_blocks_of_part(s, part, [&](int64_t q, int64_t k) {
-            backward_block(s, w, b, head, Block(s, q, k), t.lse + s.lse_offset(b, head), part);
+        for_blocks_of_part(s, b, part, [&](int64_t q, int64_t k) {
+            backward_block(s, w, b, head, Block(s, b, q, k), t.lse + s.lse_offset(b, head), part);
         });
         if (part.queries) {
             unpack_blocks(s, part, w.dqueries, s.shape.scale, t.dqkv + s.query_offset(b, head),
@@ -155,12 +156,12 @@ void amx_backward(const AmxCall& call, const bf16* dout, const bf16* qkv, const 
                   const float* lse, bf16* dqkv) {
     const Sizes s = amx_sizes(call.shape);
     const Tensors tensors{dout, qkv, out, lse, dqkv};
-    for_backward_parts(s, call.threads, [&](int64_t b, int64_t kv, const BackwardPart& part,
-                                            int thread) {
-        const BackwardScratch w(s, call.scratch + thread * call.scratch_stride);
-        const TileScope tiles;
-        backward_group(s, w, b, kv, part, tensors);
-    });
+    for_backward_parts(s, call.threads,
+                       [&](int64_t b, int64_t kv, const BackwardPart& part, int thread) {
+                           const BackwardScratch w(s, call.scratch + thread * call.scratch_stride);
+                           const TileScope tiles;
+                           backward_group(s, w, b, kv, part, tensors);
+                       });
 }
 
 }  // namespace trireme::attention

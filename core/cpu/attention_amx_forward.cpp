@@ -42,6 +42,8 @@ void raise_maxima(const Sizes& s, const ForwardScratch& w, const Block& block) {
         const float scale = s.shape.scale;
 #pragma omp simd
         for (int j = 0; j < kKeys; ++j) row[j] *= scale;
+        const int hidden = block.hidden(i);
+        for (int j = 0; j < hidden; ++j) row[j] = -std::numeric_limits<float>::infinity();
         for (int j = block.visible(i); j < kKeys; ++j) {
             row[j] = -std::numeric_limits<float>::infinity();
         }
@@ -81,17 +83,19 @@ void shrink_out(const Sizes& s, const ForwardScratch& w, const Block& block) {
     }
 }
 
-// The queries of one block and head against all keys before them.
+// The queries of one block and head against all keys before them that they see.
 void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t head,
                    int64_t query_block, const HeadRows& rows, bf16* out, float* lse) {
     const int64_t first = query_block * kQueries;
     const int64_t queries = std::min(kQueries, s.length - first);
     const int64_t panel = kPanelWidth * s.padded;
     pack_rows_as_a(s, rows, first, queries, w.queries);
-    std::fill_n(w.maximum, kQueries, -std::numeric_limits<float>::infinity());
+    // A number: no difference of infinities where a row sees none of its first block's keys.
+    std::fill_n(w.maximum, kQueries, std::numeric_limits<float>::lowest());
     std::fill_n(w.sums, kQueries * kSumLanes, 0.0f);
-    for (int64_t key_block = 0; key_block <= query_block; ++key_block) {
-        const Block block(s, query_block, key_block);
+    const int64_t first_block = s.first_key_block(b, query_block);
+    for (int64_t key_block = first_block; key_block <= query_block; ++key_block) {
+        const Block block(s, b, query_block, key_block);
         const int64_t offset = block.first_key * s.padded;
         multiply({w.queries, panel, panels_of(queries)},
                  {w.keys + offset, panel, panels_of(block.keys)}, panels_of(s.depth), w.scores,
@@ -99,16 +103,15 @@ void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t h
         raise_maxima(s, w, block);
         add_exponentials(w, block);
         for (int64_t i = 0; i < queries; ++i) {
-            const float* factors =
-                row_factors(s, b, head, first + i, block.first_key, w.factors);
+            const float* factors = row_factors(s, b, head, first + i, block.first_key, w.factors);
             if (!factors) break;
             multiply_by(factors, w.scores + i * kKeys);
         }
         pack_block(w.scores, block, w.probabilities);
-        if (key_block > 0) shrink_out(s, w, block);
+        if (key_block > first_block) shrink_out(s, w, block);
         multiply({w.probabilities, kBlockPanel, panels_of(queries)},
-                 {w.values + offset, kBlockPanel, panels_of(s.depth)}, panels_of(block.keys),
-                 w.out, s.padded, key_block > 0);
+                 {w.values + offset, kBlockPanel, panels_of(s.depth)}, panels_of(block.keys), w.out,
+                 s.padded, key_block > first_block);
     }
     bf16* to = out + s.out_offset(b, head) + first * s.out_row;
     for (int64_t i = 0; i < queries; ++i) {
@@ -127,19 +130,19 @@ int64_t amx_forward_scratch(const AttentionShape& shape) {
 
 void amx_forward(const AmxCall& call, const bf16* qkv, bf16* out, float* lse) {
     const Sizes s = amx_sizes(call.shape);
-    for_forward_parts(s, call.threads, [&](int64_t b, int64_t kv, int64_t first, int64_t step,
-                                           int thread) {
-        const ForwardScratch w(s, call.scratch + thread * call.scratch_stride);
-        const TileScope tiles;
-        pack_rows_as_b(s, {qkv + s.key_offset(b, kv), s.row}, w.keys);
-        pack_blocks_as_b(s, {qkv + s.value_offset(b, kv), s.row}, w.values);
-        for (int64_t head = kv * s.group; head < (kv + 1) * s.group; ++head) {
-            const HeadRows rows{qkv + s.query_offset(b, head), s.row};
-            for (int64_t q = first; q < s.blocks; q += step) {
-                forward_block(s, w, b, head, q, rows, out, lse);
-            }
-        }
-    });
+    for_forward_parts(s, call.threads,
+                      [&](int64_t b, int64_t kv, int64_t first, int64_t step, int thread) {
+                          const ForwardScratch w(s, call.scratch + thread * call.scratch_stride);
+                          const TileScope tiles;
+                          pack_rows_as_b(s, {qkv + s.key_offset(b, kv), s.row}, w.keys);
+                          pack_blocks_as_b(s, {qkv + s.value_offset(b, kv), s.row}, w.values);
+                          for (int64_t head = kv * s.group; head < (kv + 1) * s.group; ++head) {
+                              const HeadRows rows{qkv + s.query_offset(b, head), s.row};
+                              for (int64_t q = first; q < s.blocks; q += step) {
+                                  forward_block(s, w, b, head, q, rows, out, lse);
+                              }
+                          }
+                      });
 }
 
 }  // namespace trireme::attention

@@ -31,8 +31,8 @@ struct BackwardScratch {
         factors = cut.take(kKeys);
     }
     Cutter cut;
-    float *keys_transposed, *values_transposed, *keys, *queries, *dout, *dqueries, *dkeys,
-        *dvalues, *delta, *probabilities, *dscores, *factors;
+    float *keys_transposed, *values_transposed, *keys, *queries, *dout, *dqueries, *dkeys, *dvalues,
+        *delta, *probabilities, *dscores, *factors;
 };
 
 // delta[q] = dout[q] . out[q], which is the sum over keys of probability * its gradient.
@@ -63,7 +63,7 @@ void backward_block(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t
     for (int64_t i = 0; i < block.queries; ++i) {
         const int64_t query = block.first_query + i;
         const float* factors = row_factors(s, b, head, query, block.first_key, w.factors);
-        backward_row(block.visible(i), 1.0f, lse[query], w.delta[query], factors,
+        backward_row(block.hidden(i), block.visible(i), 1.0f, lse[query], w.delta[query], factors,
                      w.probabilities + i * kKeys, w.dscores + i * kKeys);
     }
     if (part.keys) {
@@ -77,15 +77,16 @@ void backward_block(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t
     if (part.queries) {
         multiply({block.queries, s.padded, block.keys, w.dscores, kKeys, 1,
                   w.keys + block.first_key * s.padded, s.padded,
-                  w.dqueries + block.first_query * s.padded, s.padded, key_block > 0});
+                  w.dqueries + block.first_query * s.padded, s.padded,
+                  key_block > s.first_key_block(b, block.first_query / kQueries)});
     }
 }
 
 template <typename T>
 void backward_head(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t head,
                    const BackwardPart& part, const float* lse, T* dqkv) {
-    for_blocks_of_part(s, part, [&](int64_t q, int64_t k) {
-        backward_block(s, w, b, head, Block(s, q, k), lse + s.lse_offset(b, head), part);
+    for_blocks_of_part(s, b, part, [&](int64_t q, int64_t k) {
+        backward_block(s, w, b, head, Block(s, b, q, k), lse + s.lse_offset(b, head), part);
     });
     if (!part.queries) return;
     unpack_blocks(s, part, w.dqueries, s.shape.scale, dqkv + s.query_offset(b, head), s.row);
@@ -112,11 +113,11 @@ void backward_group(const Sizes& s, const BackwardScratch& w, int64_t b, int64_t
 template <typename T>
 void run_backward(const Sizes& s, int threads, const auto& scratch, const T* dout, const T* qkv,
                   const T* out, const float* lse, T* dqkv) {
-    for_backward_parts(s, threads, [&](int64_t b, int64_t kv, const BackwardPart& part,
-                                       int thread) {
-        const BackwardScratch w(s, scratch(thread));
-        backward_group(s, w, b, kv, part, dout, qkv, out, lse, dqkv);
-    });
+    for_backward_parts(s, threads,
+                       [&](int64_t b, int64_t kv, const BackwardPart& part, int thread) {
+                           const BackwardScratch w(s, scratch(thread));
+                           backward_group(s, w, b, kv, part, dout, qkv, out, lse, dqkv);
+                       });
 }
 
 }  // namespace

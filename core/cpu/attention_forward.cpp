@@ -32,11 +32,13 @@ struct ForwardScratch {
 };
 
 // Turns a row of scores into exp(score - maximum) and brings the row's running maximum, sum and
-// output up to date. Keys from `visible` on get 0.
-void softmax_row(const Sizes& s, int visible, bool first, float* scores, float& maximum,
+// output up to date. Keys before `hidden` and from `visible` on get 0; where that is all of them,
+// the maximum stays a number, so that no difference of infinities is taken.
+void softmax_row(const Sizes& s, int hidden, int visible, bool first, float* scores, float& maximum,
                  float& sum, float* out) {
+    for (int j = 0; j < hidden; ++j) scores[j] = -std::numeric_limits<float>::infinity();
     for (int j = visible; j < kKeys; ++j) scores[j] = -std::numeric_limits<float>::infinity();
-    float top = first ? -std::numeric_limits<float>::infinity() : maximum;
+    float top = first ? std::numeric_limits<float>::lowest() : maximum;
 #pragma omp simd reduction(max : top)
     for (int j = 0; j < kKeys; ++j) top = scores[j] > top ? scores[j] : top;
     float added = 0.0f;
@@ -58,7 +60,7 @@ void softmax_row(const Sizes& s, int visible, bool first, float* scores, float& 
     maximum = top;
 }
 
-// The queries of one block and head against all keys before them.
+// The queries of one block and head against all keys before them that they see.
 template <typename T>
 void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t head,
                    int64_t query_block, const T* qkv, T* out, float* lse) {
@@ -66,21 +68,21 @@ void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t h
     const int64_t queries = std::min(kQueries, s.length - first);
     pack(s, qkv + s.query_offset(b, head) + first * s.row, s.row, queries, s.shape.scale,
          w.queries);
-    for (int64_t key_block = 0; key_block <= query_block; ++key_block) {
-        const Block block(s, query_block, key_block);
+    const int64_t first_block = s.first_key_block(b, query_block);
+    for (int64_t key_block = first_block; key_block <= query_block; ++key_block) {
+        const Block block(s, b, query_block, key_block);
         multiply_transposed(s, block, w.queries, w.keys + key_block * s.transposed_block(),
                             w.scores);
         for (int64_t i = 0; i < queries; ++i) {
             float* row = w.scores + i * kKeys;
-            softmax_row(s, block.visible(i), key_block == 0, row, w.maximum[i], w.sum[i],
-                        w.out + i * s.padded);
-            const float* factors =
-                row_factors(s, b, head, first + i, block.first_key, w.factors);
+            softmax_row(s, block.hidden(i), block.visible(i), key_block == first_block, row,
+                        w.maximum[i], w.sum[i], w.out + i * s.padded);
+            const float* factors = row_factors(s, b, head, first + i, block.first_key, w.factors);
             if (factors) multiply_by(factors, row);
         }
         multiply({queries, s.padded, block.keys, w.scores, kKeys, 1,
                   w.values + block.first_key * s.padded, s.padded, w.out, s.padded,
-                  key_block > 0});
+                  key_block > first_block});
     }
     T* to = out + s.out_offset(b, head) + first * s.out_row;
     for (int64_t i = 0; i < queries; ++i) {
@@ -92,17 +94,17 @@ void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t h
 template <typename T>
 void run_forward(const Sizes& s, int threads, const auto& scratch, const T* qkv, T* out,
                  float* lse) {
-    for_forward_parts(s, threads, [&](int64_t b, int64_t kv, int64_t first, int64_t step,
-                                      int thread) {
-        const ForwardScratch w(s, scratch(thread));
-        pack_transposed(s, qkv + s.key_offset(b, kv), s.row, w.keys);
-        pack(s, qkv + s.value_offset(b, kv), s.row, s.length, 1.0f, w.values);
-        for (int64_t head = kv * s.group; head < (kv + 1) * s.group; ++head) {
-            for (int64_t q = first; q < s.blocks; q += step) {
-                forward_block(s, w, b, head, q, qkv, out, lse);
-            }
-        }
-    });
+    for_forward_parts(s, threads,
+                      [&](int64_t b, int64_t kv, int64_t first, int64_t step, int thread) {
+                          const ForwardScratch w(s, scratch(thread));
+                          pack_transposed(s, qkv + s.key_offset(b, kv), s.row, w.keys);
+                          pack(s, qkv + s.value_offset(b, kv), s.row, s.length, 1.0f, w.values);
+                          for (int64_t head = kv * s.group; head < (kv + 1) * s.group; ++head) {
+                              for (int64_t q = first; q < s.blocks; q += step) {
+                                  forward_block(s, w, b, head, q, qkv, out, lse);
+                              }
+                          }
+                      });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
 #include "core/ops.h"
+#include "core/tensor_checks.h"
 
 // What attention forward and backward share: sizes, blocks, and how heads lie in scratch memory.
 namespace trireme::attention {
@@ -14,7 +15,9 @@ namespace trireme::attention {
 inline constexpr int64_t kQueries = 64;  // in a block
 inline constexpr int kKeys = 64;
 
-constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+constexpr int64_t round_up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
 
 // Takes pieces of a thread's scratch memory; with null memory it only counts.
 class Cutter {
@@ -35,8 +38,12 @@ private:
 // Sizes and strides that follow from a shape.
 struct Sizes {
     explicit Sizes(const AttentionShape& s, int64_t unit = kLanes)
-        : shape(s), depth(s.head_dim), padded(round_up(depth, unit)), length(s.sequence),
-          group(s.heads / s.kv_heads), blocks(round_up(length, kKeys) / kKeys),
+        : shape(s),
+          depth(s.head_dim),
+          padded(round_up(depth, unit)),
+          length(s.sequence),
+          group(s.heads / s.kv_heads),
+          blocks(round_up(length, kKeys) / kKeys),
           row(static_cast<int64_t>(s.heads + 2 * s.kv_heads) * depth),
           out_row(static_cast<int64_t>(s.heads) * depth) {}
 
@@ -52,10 +59,18 @@ struct Sizes {
     }
     int64_t lse_offset(int64_t b, int64_t head) const { return (b * shape.heads + head) * length; }
     int64_t transposed_block() const { return depth * kKeys; }
+    // For each token of a sequence the first one of its document; null where all belong together.
+    const int32_t* documents(int64_t b) const {
+        return shape.document_begin ? shape.document_begin.as<int32_t>() + b * length : nullptr;
+    }
+    // The first block with keys that a block of queries sees; never falls with the queries.
+    int64_t first_key_block(int64_t b, int64_t query_block) const {
+        return shape.document_begin ? documents(b)[query_block * kQueries] / kKeys : 0;
+    }
     uint64_t dropout_element(int64_t b, int64_t head, int64_t query, int64_t key) const {
         return shape.dropout.first_element +
-               static_cast<uint64_t>(
-                   ((b * shape.heads_global + head) * length + query) * length + key);
+               static_cast<uint64_t>(((b * shape.heads_global + head) * length + query) * length +
+                                     key);
     }
 
     const AttentionShape& shape;
@@ -119,15 +134,22 @@ inline float exp_of_negative(float x) {
 struct Block {
     int64_t first_query, queries;
     int64_t first_key, keys;
+    const int32_t* documents;  // of the queries, or null
 
-    Block(const Sizes& s, int64_t query_block, int64_t key_block)
+    Block(const Sizes& s, int64_t b, int64_t query_block, int64_t key_block)
         : first_query(query_block * kQueries),
-          queries(std::min(kQueries, s.length - first_query)), first_key(key_block * kKeys),
-          keys(std::min<int64_t>(kKeys, first_query + queries - first_key)) {}
+          queries(std::min(kQueries, s.length - first_query)),
+          first_key(key_block * kKeys),
+          keys(std::min<int64_t>(kKeys, first_query + queries - first_key)),
+          documents(s.shape.document_begin ? s.documents(b) + first_query : nullptr) {}
 
-    // Keys that query i of the block may see.
+    // Query i of the block sees the keys in [hidden(i), visible(i)), which may be none.
     int visible(int64_t i) const {
         return static_cast<int>(std::min<int64_t>(keys, first_query + i + 1 - first_key));
+    }
+    int hidden(int64_t i) const {
+        if (!documents) return 0;
+        return static_cast<int>(std::clamp<int64_t>(documents[i] - first_key, 0, kKeys));
     }
 };
 
@@ -150,6 +172,8 @@ inline void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor
                       lse.elements() == tokens * s.heads && lse.dtype == DType::f32 &&
                       out.dtype == qkv.dtype,
                   "attention tensors qkv, out and lse of the shape's sizes");
+    TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
+                  "one i32 document begin for each token");
 }
 
 // Into how many parts the blocks of each of `units` heads are dealt, so that all threads work.

@@ -49,9 +49,10 @@ void for_backward_parts(const Sizes& s, int threads, const Body& body) {
 }
 
 // Calls body(query_block, key_block) for the blocks of one head that a part needs, in the order in
-// which gradients are summed.
+// which gradients are summed. Blocks of which no query sees a key are left out; those on the
+// diagonal never are, so that a block of keys always begins with its own queries.
 template <typename Body>
-void for_blocks_of_part(const Sizes& s, const BackwardPart& part, const Body& body) {
+void for_blocks_of_part(const Sizes& s, int64_t b, const BackwardPart& part, const Body& body) {
     const int64_t key_step = part.keys ? part.step : 1;
     const int64_t query_step = part.queries ? part.step : 1;
     for (int64_t k = part.keys ? part.first : 0; k < s.blocks; k += key_step) {
@@ -59,6 +60,7 @@ void for_blocks_of_part(const Sizes& s, const BackwardPart& part, const Body& bo
         const int64_t begin = part.queries ? part.first : 0;
         const int64_t skipped = std::max<int64_t>(0, k - begin);
         for (int64_t q = begin + round_up(skipped, query_step); q < s.blocks; q += query_step) {
+            if (s.first_key_block(b, q) > k) break;  // nor do the queries behind
             body(q, k);
         }
     }
@@ -67,8 +69,8 @@ void for_blocks_of_part(const Sizes& s, const BackwardPart& part, const Body& bo
 // Sums of a head's gradients, rows of s.padded f32, to where they belong: the part's query blocks,
 // times `factor`.
 template <typename T>
-void unpack_blocks(const Sizes& s, const BackwardPart& part, const float* sums, float factor,
-                   T* to, int64_t stride) {
+void unpack_blocks(const Sizes& s, const BackwardPart& part, const float* sums, float factor, T* to,
+                   int64_t stride) {
     for (int64_t block = part.first; block < s.blocks; block += part.step) {
         const int64_t first = block * kQueries;
         unpack(s, sums + first * s.padded, std::min(kQueries, s.length - first), factor,

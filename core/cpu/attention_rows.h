@@ -14,9 +14,10 @@ inline void multiply_by(const float* factors, float* row) {
 }
 
 // In: a row of scores, still to be multiplied by `scale`, and of the gradient of the dropped-out
-// probabilities. Out: the dropped-out probabilities and the gradient of the scaled scores.
-inline void backward_row(int visible, float scale, float lse, float delta, const float* factors,
-                         float* scores, float* gradient) {
+// probabilities. Out: the dropped-out probabilities and the gradient of the scaled scores, 0 for
+// keys before `hidden` and from `visible` on.
+inline void backward_row(int hidden, int visible, float scale, float lse, float delta,
+                         const float* factors, float* scores, float* gradient) {
     if (factors) {
 #pragma omp simd
         for (int j = 0; j < kKeys; ++j) {
@@ -32,6 +33,7 @@ inline void backward_row(int visible, float scale, float lse, float delta, const
             gradient[j] = probability * (gradient[j] - delta);
         }
     }
+    for (int j = 0; j < hidden; ++j) scores[j] = gradient[j] = 0.0f;
     for (int j = visible; j < kKeys; ++j) scores[j] = gradient[j] = 0.0f;
 }
 

@@ -58,9 +58,9 @@ public:
     void embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, int64_t first_row,
                             const Tensor& dtable) override;
     void position_forward(Stream&, const Tensor& table, int64_t first_token, int64_t sequence,
-                          const Tensor& y) override;
+                          const Tensor& document_begin, const Tensor& y) override;
     void position_backward(Stream&, const Tensor& dy, int64_t first_token, int64_t sequence,
-                           const Tensor& dtable) override;
+                           const Tensor& document_begin, const Tensor& dtable) override;
     void cross_entropy_max(Stream&, const Tensor& logits, int64_t valid_cols,
                            const Tensor& row_max) override;
     void cross_entropy_exp(Stream&, const Tensor& logits, int64_t valid_cols, const Tensor& row_max,

@@ -37,10 +37,25 @@ void scatter_add(int threads, const T* rows, int64_t count, int64_t cols, float*
     });
 }
 
-void check_positions(const Tensor& table, int64_t first_token, int64_t sequence, const Tensor& y) {
-    TRIREME_CHECK(sequence > 0 && sequence <= table.rows() && first_token >= 0 &&
-                      table.cols() == y.cols(),
-                  "position table [T_max, C] that covers the sequence");
+void check_positions(const Tensor& table, int64_t first_token, int64_t sequence,
+                     const Tensor& document_begin, const Tensor& y) {
+    TRIREME_CHECK(
+        sequence > 0 && sequence <= table.rows() && first_token >= 0 && table.cols() == y.cols(),
+        "position table [T_max, C] that covers the sequence");
+    TRIREME_CHECK(!document_begin || is_vector(document_begin, DType::i32, y.rows()),
+                  "one i32 document begin for each token");
+}
+
+// Calls body with what gives token n's position.
+template <typename Body>
+void with_positions(int64_t first_token, int64_t sequence, const Tensor& document_begin,
+                    const Body& body) {
+    if (document_begin) {
+        const int32_t* begin = document_begin.as<int32_t>();
+        body([=](int64_t n) { return (first_token + n) % sequence - begin[n]; });
+    } else {
+        body([=](int64_t n) { return (first_token + n) % sequence; });
+    }
 }
 
 }  // namespace
@@ -77,38 +92,39 @@ void CpuOps::embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, in
     const int32_t* id = ids.as<int32_t>();
     const int64_t vocabulary = dtable.rows();
     with_activation_type(dy.dtype, [&]<typename T>() {
-        scatter_add(threads_, dy.as<T>(), dy.rows(), dy.cols(), dtable.as<float>(),
-                    [=](int64_t n) {
-                        const int64_t row = id[n] - first_row;
-                        return row < vocabulary ? row : -1;
-                    });
+        scatter_add(threads_, dy.as<T>(), dy.rows(), dy.cols(), dtable.as<float>(), [=](int64_t n) {
+            const int64_t row = id[n] - first_row;
+            return row < vocabulary ? row : -1;
+        });
     });
 }
 
 void CpuOps::position_forward(Stream&, const Tensor& table, int64_t first_token, int64_t sequence,
-                              const Tensor& y) {
-    check_positions(table, first_token, sequence, y);
+                              const Tensor& document_begin, const Tensor& y) {
+    check_positions(table, first_token, sequence, document_begin, y);
     TRIREME_CHECK(table.dtype == y.dtype, "a position table of the activations' type");
     const int64_t cols = y.cols();
     with_activation_type(y.dtype, [&]<typename T>() {
         const T* from = table.as<T>();
         T* to = y.as<T>();
-        parallel_ranges(threads_, y.rows(), row_grain(cols), [=](int64_t begin, int64_t end) {
-            for (int64_t n = begin; n < end; ++n) {
-                const int64_t position = (first_token + n) % sequence;
-                add_to_activations(from + position * cols, to + n * cols, cols);
-            }
+        with_positions(first_token, sequence, document_begin, [&](const auto& position) {
+            parallel_ranges(threads_, y.rows(), row_grain(cols), [=](int64_t begin, int64_t end) {
+                for (int64_t n = begin; n < end; ++n) {
+                    add_to_activations(from + position(n) * cols, to + n * cols, cols);
+                }
+            });
         });
     });
 }
 
 void CpuOps::position_backward(Stream&, const Tensor& dy, int64_t first_token, int64_t sequence,
-                               const Tensor& dtable) {
-    check_positions(dtable, first_token, sequence, dy);
+                               const Tensor& document_begin, const Tensor& dtable) {
+    check_positions(dtable, first_token, sequence, document_begin, dy);
     TRIREME_CHECK(dtable.dtype == DType::f32, "an f32 table gradient");
     with_activation_type(dy.dtype, [&]<typename T>() {
-        scatter_add(threads_, dy.as<T>(), dy.rows(), dy.cols(), dtable.as<float>(),
-                    [=](int64_t n) { return (first_token + n) % sequence; });
+        with_positions(first_token, sequence, document_begin, [&](const auto& position) {
+            scatter_add(threads_, dy.as<T>(), dy.rows(), dy.cols(), dtable.as<float>(), position);
+        });
     });
 }
 

@@ -1,5 +1,7 @@
 #include "core/cuda/attention.h"
 
+#include <cfloat>
+
 #include "core/cuda/attention_tile.h"
 
 namespace trireme {
@@ -32,16 +34,18 @@ struct RowState {
 
 // In: scores of keys from `key` on. Out: exp(score - maximum), 0 for keys that a query does not
 // see. Sums so far are brought down to the new maximum.
-template <int chunks>
-__device__ void update_softmax(int64_t query, int64_t key, Part& scores, RowState& state,
-                               Part (&sums)[chunks]) {
+template <bool apart, int chunks>
+__device__ void update_softmax(const Documents<apart>& documents, int64_t query, int64_t key,
+                               Part& scores, RowState& state, Part (&sums)[chunks]) {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
         const int64_t visible = query + i - key;  // columns up to this one
+        const int64_t first = documents.first_key(query + i);
+        const auto sees = [&](int j) { return j <= visible && documents.sees(first, key + j); };
         float top = Max::identity<float>();
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) {
-            if (j <= visible) top = Max()(scores[i][j], top);
+            if (sees(j)) top = Max()(scores[i][j], top);
         }
         top = Max()(half_warp_max(top), state.maximum[i]);
         const float shrink = fast_exp(state.maximum[i] - top);
@@ -49,7 +53,7 @@ __device__ void update_softmax(int64_t query, int64_t key, Part& scores, RowStat
         state.sum[i] *= shrink;
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) {
-            scores[i][j] = j <= visible ? fast_exp(scores[i][j] - top) : 0.0f;
+            scores[i][j] = sees(j) ? fast_exp(scores[i][j] - top) : 0.0f;
             state.sum[i] += scores[i][j];
         }
 #pragma unroll
@@ -71,10 +75,11 @@ __device__ void drop_out(const AttentionShape& s, int64_t b, int head, int64_t q
     }
 }
 
-// A tile of queries against all keys before them.
-template <typename T, int n, int chunks>
+// A tile of queries against all keys before them that they see.
+template <typename T, int n, int chunks, bool apart>
 __global__ void __launch_bounds__(kThreads, 3)
-    attention_forward_kernel(const AttentionShape s, const T* qkv, T* out, float* lse) {
+    attention_forward_kernel(const AttentionShape s, const int32_t* document_begin, const T* qkv,
+                             T* out, float* lse) {
     __shared__ Tile x, y;
     const int64_t b = blockIdx.x / s.heads;
     const int head = static_cast<int>(blockIdx.x) % s.heads;
@@ -86,19 +91,23 @@ __global__ void __launch_bounds__(kThreads, 3)
     const auto keys = packed_head(s, qkv, b, s.heads + kv);
     const auto values = packed_head(s, qkv, b, s.heads + s.kv_heads + kv);
 
+    const Documents<apart> documents(s, document_begin, b);
+
     RowState state;
     Part sums[chunks] = {};
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-        state.maximum[i] = Max::identity<float>();
+        // A number: no difference of infinities where a row sees none of its first tile's keys.
+        state.maximum[i] = -FLT_MAX;
         state.sum[i] = 0.0f;
     }
     const int64_t query = first_query + first_row();
-    for (int64_t first_key = 0; first_key <= first_query; first_key += kTile) {
+    for (int64_t first_key = documents.first_key_tile(first_query); first_key <= first_query;
+         first_key += kTile) {
         const int64_t key = first_key + first_column();
         Part scores;
         multiply_heads<n>(queries, first_query, keys, first_key, x, y, scores);
-        update_softmax(query, key, scores, state, sums);
+        update_softmax(documents, query, key, scores, state, sums);
         if (s.dropout.probability > 0.0f) drop_out(s, b, head, query, key, scores);
         add_weighted_rows<n>(scores, values, first_key, first_chunk, x, y, sums);
     }
@@ -119,11 +128,11 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 void own_attention_forward(cudaStream_t stream, const AttentionShape& shape, const Tensor& qkv,
                            const Tensor& out, const Tensor& lse) {
-    with_chunks(qkv.dtype, shape.head_dim, {qkv.data, out.data},
-                [&]<typename T, int n, int chunks>() {
-                    launch(attention_forward_kernel<T, n, chunks>,
+    with_chunks(shape, qkv.dtype, {qkv.data, out.data},
+                [&]<typename T, int n, int chunks, bool apart>() {
+                    launch(attention_forward_kernel<T, n, chunks, apart>,
                            tile_grid(shape.batch * shape.heads, shape, chunks), stream, shape,
-                           qkv.as<T>(), out.as<T>(), lse.as<float>());
+                           document_begins(shape), qkv.as<T>(), out.as<T>(), lse.as<float>());
                 });
 }
 

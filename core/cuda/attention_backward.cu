@@ -44,6 +44,7 @@ struct Backward {
     const float* lse;
     const float* delta;
     T* dqkv;
+    const int32_t* document_begin;  // null where documents are not kept apart
 };
 
 // One entry of the matrix of scores: in, the scaled score and the gradient of the dropped-out
@@ -55,8 +56,8 @@ __device__ void backward_entry(bool visible, float lse, float delta, float facto
     gradient = visible ? probability * (gradient * factor - delta) : 0.0f;
 }
 
-// Gradients of a tile of queries, over all keys before them.
-template <typename T, int n, int chunks>
+// Gradients of a tile of queries, over all keys before them that they see.
+template <typename T, int n, int chunks, bool apart>
 __global__ void __launch_bounds__(kThreads, 3)
     attention_dqueries_kernel(const AttentionShape s, const Backward<T> t) {
     __shared__ Tile x, y;
@@ -70,6 +71,8 @@ __global__ void __launch_bounds__(kThreads, 3)
     const auto keys = packed_head(s, t.qkv, b, s.heads + kv);
     const auto values = packed_head(s, t.qkv, b, s.heads + s.kv_heads + kv);
 
+    const Documents<apart> documents(s, t.document_begin, b);
+
     const int64_t query = first_query + first_row();
     float lse[kRows], delta[kRows], factors[kRows];
 #pragma unroll
@@ -80,7 +83,8 @@ __global__ void __launch_bounds__(kThreads, 3)
         factors[i] = s.scale;
     }
     Part sums[chunks] = {};
-    for (int64_t first_key = 0; first_key <= first_query; first_key += kTile) {
+    for (int64_t first_key = documents.first_key_tile(first_query); first_key <= first_query;
+         first_key += kTile) {
         const int64_t key = first_key + first_column();
         Part scores, gradients;
         multiply_heads<n>(queries, first_query, keys, first_key, x, y, scores);
@@ -89,10 +93,11 @@ __global__ void __launch_bounds__(kThreads, 3)
         for (int i = 0; i < kRows; ++i) {
             float kept[kColumns] = {1.0f, 1.0f, 1.0f, 1.0f};
             if (s.dropout.probability > 0.0f) dropout_factors(s, b, head, query + i, key, kept);
+            const int64_t first = documents.first_key(query + i);
 #pragma unroll
             for (int j = 0; j < kColumns; ++j) {
-                backward_entry(key + j <= query + i, lse[i], delta[i], kept[j], scores[i][j],
-                               gradients[i][j]);
+                const bool visible = key + j <= query + i && documents.sees(first, key + j);
+                backward_entry(visible, lse[i], delta[i], kept[j], scores[i][j], gradients[i][j]);
             }
         }
         add_weighted_rows<n>(gradients, keys, first_key, first_chunk, x, y, sums);
@@ -100,9 +105,9 @@ __global__ void __launch_bounds__(kThreads, 3)
     store_rows<n>(sums, factors, packed_head(s, t.dqkv, b, head), first_query, first_chunk);
 }
 
-// Gradients of a tile of keys and values, over all queries from them on, of all query heads that
-// share them. Products have keys as rows here.
-template <typename T, int n, int chunks>
+// Gradients of a tile of keys and values, over all queries from them on that see them, of all query
+// heads that share them. Products have keys as rows here.
+template <typename T, int n, int chunks, bool apart>
 __global__ void __launch_bounds__(kThreads, chunks == 1 ? 3 : 2)
     attention_dkeys_kernel(const AttentionShape s, const Backward<T> t) {
     __shared__ Tile x, y;
@@ -114,12 +119,15 @@ __global__ void __launch_bounds__(kThreads, chunks == 1 ? 3 : 2)
     const auto keys = packed_head(s, t.qkv, b, s.heads + kv);
     const auto values = packed_head(s, t.qkv, b, s.heads + s.kv_heads + kv);
 
+    const Documents<apart> documents(s, t.document_begin, b);
+
     const int64_t key = first_key + first_row();
     Part dkeys[chunks] = {}, dvalues[chunks] = {};
     for (int head = kv * group; head < (kv + 1) * group; ++head) {
         const auto queries = packed_head(s, t.qkv, b, head, s.scale);
         const auto douts = output_head(s, t.dout, b, head);
         for (int64_t first_query = first_key; first_query < s.sequence; first_query += kTile) {
+            if (documents.first_key_tile(first_query) > first_key) break;  // nor do those behind
             const int64_t query = first_query + first_column();
             Part scores, gradients;
             multiply_heads<n>(keys, first_key, queries, first_query, x, y, scores);
@@ -132,10 +140,12 @@ __global__ void __launch_bounds__(kThreads, chunks == 1 ? 3 : 2)
                 const float delta = within ? t.delta[at] : 0.0f;
                 float kept[kRows] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
                 if (s.dropout.probability > 0.0f) dropout_factors(s, b, head, query + j, key, kept);
+                const int64_t first = documents.first_key(query + j);
 #pragma unroll
                 for (int i = 0; i < kRows; ++i) {
-                    backward_entry(within && key + i <= query + j, lse, delta, kept[i],
-                                   scores[i][j], gradients[i][j]);
+                    const bool visible =
+                        within && key + i <= query + j && documents.sees(first, key + i);
+                    backward_entry(visible, lse, delta, kept[i], scores[i][j], gradients[i][j]);
                 }
             }
             add_weighted_rows<n>(scores, douts, first_query, first_chunk, x, y, dvalues);
@@ -156,17 +166,17 @@ void own_attention_backward(cudaStream_t stream, Scratch& scratch, const Attenti
     const int64_t rows = shape.batch * shape.sequence * shape.heads;
     auto* delta = scratch.reserve_elements<float>(rows);
     with_chunks(
-        qkv.dtype, shape.head_dim, {dout.data, qkv.data, out.data, dqkv.data},
-        [&]<typename T, int n, int chunks>() {
+        shape, qkv.dtype, {dout.data, qkv.data, out.data, dqkv.data},
+        [&]<typename T, int n, int chunks, bool apart>() {
             const auto delta_blocks = (rows * kDeltaLanes + kBlockThreads - 1) / kBlockThreads;
             launch(attention_delta_kernel<T, n>,
                    {dim3(static_cast<unsigned>(delta_blocks)), dim3(kBlockThreads)}, stream, shape,
                    dout.as<T>(), out.as<T>(), delta);
-            const Backward<T> tensors{dout.as<T>(), qkv.as<T>(), lse.as<float>(), delta,
-                                      dqkv.as<T>()};
-            launch(attention_dkeys_kernel<T, n, chunks>,
+            const Backward<T> tensors{dout.as<T>(), qkv.as<T>(),  lse.as<float>(),
+                                      delta,        dqkv.as<T>(), document_begins(shape)};
+            launch(attention_dkeys_kernel<T, n, chunks, apart>,
                    tile_grid(shape.batch * shape.kv_heads, shape, chunks), stream, shape, tensors);
-            launch(attention_dqueries_kernel<T, n, chunks>,
+            launch(attention_dqueries_kernel<T, n, chunks, apart>,
                    tile_grid(shape.batch * shape.heads, shape, chunks), stream, shape, tensors);
         });
 }

@@ -3,6 +3,7 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/error.h"
+#include "core/tensor_checks.h"
 
 namespace trireme {
 
@@ -19,11 +20,13 @@ void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor& out, 
                       lse.elements() == tokens * s.heads && lse.dtype == DType::f32 &&
                       out.dtype == qkv.dtype,
                   "attention tensors qkv, out and lse of the shape's sizes");
+    TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
+                  "one i32 document begin for each token");
 }
 
 bool takes_cudnn(CudnnAttention* cudnn, const AttentionShape& shape,
                  std::initializer_list<Tensor> activations) {
-    if (!cudnn || shape.dropout.probability != 0.0f) return false;
+    if (!cudnn || shape.dropout.probability != 0.0f || shape.document_begin) return false;
     for (const Tensor& tensor : activations) {
         const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0;
         if (tensor.dtype != DType::bf16 || !aligned) return false;

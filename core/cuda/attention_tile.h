@@ -75,6 +75,32 @@ __device__ inline int64_t row_statistics(const AttentionShape& s, int64_t b, int
     return (b * s.heads + head) * s.sequence;
 }
 
+// Where the documents of a sequence begin. Where they are not kept apart nothing of this is left in
+// a kernel.
+template <bool apart>
+struct Documents {
+    __device__ Documents(const AttentionShape& s, const int32_t* document_begin, int64_t b)
+        : of_token(apart ? document_begin + b * s.sequence : nullptr), tokens(s.sequence) {}
+
+    // The first key that a query sees; never falls. Queries beyond the sequence are as its last.
+    __device__ int64_t first_key(int64_t query) const {
+        if constexpr (apart) {
+            return of_token[query < tokens ? query : tokens - 1];
+        } else {
+            return 0;
+        }
+    }
+    // Where the first tile of keys begins that a tile of queries needs.
+    __device__ int64_t first_key_tile(int64_t first_query) const {
+        return first_key(first_query) / kTile * kTile;
+    }
+    // Whether a query of which first_key() is given sees a key that does not stand behind it.
+    static __device__ bool sees(int64_t first, int64_t key) { return !apart || key >= first; }
+
+    const int32_t* of_token;
+    int64_t tokens;
+};
+
 // 64 columns of 64 rows, zeros beyond the head's end. n: elements an access.
 template <typename Layout, int n, typename T>
 __device__ inline void load_tile(const Head<T>& head, int64_t token, int column, Tile& tile) {
@@ -255,18 +281,29 @@ inline Grid tile_grid(int64_t units, const AttentionShape& s, int chunks) {
             dim3(kThreads)};
 }
 
-// Calls body.template operator()<T, n, chunks>() with the element type, the elements an access and
-// the chunks of the head dimension that a block sums.
+// Calls body.template operator()<T, n, chunks, apart>() with the element type, the elements an
+// access, the chunks of the head dimension that a block sums and whether documents are kept apart.
 template <typename Body>
-void with_chunks(DType type, int head_dim, std::initializer_list<const void*> addresses,
+void with_chunks(const AttentionShape& s, DType type, std::initializer_list<const void*> addresses,
                  const Body& body) {
-    with_packs(type, head_dim, addresses, [&]<typename T, int n>() {
-        if (head_dim <= kTile) {
-            body.template operator()<T, n, 1>();
+    with_packs(type, s.head_dim, addresses, [&]<typename T, int n>() {
+        const auto with_documents = [&]<int chunks>() {
+            if (s.document_begin) {
+                body.template operator()<T, n, chunks, true>();
+            } else {
+                body.template operator()<T, n, chunks, false>();
+            }
+        };
+        if (s.head_dim <= kTile) {
+            with_documents.template operator()<1>();
         } else {
-            body.template operator()<T, n, kMostChunks>();
+            with_documents.template operator()<kMostChunks>();
         }
     });
+}
+
+inline const int32_t* document_begins(const AttentionShape& s) {
+    return s.document_begin ? s.document_begin.as<int32_t>() : nullptr;
 }
 
 }  // namespace trireme::attention_tile

@@ -77,6 +77,16 @@ __global__ void token_rows_kernel(const int32_t* ids, int64_t first_row, int64_t
     }
 }
 
+// The same where the rows are positions, counted from the documents' beginnings.
+__global__ void position_rows_kernel(const int32_t* document_begin, int64_t first_token,
+                                     int64_t sequence, int64_t count, uint32_t* rows,
+                                     int32_t* tokens) {
+    for (int64_t i = grid_first(); i < count; i += grid_stride()) {
+        rows[i] = static_cast<uint32_t>((first_token + i) % sequence - document_begin[i]);
+        tokens[i] = static_cast<int32_t>(i);
+    }
+}
+
 // Sums the gradients of a piece of the sorted tokens, run by run of equal rows, in token order. The
 // piece in which a run ends adds to the table; a run that goes on leaves its sum of this piece in
 // partials [piece, cols].
@@ -150,11 +160,12 @@ __global__ void __launch_bounds__(kColumnThreads)
 
 template <typename T, int n>
 __global__ void add_positions_kernel(const T* __restrict__ table, int64_t first_token,
-                                     int64_t sequence, int64_t rows, int64_t cols,
-                                     T* __restrict__ y) {
+                                     int64_t sequence, const int32_t* document_begin, int64_t rows,
+                                     int64_t cols, T* __restrict__ y) {
     const int64_t token = row_of_warp();
     if (token >= rows) return;
-    const T* from = table + (first_token + token) % sequence * cols;
+    const int64_t begin = document_begin ? document_begin[token] : 0;
+    const T* from = table + ((first_token + token) % sequence - begin) * cols;
     T* to = y + token * cols;
 #pragma unroll 4
     for (int64_t c = first_column_of_lane(n); c < cols; c += kWarp * n) {
@@ -180,33 +191,23 @@ __global__ void __launch_bounds__(kColumnThreads)
     add_to_memory<n>(dtable + position * cols + col, sum);
 }
 
-void check_positions(const Tensor& table, int64_t first_token, int64_t sequence, const Tensor& y) {
+void check_positions(const Tensor& table, int64_t first_token, int64_t sequence,
+                     const Tensor& document_begin, const Tensor& y) {
     TRIREME_CHECK(
         sequence > 0 && sequence <= table.rows() && first_token >= 0 && table.cols() == y.cols(),
         "position table [T_max, C] that covers the sequence");
+    TRIREME_CHECK(!document_begin || is_vector(document_begin, DType::i32, y.rows()),
+                  "one i32 document begin for each token");
 }
 
-}  // namespace
-
-void CudaOps::embedding_forward(Stream& stream, const Tensor& ids, const Tensor& table,
-                                int64_t first_row, const Tensor& y) {
-    TRIREME_CHECK(is_vector(ids, DType::i32, y.rows()), "one i32 id for each row of the output");
-    TRIREME_CHECK(table.dtype == y.dtype && table.cols() == y.cols(),
-                  "embedding rows of the output's size and type");
-    with_packs(y.dtype, y.cols(), {table.data, y.data}, [&]<typename T, int n>() {
-        launch(gather_rows_kernel<T, n>, warp_grid(y.rows()), handle_of(stream), ids.as<int32_t>(),
-               table.as<T>(), first_row, table.rows(), y.rows(), y.cols(), y.as<T>());
-    });
-}
-
-void CudaOps::embedding_backward(Stream& stream, const Tensor& dy, const Tensor& ids,
-                                 int64_t first_row, const Tensor& dtable) {
+// dtable[row of token] += dy[token], in an order that depends on the rows alone.
+// write_rows(rows, tokens) launches the kernel that makes the keys of the sort.
+template <typename WriteRows>
+void sum_by_row(cudaStream_t handle, Scratch& scratch, const Tensor& dy, const Tensor& dtable,
+                const WriteRows& write_rows) {
     const int64_t count = dy.rows();
     const int64_t cols = dy.cols();
     const int64_t vocabulary = dtable.rows();
-    TRIREME_CHECK(is_vector(ids, DType::i32, count), "one i32 id for each row of the gradient");
-    TRIREME_CHECK(dtable.dtype == DType::f32 && dtable.cols() == cols,
-                  "an f32 table gradient of the gradient's row size");
     TRIREME_CHECK(count <= INT32_MAX && vocabulary <= INT32_MAX,
                   "tokens and rows that 32 bits can count");
     if (count == 0 || vocabulary == 0) return;
@@ -225,16 +226,14 @@ void CudaOps::embedding_backward(Stream& stream, const Tensor& dy, const Tensor&
     const size_t tokens_at = place(count_bytes), sorted_tokens_at = place(count_bytes);
     const size_t sort_at = place(sort_bytes);
     const size_t partials_at = place(static_cast<size_t>((pieces - 1) * cols) * 4);
-    char* memory = static_cast<char*>(scratch_.reserve(bytes));
+    char* memory = static_cast<char*>(scratch.reserve(bytes));
     auto* rows = reinterpret_cast<uint32_t*>(memory + rows_at);
     auto* sorted_rows = reinterpret_cast<uint32_t*>(memory + sorted_rows_at);
     auto* tokens = reinterpret_cast<int32_t*>(memory + tokens_at);
     auto* sorted_tokens = reinterpret_cast<int32_t*>(memory + sorted_tokens_at);
     auto* partials = reinterpret_cast<float*>(memory + partials_at);
 
-    const cudaStream_t handle = handle_of(stream);
-    launch(token_rows_kernel, element_grid(count), handle, ids.as<int32_t>(), first_row, vocabulary,
-           count, rows, tokens);
+    write_rows(rows, tokens);
     sort_pairs(handle, rows, sorted_rows, tokens, sorted_tokens, count, key_bits, memory + sort_at,
                sort_bytes);
     with_packs(dy.dtype, cols, {dy.data, dtable.data}, [&]<typename T, int n>() {
@@ -253,20 +252,56 @@ void CudaOps::embedding_backward(Stream& stream, const Tensor& dy, const Tensor&
     }
 }
 
+}  // namespace
+
+void CudaOps::embedding_forward(Stream& stream, const Tensor& ids, const Tensor& table,
+                                int64_t first_row, const Tensor& y) {
+    TRIREME_CHECK(is_vector(ids, DType::i32, y.rows()), "one i32 id for each row of the output");
+    TRIREME_CHECK(table.dtype == y.dtype && table.cols() == y.cols(),
+                  "embedding rows of the output's size and type");
+    with_packs(y.dtype, y.cols(), {table.data, y.data}, [&]<typename T, int n>() {
+        launch(gather_rows_kernel<T, n>, warp_grid(y.rows()), handle_of(stream), ids.as<int32_t>(),
+               table.as<T>(), first_row, table.rows(), y.rows(), y.cols(), y.as<T>());
+    });
+}
+
+void CudaOps::embedding_backward(Stream& stream, const Tensor& dy, const Tensor& ids,
+                                 int64_t first_row, const Tensor& dtable) {
+    const int64_t count = dy.rows();
+    TRIREME_CHECK(is_vector(ids, DType::i32, count), "one i32 id for each row of the gradient");
+    TRIREME_CHECK(dtable.dtype == DType::f32 && dtable.cols() == dy.cols(),
+                  "an f32 table gradient of the gradient's row size");
+    const cudaStream_t handle = handle_of(stream);
+    sum_by_row(handle, scratch_, dy, dtable, [&](uint32_t* rows, int32_t* tokens) {
+        launch(token_rows_kernel, element_grid(count), handle, ids.as<int32_t>(), first_row,
+               dtable.rows(), count, rows, tokens);
+    });
+}
+
 void CudaOps::position_forward(Stream& stream, const Tensor& table, int64_t first_token,
-                               int64_t sequence, const Tensor& y) {
-    check_positions(table, first_token, sequence, y);
+                               int64_t sequence, const Tensor& document_begin, const Tensor& y) {
+    check_positions(table, first_token, sequence, document_begin, y);
     TRIREME_CHECK(table.dtype == y.dtype, "a position table of the activations' type");
     with_packs(y.dtype, y.cols(), {table.data, y.data}, [&]<typename T, int n>() {
         launch(add_positions_kernel<T, n>, warp_grid(y.rows()), handle_of(stream), table.as<T>(),
-               first_token, sequence, y.rows(), y.cols(), y.as<T>());
+               first_token, sequence, document_begin ? document_begin.as<int32_t>() : nullptr,
+               y.rows(), y.cols(), y.as<T>());
     });
 }
 
 void CudaOps::position_backward(Stream& stream, const Tensor& dy, int64_t first_token,
-                                int64_t sequence, const Tensor& dtable) {
-    check_positions(dtable, first_token, sequence, dy);
+                                int64_t sequence, const Tensor& document_begin,
+                                const Tensor& dtable) {
+    check_positions(dtable, first_token, sequence, document_begin, dy);
     TRIREME_CHECK(dtable.dtype == DType::f32, "an f32 table gradient");
+    if (document_begin) {
+        const cudaStream_t handle = handle_of(stream);
+        sum_by_row(handle, scratch_, dy, dtable, [&](uint32_t* rows, int32_t* tokens) {
+            launch(position_rows_kernel, element_grid(dy.rows()), handle,
+                   document_begin.as<int32_t>(), first_token, sequence, dy.rows(), rows, tokens);
+        });
+        return;
+    }
     with_packs(dy.dtype, dy.cols(), {dy.data, dtable.data}, [&]<typename T, int n>() {
         launch(sum_positions_kernel<T, n>, column_grid(std::min(sequence, dy.rows()), dy.cols(), n),
                handle_of(stream), dy.as<T>(), first_token, sequence, dy.rows(), dy.cols(),

@@ -44,15 +44,15 @@ double keep_factor(const AttentionShape& s, int64_t b, int64_t h, int64_t q, int
     const uint64_t element =
         s.dropout.first_element +
         static_cast<uint64_t>(((b * s.heads_global + h) * s.sequence + q) * s.sequence + k);
-    const float uniform =
-        uniform_from_bits(philox_word(s.dropout.key, s.dropout.stream, element));
+    const float uniform = uniform_from_bits(philox_word(s.dropout.key, s.dropout.stream, element));
     return uniform >= s.dropout.probability ? 1.0 / (1.0 - double(s.dropout.probability)) : 0.0;
 }
 
 // Attention as the textbook writes it, in double, with the whole matrix of one row at a time.
 struct Reference {
     Reference(const AttentionShape& s, const Doubles& qkv_, const Doubles* dout_ = nullptr)
-        : out(out_size(s)), lse(static_cast<size_t>(s.batch * s.heads * s.sequence)),
+        : out(out_size(s)),
+          lse(static_cast<size_t>(s.batch * s.heads * s.sequence)),
           dqkv(qkv_size(s)) {
         const int64_t T = s.sequence, D = s.head_dim, row = qkv_cols(s);
         for (int64_t b = 0; b < s.batch; ++b) {
@@ -65,7 +65,10 @@ struct Reference {
                 for (int64_t q = 0; q < T; ++q) {
                     Doubles p(static_cast<size_t>(q + 1)), dp(p.size());
                     double top = -1e300;
-                    for (int64_t k = 0; k <= q; ++k) {
+                    const int64_t first =
+                        s.document_begin ? s.document_begin.as<int32_t>()[b * T + q] : 0;
+                    std::fill(p.begin(), p.end(), -INFINITY);
+                    for (int64_t k = first; k <= q; ++k) {
                         double dot = 0;
                         for (int64_t d = 0; d < D; ++d) {
                             dot += qkv_[at(q, h, d)] * qkv_[at(k, key, d)];
@@ -114,7 +117,10 @@ template <typename T>
 struct Run {
     Run(const AttentionShape& s, int threads, const Doubles& qkv_, const Doubles& dout_,
         bool without_amx = false)
-        : qkv(qkv_.size()), dqkv(qkv_.size()), out(dout_.size()), dout(dout_.size()),
+        : qkv(qkv_.size()),
+          dqkv(qkv_.size()),
+          out(dout_.size()),
+          dout(dout_.size()),
           lse(static_cast<size_t>(s.batch * s.heads * s.sequence), -1.0f) {
         for (size_t i = 0; i < qkv.size(); ++i) qkv[i] = T(static_cast<float>(qkv_[i]));
         for (size_t i = 0; i < dout.size(); ++i) dout[i] = T(static_cast<float>(dout_[i]));
@@ -138,6 +144,29 @@ struct Run {
     }
     std::vector<T> qkv, dqkv, out, dout;
     std::vector<float> lse;
+};
+
+// Documents of a batch of sequences, and the tensor that says where they begin.
+struct Documents {
+    explicit Documents(const AttentionShape& s)
+        : begins(static_cast<size_t>(s.batch * s.sequence)), tokens(s.sequence) {}
+    // Of random lengths; the n-th sequence in another way.
+    Documents(const AttentionShape& s, double mean_length, uint32_t seed) : Documents(s) {
+        std::mt19937 random(seed);
+        std::uniform_real_distribution<double> uniform(0.0, 1.0);
+        for (int64_t i = 0; i < s.batch * s.sequence; ++i) {
+            if (i % tokens == 0) continue;
+            const auto at = static_cast<size_t>(i);
+            begins[at] = begins[at - 1];
+            if (uniform(random) * mean_length < 1.0) begins[at] = static_cast<int32_t>(i % tokens);
+        }
+    }
+    AttentionShape in(AttentionShape s) {
+        s.document_begin = Tensor(begins.data(), DType::i32, {s.batch, s.sequence});
+        return s;
+    }
+    std::vector<int32_t> begins;
+    int64_t tokens;
 };
 
 // Values that both types hold exactly, so that input rounding is no part of the error.
@@ -198,6 +227,82 @@ TEST_CASE("attention and its gradient equal a plain double implementation", "[co
     }
 }
 
+TEST_CASE("attention among the tokens of a document equals a plain double implementation",
+          "[core][attention]") {
+    const float dropout = GENERATE(0.0f, 0.3f);
+    for (const AttentionShape& s :
+         {shape_of(2, 1, 2, 1, 6, dropout), shape_of(2, 5, 6, 2, 6, dropout),
+          shape_of(2, 63, 2, 2, 32, dropout), shape_of(2, 65, 6, 2, 17, dropout),
+          shape_of(1, 128, 2, 1, 64, dropout), shape_of(1, 257, 3, 1, 20, dropout)}) {
+        // Single tokens, some a block, and about one in three blocks.
+        for (const double mean_length : {1.0, 1.5, 20.0, 200.0}) {
+            CAPTURE(mean_length);
+            Documents documents(s, mean_length, 17);
+            check_against_reference<float>(documents.in(s), 4e-6);
+            check_against_reference<bf16>(documents.in(s), 8e-3);
+            check_against_reference<bf16>(documents.in(s), 8e-3, true);
+        }
+    }
+}
+
+TEST_CASE("documents may begin at the edges of attention's blocks", "[core][attention]") {
+    const AttentionShape s = shape_of(1, 260, 2, 1, 16);
+    for (const int32_t edge : {63, 64, 65, 127, 128, 129, 192, 259}) {
+        CAPTURE(edge);
+        Documents documents(s);
+        std::fill(documents.begins.begin() + edge, documents.begins.end(), edge);
+        check_against_reference<float>(documents.in(s), 4e-6);
+        check_against_reference<bf16>(documents.in(s), 8e-3);
+    }
+}
+
+TEMPLATE_TEST_CASE("one document for a whole sequence changes no bit of attention",
+                   "[core][attention]", float, bf16) {
+    const AttentionShape s = shape_of(2, 130, 4, 2, 16, 0.1f);
+    const Doubles qkv = random_values(qkv_size(s), 15);
+    const Doubles dout = random_values(out_size(s), 16);
+    Documents documents(s);
+    for (const bool without_amx : {false, true}) {
+        const Run<TestType> absent(s, 2, qkv, dout, without_amx);
+        const Run<TestType> one(documents.in(s), 2, qkv, dout, without_amx);
+        CHECK(bytes_of(one.out) == bytes_of(absent.out));
+        CHECK(bytes_of(one.lse) == bytes_of(absent.lse));
+        CHECK(bytes_of(one.dqkv) == bytes_of(absent.dqkv));
+    }
+}
+
+TEMPLATE_TEST_CASE("a document's attention has the same bits whatever stands before and behind it",
+                   "[core][attention]", float, bf16) {
+    const AttentionShape s = shape_of(1, 300, 2, 1, 20);
+    constexpr int64_t kBegin = 70, kEnd = 230;
+    Documents documents(s);
+    for (int64_t t = kBegin; t < s.sequence; ++t) {
+        documents.begins[static_cast<size_t>(t)] = static_cast<int32_t>(t < kEnd ? kBegin : kEnd);
+    }
+    Doubles qkv = random_values(qkv_size(s), 18);
+    Doubles dout = random_values(out_size(s), 19);
+    const Run<TestType> before(documents.in(s), 2, qkv, dout);
+    const Doubles other = random_values(qkv_size(s), 20),
+                  other_dout = random_values(out_size(s), 21);
+    const auto exchange_outside = [&](Doubles& values, const Doubles& by, int64_t cols) {
+        for (size_t i = 0; i < values.size(); ++i) {
+            const int64_t t = static_cast<int64_t>(i) / cols;
+            if (t < kBegin || t >= kEnd) values[i] = 8 * by[i];
+        }
+    };
+    exchange_outside(qkv, other, qkv_cols(s));
+    exchange_outside(dout, other_dout, static_cast<int64_t>(s.heads) * s.head_dim);
+    const Run<TestType> after(documents.in(s), 2, qkv, dout);
+    const auto inside = [&](const std::vector<TestType>& values) {
+        const size_t cols = values.size() / static_cast<size_t>(s.sequence);
+        return bytes_of(std::vector<TestType>(values.begin() + kBegin * static_cast<int64_t>(cols),
+                                              values.begin() + kEnd * static_cast<int64_t>(cols)));
+    };
+    CHECK(inside(after.out) == inside(before.out));
+    CHECK(inside(after.dqkv) == inside(before.dqkv));
+    CHECK(bytes_of(after.dqkv) != bytes_of(before.dqkv));
+}
+
 TEST_CASE("the gradient of attention equals finite differences", "[core][attention]") {
     const float dropout = GENERATE(0.0f, 0.25f);
     const AttentionShape s = shape_of(1, 5, 4, 2, 3, dropout);
@@ -228,12 +333,15 @@ TEMPLATE_TEST_CASE("attention has the same bits for any number of threads", "[co
     for (const AttentionShape& s : {shape_of(1, 257, 2, 1, 20, 0.1f), shape_of(3, 130, 4, 2, 16)}) {
         const Doubles qkv = random_values(qkv_size(s), 5);
         const Doubles dout = random_values(out_size(s), 6);
-        const Run<TestType> one(s, 1, qkv, dout);
-        for (int threads : {2, 3, 8}) {
-            const Run<TestType> several(s, threads, qkv, dout);
-            CHECK(bytes_of(one.out) == bytes_of(several.out));
-            CHECK(bytes_of(one.lse) == bytes_of(several.lse));
-            CHECK(bytes_of(one.dqkv) == bytes_of(several.dqkv));
+        Documents documents(s, 90.0, 22);
+        for (const AttentionShape& shape : {s, documents.in(s)}) {
+            const Run<TestType> one(shape, 1, qkv, dout);
+            for (int threads : {2, 3, 8}) {
+                const Run<TestType> several(shape, threads, qkv, dout);
+                CHECK(bytes_of(one.out) == bytes_of(several.out));
+                CHECK(bytes_of(one.lse) == bytes_of(several.lse));
+                CHECK(bytes_of(one.dqkv) == bytes_of(several.dqkv));
+            }
         }
     }
 }
@@ -368,6 +476,11 @@ TEST_CASE("wrong attention shapes are refused and empty ones are nothing", "[cor
     CHECK_THROWS_AS(device.ops().attention_forward(device.compute(), s, tensor({1, 4, 12}),
                                                    tensor({1, 4, 8}), tensor({1, 2, 4})),
                     InternalError);
+    s.document_begin = Tensor(memory.data(), DType::i32, {1, 3});
+    CHECK_THROWS_AS(device.ops().attention_forward(device.compute(), s, tensor({1, 4, 16}),
+                                                   tensor({1, 4, 8}), tensor({1, 2, 4})),
+                    InternalError);
+    s.document_begin = Tensor();
     s.batch = 0;
     CHECK_NOTHROW(device.ops().attention_forward(device.compute(), s, tensor({0, 4, 16}),
                                                  tensor({0, 4, 8}), tensor({0, 2, 4})));

@@ -77,12 +77,41 @@ TEST_CASE("positions wrap at the sequence length and start at the first token",
     }
     CpuOps one(1), three(3);
     CpuStream stream;
-    three.position_forward(stream, table, first_token, sequence, y);
-    one.position_backward(stream, before, first_token, sequence, dtable);
-    three.position_backward(stream, before, first_token, sequence, on_threads);
+    three.position_forward(stream, table, first_token, sequence, Tensor(), y);
+    one.position_backward(stream, before, first_token, sequence, Tensor(), dtable);
+    three.position_backward(stream, before, first_token, sequence, Tensor(), on_threads);
     check_close(y.values(), want, one_rounding(type), "positions");
     check_close(dtable.values(), want_table, {1e-5, 1e-5}, "position gradient");
     CHECK(dtable.bytes() == on_threads.bytes());
+}
+
+TEST_CASE("positions count from where a document begins", "[core][embedding]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const int64_t cols = GENERATE(5, 257);
+    // Two sequences of 7 tokens, from the third token of the first on.
+    const std::vector<double> begins{0, 3, 3, 3, 6, 0, 1, 1, 1, 1, 5, 5};
+    const std::vector<int64_t> positions{2, 0, 1, 2, 0, 0, 0, 1, 2, 3, 0, 1};
+    const auto rows = static_cast<int64_t>(begins.size());
+    const OwnedTensor documents(DType::i32, {rows}, begins);
+    const OwnedTensor table = random_tensor(type, {8, cols}, 1);
+    const OwnedTensor before = random_tensor(type, {rows, cols}, 2);
+    OwnedTensor y = before;
+    OwnedTensor dtable = random_tensor(DType::f32, {8, cols}, 3);
+    Doubles want = before.values();
+    Doubles want_table = dtable.values();
+    for (int64_t i = 0; i < rows * cols; ++i) {
+        const int64_t at = positions[static_cast<size_t>(i / cols)] * cols + i % cols;
+        want[i] += table.at(at);
+        want_table[at] += before.at(i);
+    }
+    CpuOps ops(2);
+    CpuStream stream;
+    ops.position_forward(stream, table, 2, 7, documents, y);
+    ops.position_backward(stream, before, 2, 7, documents, dtable);
+    check_close(y.values(), want, one_rounding(type), "positions");
+    check_close(dtable.values(), want_table, {1e-5, 1e-5}, "position gradient");
+    const OwnedTensor short_by_one(DType::i32, {rows - 1});
+    CHECK_THROWS_AS(ops.position_forward(stream, table, 2, 7, short_by_one, y), InternalError);
 }
 
 TEST_CASE("a sequence longer than the position table is refused", "[core][embedding]") {
@@ -90,7 +119,7 @@ TEST_CASE("a sequence longer than the position table is refused", "[core][embedd
     OwnedTensor y(DType::f32, {5, 3});
     CpuOps ops(1);
     CpuStream stream;
-    CHECK_THROWS_AS(ops.position_forward(stream, table, 0, 5, y), InternalError);
+    CHECK_THROWS_AS(ops.position_forward(stream, table, 0, 5, Tensor(), y), InternalError);
 }
 
 }  // namespace trireme::test

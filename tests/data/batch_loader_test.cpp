@@ -23,6 +23,17 @@ public:
         std::fill(tokens.begin(), tokens.end(), static_cast<int32_t>(index));
         std::fill(labels.begin(), labels.end(), static_cast<int32_t>(index + 1));
     }
+    // Documents of three tokens, the first of which begins before the source: sample i's tokens
+    // are 100 i, 100 i + 1, ...
+    int64_t document_begins(int64_t index, std::span<int32_t> begins) const override {
+        int64_t n = 0;
+        for (int64_t t = 1; t <= length_; ++t) {
+            if ((100 * index + t) % 3 == 0) {
+                begins[static_cast<size_t>(n++)] = static_cast<int32_t>(t);
+            }
+        }
+        return n;
+    }
     int64_t fail_at = -1;
     std::chrono::milliseconds delay{0};
     mutable std::atomic<int64_t> n_read{0};
@@ -100,6 +111,57 @@ TEST_CASE("a resumed loader goes on exactly where the run stopped", "[data][load
     }
 }
 
+TEST_CASE("documents are kept apart alike for every number of shards", "[data][loader]") {
+    constexpr int kT = 7;
+    const int n_shards = GENERATE(1, 2, 6);
+    const int micro_batch = GENERATE(1, 2);
+    const int micro_batches = 12 / (n_shards * micro_batch);
+    const int64_t consumed = 24, size = 50;  // begins again within a step
+    const CountingSource source(size, kT);
+    std::vector<std::unique_ptr<BatchLoader>> loaders;
+    for (int shard = 0; shard < n_shards; ++shard) {
+        loaders.push_back(
+            std::make_unique<BatchLoader>(source,
+                                          LoaderOptions{.micro_batch = micro_batch,
+                                                        .micro_batches = micro_batches,
+                                                        .shard = shard,
+                                                        .n_shards = n_shards,
+                                                        .sequence_length = kT,
+                                                        .keep_documents_apart = true},
+                                          consumed));
+    }
+    for (int step = 0; step < 5; ++step) {
+        int64_t counting = 0;
+        std::set<int64_t> announced;
+        for (int i = 0; i < micro_batches * n_shards; ++i) {
+            const MicroBatch& batch = loaders[static_cast<size_t>(i % n_shards)]->next();
+            announced.insert(batch.counted_tokens.value());
+            for (int64_t row = 0; row < micro_batch; ++row) {
+                const int64_t sample = (batch.first_sample + row) % size;
+                for (int64_t t = 0; t < kT; ++t) {
+                    const auto at = static_cast<size_t>(row * kT + t);
+                    // Of the source's documents of three tokens.
+                    const int64_t begin = std::max<int64_t>(0, t - (100 * sample + t) % 3);
+                    REQUIRE(batch.document_begin[at] == begin);
+                    const bool counts = (100 * sample + t + 1) % 3 != 0;
+                    REQUIRE(batch.labels[at] == (counts ? sample + 1 : kIgnoredLabel));
+                    counting += counts;
+                }
+            }
+        }
+        CHECK(announced == std::set<int64_t>{counting});
+    }
+}
+
+TEST_CASE("a loader that does not keep documents apart says nothing of them", "[data][loader]") {
+    const CountingSource source(5, kLength);
+    BatchLoader loader(source, {.micro_batch = 2, .sequence_length = kLength}, 0);
+    const MicroBatch& batch = loader.next();
+    CHECK(batch.document_begin.empty());
+    CHECK_FALSE(batch.counted_tokens.has_value());
+    CHECK(batch.labels == std::vector<int32_t>{1, 1, 1, 2, 2, 2});
+}
+
 TEST_CASE("past its end a source begins again or gives nothing that counts", "[data][loader]") {
     const CountingSource source(5, kLength);
     LoaderOptions options{.micro_batch = 2, .sequence_length = kLength};
@@ -115,6 +177,13 @@ TEST_CASE("past its end a source begins again or gives nothing that counts", "[d
     CHECK(last.labels == std::vector<int32_t>{5, 5, 5, -1, -1, -1});
     CHECK(last.tokens == std::vector<int32_t>{4, 4, 4, 0, 0, 0});
     CHECK(once.next().labels == std::vector<int32_t>(6, -1));
+
+    options.keep_documents_apart = true;
+    BatchLoader apart(source, options, 4);  // documents begin at tokens 2, 5, ... of sample 4
+    const MicroBatch& batch = apart.next();
+    CHECK(batch.labels == std::vector<int32_t>{5, -1, 5, -1, -1, -1});
+    CHECK(batch.document_begin == std::vector<int32_t>{0, 0, 2, 0, 0, 0});
+    CHECK_FALSE(batch.counted_tokens.has_value());
 }
 
 TEST_CASE("an error while reading ahead comes out of next, in order and again", "[data][loader]") {

@@ -49,6 +49,41 @@ TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens"
     }
 }
 
+std::vector<int32_t> begins_of(const SampleSource& source, int64_t index) {
+    std::vector<int32_t> begins(static_cast<size_t>(source.sequence_length()), -7);
+    begins.resize(static_cast<size_t>(source.document_begins(index, begins)));
+    return begins;
+}
+
+TEST_CASE("a sample knows where documents begin, in every epoch", "[data][dataset]") {
+    const int length = GENERATE(1, 5, 7, 41, 499);
+    const TestFolder folder;
+    const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
+    write_counting_dataset(folder / "d", lengths);
+    const GptDataset dataset(
+        folder / "d", {.sequence_length = length, .n_samples = 130, .seed = 5, .vocab_size = 60});
+    // Over the text of all epochs, whether a token is the first of its document.
+    std::vector<bool> is_first;
+    for (const int32_t document : dataset.order().documents) {
+        for (int32_t i = 0; i < lengths[static_cast<size_t>(document)]; ++i) {
+            is_first.push_back(i == 0);
+        }
+    }
+    REQUIRE(dataset.order().n_epochs > 1);
+    int64_t from_the_middle = 0;
+    for (int64_t index = 0; index < dataset.size(); ++index) {
+        const size_t at =
+            dataset.order().shuffle[static_cast<size_t>(index)] * static_cast<size_t>(length);
+        from_the_middle += !is_first[at];
+        std::vector<int32_t> want;
+        for (int32_t t = 1; t <= length; ++t) {
+            if (is_first[at + static_cast<size_t>(t)]) want.push_back(t);
+        }
+        REQUIRE(begins_of(dataset, index) == want);
+    }
+    CHECK(from_the_middle > 0);
+}
+
 TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 3, 9, 2});
@@ -89,7 +124,10 @@ TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][da
     for (int64_t index = 0; index < 100; ++index) {
         const Sample sample = read_sample(*blend, index);
         const bool from_a = sample.tokens[0] < 100;
-        REQUIRE(sample.tokens == (from_a ? read_sample(a, n_a++) : read_sample(b, n_b++)).tokens);
+        const GptDataset& source = from_a ? a : b;
+        int64_t& n = from_a ? n_a : n_b;
+        REQUIRE(begins_of(*blend, index) == begins_of(source, n));
+        REQUIRE(sample.tokens == read_sample(source, n++).tokens);
     }
     CHECK(n_a == 75);
     CHECK(n_b == 25);
@@ -147,6 +185,21 @@ TEST_CASE("an evaluation counts every token but the first exactly once", "[data]
         }
     }
     CHECK(counted == std::vector<int32_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+}
+
+TEST_CASE("an evaluation's windows know where documents begin", "[data][dataset]") {
+    const int length = GENERATE(1, 2, 3, 10, 11, 12, 4097);
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {0, 5, 1, 0, 0, 5, 1, 0});
+    const std::set<int64_t> first{5, 6, 11};
+    const auto windows = make_sequential_dataset(folder / "d", length, 12);
+    for (int64_t index = 0; index < windows->size(); ++index) {
+        std::vector<int32_t> want;
+        for (int32_t t = 1; t <= length; ++t) {
+            if (first.contains(index * length + t)) want.push_back(t);
+        }
+        REQUIRE(begins_of(*windows, index) == want);
+    }
 }
 
 TEST_CASE("an evaluation needs two tokens", "[data][dataset]") {

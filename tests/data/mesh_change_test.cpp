@@ -21,6 +21,7 @@ public:
         std::fill(tokens.begin(), tokens.end(), static_cast<int32_t>(index));
         std::fill(labels.begin(), labels.end(), static_cast<int32_t>(index));
     }
+    int64_t document_begins(int64_t, std::span<int32_t>) const override { return 0; }
 
 private:
     int64_t size_;

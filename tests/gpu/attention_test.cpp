@@ -41,8 +41,15 @@ std::vector<OwnedTensor> attention_tensors(const AttentionShape& s, DType type, 
 // is built in, for bf16 without dropout).
 enum class Kernels { own, chosen };
 
-Operation forward_of(const AttentionShape& s, Kernels kernels) {
-    return [s, kernels](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+// A sixth tensor says where documents begin.
+AttentionShape with_documents(AttentionShape s, const std::vector<Tensor>& t) {
+    if (t.size() > 5) s.document_begin = t[5];
+    return s;
+}
+
+Operation forward_of(const AttentionShape& shape, Kernels kernels) {
+    return [shape, kernels](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        const AttentionShape s = with_documents(shape, t);
         if (kernels == Kernels::own && &ops == &gpu().ops()) {
             own_attention_forward(handle_of(stream), s, t[0], t[2], t[3]);
         } else {
@@ -50,8 +57,9 @@ Operation forward_of(const AttentionShape& s, Kernels kernels) {
         }
     };
 }
-Operation backward_of(const AttentionShape& s, Kernels kernels) {
-    return [s, kernels](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+Operation backward_of(const AttentionShape& shape, Kernels kernels) {
+    return [shape, kernels](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        const AttentionShape s = with_documents(shape, t);
         if (kernels == Kernels::own && &ops == &gpu().ops()) {
             static Scratch scratch(gpu(), "test");
             own_attention_backward(handle_of(stream), scratch, s, t[1], t[0], t[2], t[3], t[4]);
@@ -62,8 +70,9 @@ Operation backward_of(const AttentionShape& s, Kernels kernels) {
 }
 
 // Forward against the CPU's, then backward of what the CPU's forward gave.
+// begins: where documents begin, of every token, or none.
 void compare_attention(const AttentionShape& s, DType type, Kernels kernels = Kernels::own,
-                       double size = 1.0) {
+                       double size = 1.0, const Doubles& begins = {}) {
     const std::string what = "B " + std::to_string(s.batch) + " T " + std::to_string(s.sequence) +
                              " heads " + std::to_string(s.heads) + "/" +
                              std::to_string(s.kv_heads) + " D " + std::to_string(s.head_dim);
@@ -75,12 +84,15 @@ void compare_attention(const AttentionShape& s, DType type, Kernels kernels = Ke
     const double rounding = kernels == Kernels::own ? 2e-6 : 2e-5;
     const Tolerance statistics{rounding, rounding * size * size};
     std::vector<OwnedTensor> tensors = attention_tensors(s, type, size);
-    compare_devices(tensors, {kSameValues, kSameValues, values, statistics, kSameValues},
+    if (!begins.empty()) tensors.emplace_back(DType::i32, Shape{s.batch, s.sequence}, begins);
+    compare_devices(tensors,
+                    {kSameValues, kSameValues, values, statistics, kSameValues, kSameValues},
                     forward_of(s, kernels), what + ", forward");
     CpuOps cpu(2);
     CpuStream stream;
-    cpu.attention_forward(stream, s, tensors[0], tensors[2], tensors[3]);
-    compare_devices(tensors, {kSameValues, kSameValues, kSameValues, kSameValues, gradients},
+    forward_of(s, kernels)(cpu, stream, {tensors.begin(), tensors.end()});
+    compare_devices(tensors,
+                    {kSameValues, kSameValues, kSameValues, kSameValues, gradients, kSameValues},
                     backward_of(s, kernels), what + ", backward");
 }
 
@@ -154,6 +166,46 @@ TEST_CASE("the GPU's own attention has the same bits in every run", "[gpu][atten
                          forward_of(s, Kernels::own)(ops, stream, t);
                          backward_of(s, Kernels::own)(ops, stream, t);
                      });
+}
+
+TEST_CASE("the GPU's attention keeps documents apart as the CPU's", "[gpu][attention]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const int length = GENERATE(1, 3, 50, 64, 100);  // of most documents
+    for (const AttentionShape& s : {shape_of(2, 7, 6, 2, 10, 0.3f), shape_of(2, 70, 4, 2, 16),
+                                    shape_of(1, 195, 2, 1, 64), shape_of(1, 140, 1, 1, 96, 0.3f)}) {
+        CAPTURE(length);
+        // The first one of each sequence is cut short, and that more in the second.
+        Doubles begins;
+        for (int64_t b = 0; b < s.batch; ++b) {
+            for (int64_t t = 0; t < s.sequence; ++t) {
+                const int64_t cut = 2 * b + 1;
+                begins.push_back(
+                    static_cast<double>(std::max<int64_t>(0, (t + cut) / length * length - cut)));
+            }
+        }
+        compare_attention(s, type, Kernels::own, 1.0, begins);
+        // cuDNN, which knows no documents, must not be chosen.
+        compare_attention(s, type, Kernels::chosen, 1.0, begins);
+    }
+}
+
+TEST_CASE("one document for a whole sequence changes no bit of the GPU's attention",
+          "[gpu][attention]") {
+    const AttentionShape s = shape_of(2, 70, 4, 2, 16, 0.1f);
+    std::vector<OwnedTensor> tensors = attention_tensors(s, DType::f32, 1.0);
+    const auto results_of = [&] {
+        std::vector<GpuTensor> on_gpu(tensors.begin(), tensors.end());
+        std::vector<Tensor> t;
+        for (const GpuTensor& tensor : on_gpu) t.push_back(tensor.get());
+        forward_of(s, Kernels::own)(gpu().ops(), gpu().compute(), t);
+        backward_of(s, Kernels::own)(gpu().ops(), gpu().compute(), t);
+        std::vector<Doubles> values;
+        for (size_t i = 2; i < 5; ++i) values.push_back(on_gpu[i].download().values());
+        return values;
+    };
+    const std::vector<Doubles> absent = results_of();
+    tensors.emplace_back(DType::i32, Shape{s.batch, s.sequence});
+    CHECK(results_of() == absent);
 }
 
 TEST_CASE("large scores overflow on the GPU no more than on the CPU", "[gpu][attention]") {

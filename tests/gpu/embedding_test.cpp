@@ -106,9 +106,9 @@ TEST_CASE("embeddings that start anywhere in memory are the same on the GPU", "[
             const Tensor ids = t[0].flat_range(1, tokens);
             const Tensor y = shifted(t[2], tokens);
             ops.embedding_forward(stream, ids, shifted(t[1], kVocabulary), 0, y);
-            ops.position_forward(stream, shifted(t[1], kVocabulary), 3, 50, y);
+            ops.position_forward(stream, shifted(t[1], kVocabulary), 3, 50, Tensor(), y);
             ops.embedding_backward(stream, y, ids, 0, shifted(t[3], kVocabulary));
-            ops.position_backward(stream, y, 3, 50, shifted(t[3], kVocabulary));
+            ops.position_backward(stream, y, 3, 50, Tensor(), shifted(t[3], kVocabulary));
         },
         "embeddings");
 }
@@ -122,13 +122,36 @@ TEST_CASE("positions and their gradients on the GPU wrap at the sequence length"
     const int64_t first_token = GENERATE(0, 49);
     CAPTURE(name_of(type), tokens, cols, sequence, first_token);
     const Operation operation = [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
-        ops.position_forward(stream, t[0], first_token, sequence, t[1]);
-        ops.position_backward(stream, t[1], first_token, sequence, t[2]);
+        ops.position_forward(stream, t[0], first_token, sequence, Tensor(), t[1]);
+        ops.position_backward(stream, t[1], first_token, sequence, Tensor(), t[2]);
     };
     const std::vector<OwnedTensor> tensors{random_tensor(type, {sequence + 1, cols}, 1),
                                            random_tensor(type, {tokens, cols}, 2),
                                            random_tensor(DType::f32, {sequence + 1, cols}, 3)};
     compare_devices(tensors, {kSameValues, kSameValues, {1e-6, 1e-5}}, operation, "positions");
+    check_repeatable(tensors, operation);
+}
+
+TEST_CASE("positions on the GPU count from where a document begins", "[gpu][embedding]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const int64_t cols = GENERATE(33, 264);
+    const int64_t length = GENERATE(1, 4, 150);  // of documents
+    const int64_t sequence = 150, first_token = 20, tokens = 220;
+    CAPTURE(name_of(type), cols, length);
+    Doubles begins;
+    for (int64_t i = 0; i < tokens; ++i) {
+        begins.push_back(static_cast<double>((first_token + i) % sequence / length * length));
+    }
+    const Operation operation = [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        ops.position_forward(stream, t[0], first_token, sequence, t[3], t[1]);
+        ops.position_backward(stream, t[1], first_token, sequence, t[3], t[2]);
+    };
+    const std::vector<OwnedTensor> tensors{random_tensor(type, {sequence + 1, cols}, 1),
+                                           random_tensor(type, {tokens, cols}, 2),
+                                           random_tensor(DType::f32, {sequence + 1, cols}, 3),
+                                           OwnedTensor(DType::i32, {tokens}, begins)};
+    compare_devices(tensors, {kSameValues, kSameValues, {1e-6, 3e-5}, kSameValues}, operation,
+                    "positions");
     check_repeatable(tensors, operation);
 }
 
@@ -139,7 +162,7 @@ TEST_CASE("no tokens leave the gradients of the tables alone on the GPU", "[gpu]
         {kSameValues},
         [](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
             ops.embedding_backward(stream, t[0], t[1], 0, t[2]);
-            ops.position_backward(stream, t[0], 0, 6, t[2]);
+            ops.position_backward(stream, t[0], 0, 6, Tensor(), t[2]);
         },
         "table gradients");
 }

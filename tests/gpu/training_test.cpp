@@ -67,22 +67,35 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl]") {
         bool sequence_parallel;
         int pieces = 1;
     };
-    const Case test = GENERATE(
-        Case{Family::llama, {.tensor = 2}, "1f1b", 1, false, 2},
-        Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true, 4},
-        Case{Family::llama, {.tensor = 2}, "zb-h1", 1, true, 2},
-        Case{Family::gpt2, {.pipeline = 2}, "1f1b", 0, false},
-        Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
-        Case{Family::llama, {.data = 2}, "1f1b", 0, false},
-        Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
-        Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
-        Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
+    const Case test =
+        GENERATE(Case{Family::llama, {.tensor = 2}, "1f1b", 1, false, 2},
+                 Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true, 4},
+                 Case{Family::llama, {.tensor = 2}, "zb-h1", 1, true, 2},
+                 Case{Family::gpt2, {.pipeline = 2}, "1f1b", 0, false},
+                 Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
+                 Case{Family::llama, {.data = 2}, "1f1b", 0, false},
+                 Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
+                 Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
+                 Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
     Scenario scenario = scenario_of(test.family, test.mesh, 4);
     scenario.schedule = test.schedule;
     scenario.zero = test.zero;
     scenario.sequence_parallel = test.sequence_parallel;
     scenario.pieces = test.pieces;
     Scenario alone = scenario_of(test.family, {}, 4);
+    check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
+}
+
+TEST_CASE("GPUs keep documents apart as one CPU does", "[gpu][training][nccl]") {
+    const Family family = GENERATE(Family::gpt2, Family::llama);
+    const int mesh = GENERATE(0, 1);
+    Scenario alone = scenario_of(family, {}, 4);
+    alone.documents_apart = true;
+    Scenario scenario = alone;
+    if (mesh == 1) {
+        scenario.mesh = {.tensor = 2, .data = 2, .pipeline = 2};
+        scenario.sequence_parallel = true;
+    }
     check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/random.h"
+
 namespace trireme::test {
 
 std::string Scenario::name() const {
@@ -11,6 +13,7 @@ std::string Scenario::name() const {
            (data_shards > 0 ? " among " + std::to_string(data_shards) : "") +
            (sequence_parallel ? ", sequence parallel" : "") +
            (pieces > 1 ? ", " + std::to_string(pieces) + " pieces" : "") +
+           (documents_apart ? ", documents apart" : "") +
            (micro_batch > 1 ? ", micro-batches of " + std::to_string(micro_batch) : "");
 }
 
@@ -39,9 +42,15 @@ EngineOptions engine_options_of(const Scenario& scenario) {
                              .bucket_mb = 0.02,
                              .gradient_wire = scenario.gradient_wire};
     options.optimizer = scenario.optimizer;
+    options.keep_documents_apart = scenario.documents_apart;
     options.micro_batches =
         static_cast<int>(scenario.global_batch / scenario.micro_batch / scenario.mesh.data);
     return options;
+}
+
+bool document_begins(int64_t sample, int64_t t) {
+    return philox_word(make_key(5, "documents"), 0, static_cast<uint64_t>(sample * 1000 + t)) % 4 ==
+           0;
 }
 
 TokenSource::TokenSource(const Scenario& scenario, int data_rank, int data_ranks)
@@ -49,12 +58,16 @@ TokenSource::TokenSource(const Scenario& scenario, int data_rank, int data_ranks
     const int64_t n = scenario.global_batch / scenario.micro_batch / data_ranks;
     const size_t size = static_cast<size_t>(scenario.micro_batch * scenario.sequence);
     tokens_.assign(static_cast<size_t>(n), std::vector<int32_t>(size));
-    labels_ = tokens_;
+    labels_ = document_begin_ = tokens_;
     micro_batches_.resize(static_cast<size_t>(n));
 }
 
 const std::vector<HostMicroBatch>& TokenSource::step(int64_t step) {
     const int64_t first = (step - 1) * scenario_.global_batch;
+    int64_t counted = scenario_.global_batch * scenario_.sequence;
+    for (int64_t i = 0; i < scenario_.global_batch * scenario_.sequence; ++i) {
+        counted -= document_begins(first + i / scenario_.sequence, i % scenario_.sequence + 1);
+    }
     for (size_t j = 0; j < micro_batches_.size(); ++j) {
         const int64_t first_sample = first +
                                      static_cast<int64_t>(j) * scenario_.micro_batch * data_ranks_ +
@@ -70,9 +83,19 @@ const std::vector<HostMicroBatch>& TokenSource::step(int64_t step) {
                 const size_t at = static_cast<size_t>(b * scenario_.sequence + t);
                 tokens_[j][at] = token(t);
                 labels_[j][at] = token(t + 1);
+                if (!scenario_.documents_apart) continue;
+                const bool begins = t > 0 && document_begins(sample, t);
+                document_begin_[j][at] = begins  ? static_cast<int32_t>(t)
+                                         : t > 0 ? document_begin_[j][at - 1]
+                                                 : 0;
+                if (document_begins(sample, t + 1)) labels_[j][at] = -1;
             }
         }
         micro_batches_[j] = {tokens_[j], labels_[j], first_sample};
+        if (scenario_.documents_apart) {
+            micro_batches_[j].document_begin = document_begin_[j];
+            micro_batches_[j].counted_tokens = counted;
+        }
     }
     return micro_batches_;
 }

@@ -27,6 +27,7 @@ struct Scenario {
     int prefetch = 2;
     DType gradient_wire = DType::f32;
     RecomputeOptions recompute = {};
+    bool documents_apart = false;  // sequences hold several documents, which are kept apart
     OptimizerOptions optimizer{.lr = 1.0e-3};
 
     std::string name() const;
@@ -40,6 +41,9 @@ struct Curve {
 ModelContext context_of(const Scenario& scenario, Device& device, Mesh& mesh);
 EngineOptions engine_options_of(const Scenario& scenario);
 
+// Whether a document begins at token t of a sample: at one in four, and not always at the first.
+bool document_begins(int64_t sample, int64_t t);
+
 // The micro-batches of a step for this data rank. Tokens follow a pattern that can be learnt.
 class TokenSource {
 public:
@@ -49,7 +53,7 @@ public:
 private:
     const Scenario& scenario_;
     int data_rank_, data_ranks_;
-    std::vector<std::vector<int32_t>> tokens_, labels_;
+    std::vector<std::vector<int32_t>> tokens_, labels_, document_begin_;
     std::vector<HostMicroBatch> micro_batches_;
 };
 

@@ -22,13 +22,17 @@ Curve train_on_gpu(const Scenario& scenario) {
     return curve;
 }
 
-Scenario scenario_of(Family family, const MeshShape& mesh, int steps) {
+Scenario scenario_of(const ModelOptions& model, const MeshShape& mesh, int steps) {
     Scenario scenario;
-    scenario.model = odd_model(family);
+    scenario.model = model;
     scenario.mesh = mesh;
     scenario.global_batch = 4;
     scenario.steps = steps;
     return scenario;
+}
+
+Scenario scenario_of(Family family, const MeshShape& mesh, int steps) {
+    return scenario_of(odd_model(family), mesh, steps);
 }
 
 void check_curves(const Scenario& scenario, const Curve& got, const Curve& want, double loss_bound,
@@ -67,16 +71,16 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl]") {
         bool sequence_parallel;
         int pieces = 1;
     };
-    const Case test = GENERATE(
-        Case{Family::llama, {.tensor = 2}, "1f1b", 1, false, 2},
-        Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true, 4},
-        Case{Family::llama, {.tensor = 2}, "zb-h1", 1, true, 2},
-        Case{Family::gpt2, {.pipeline = 2}, "1f1b", 0, false},
-        Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
-        Case{Family::llama, {.data = 2}, "1f1b", 0, false},
-        Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
-        Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
-        Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
+    const Case test =
+        GENERATE(Case{Family::llama, {.tensor = 2}, "1f1b", 1, false, 2},
+                 Case{Family::gpt2, {.tensor = 2}, "1f1b", 1, true, 4},
+                 Case{Family::llama, {.tensor = 2}, "zb-h1", 1, true, 2},
+                 Case{Family::gpt2, {.pipeline = 2}, "1f1b", 0, false},
+                 Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
+                 Case{Family::llama, {.data = 2}, "1f1b", 0, false},
+                 Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
+                 Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
+                 Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
     Scenario scenario = scenario_of(test.family, test.mesh, 4);
     scenario.schedule = test.schedule;
     scenario.zero = test.zero;
@@ -84,6 +88,22 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl]") {
     scenario.pieces = test.pieces;
     Scenario alone = scenario_of(test.family, {}, 4);
     check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
+}
+
+TEST_CASE("biases, head norms and stretched RoPE train on the GPU as on the CPU",
+          "[gpu][training][nccl]") {
+    const DType compute = GENERATE(DType::f32, DType::bf16);
+    const MeshShape mesh = GENERATE(MeshShape{}, MeshShape{.tensor = 2, .pipeline = 2});
+    Scenario scenario = scenario_of(with_additions(odd_model(Family::llama)), {}, 4);
+    const Curve want = train(scenario);
+    scenario.mesh = mesh;
+    scenario.schedule = mesh.pipeline > 1 ? "zb-h1" : "1f1b";
+    scenario.sequence_parallel = mesh.tensor > 1;
+    scenario.recompute.policy = Recompute::selective;
+    scenario.compute = compute;
+    const bool is_exact = compute == DType::f32;
+    check_curves(scenario, train_on_gpu(scenario), want, is_exact ? 1e-4 : 1e-2,
+                 is_exact ? 1e-3 : 1e-1);
 }
 
 TEST_CASE("two deterministic runs on the GPU give the same bits", "[gpu][training]") {

@@ -2,9 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -198,6 +200,63 @@ void add_prepare(CLI::App& app, PrepareArguments& arguments, Command& chosen) {
     command->callback([&] { chosen = [&] { return prepare_command(arguments); }; });
 }
 
+void add_import(CLI::App& app, ImportArguments& arguments, Command& chosen) {
+    CLI::App* command = app.add_subcommand(
+        "import", "Make a run folder of a Hugging Face model (gpt2, llama, qwen2, qwen3)");
+    command
+        ->add_option("--input", arguments.input, "Folder with config.json and model*.safetensors")
+        ->required()
+        ->type_name("HF_DIR");
+    command->add_option("--output", arguments.output, "Run folder to make; must not exist")
+        ->required()
+        ->type_name("DIR");
+    command->callback([&] { chosen = [&] { return import_command(arguments); }; });
+}
+
+// "5GB", "500MB", "2GiB" or bytes, as Hugging Face's tools take them.
+std::string read_size(const std::string& text, uint64_t& bytes) {
+    static const std::map<std::string, double> kUnits = {
+        {"", 1.0},  {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},
+        {"B", 1.0}, {"KIB", 0x1p10}, {"MIB", 0x1p20}, {"GIB", 0x1p30}, {"TIB", 0x1p40}};
+    const size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
+    std::string unit = text.substr(end);
+    std::transform(unit.begin(), unit.end(), unit.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    double number = 0.0;
+    const auto found = kUnits.find(unit);
+    const bool is_number = CLI::detail::lexical_cast(text.substr(0, end), number);
+    if (!is_number || found == kUnits.end() || !(number * found->second >= 1.0) ||
+        number * found->second > 1e18) {
+        return "found " + shown(text) + ", expected a size such as 5GB, 500MB or 2GiB";
+    }
+    bytes = static_cast<uint64_t>(number * found->second);
+    return "";
+}
+
+void add_export(CLI::App& app, ExportArguments& arguments, Command& chosen) {
+    CLI::App* command = app.add_subcommand("export", "Write a checkpoint as a Hugging Face folder");
+    command->add_option("--checkpoint", arguments.checkpoint, "Run folder or step-* folder")
+        ->required()
+        ->type_name("DIR");
+    command->add_option("--output", arguments.output, "Folder to make; must not exist")
+        ->required()
+        ->type_name("HF_DIR");
+    command->add_option("--dtype", arguments.dtype, "Of the weights; checkpoints hold fp32")
+        ->check(CLI::IsMember({"fp32", "bf16"}).description(""))
+        ->type_name("fp32|bf16")
+        ->capture_default_str();
+    command
+        ->add_option_function<std::string>(
+            "--max-shard-size",
+            [&](const std::string& text) {
+                const std::string problem = read_size(text, arguments.max_shard_bytes);
+                if (!problem.empty()) throw CLI::ValidationError("--max-shard-size", problem);
+            },
+            "Largest file of weights [5GB]")
+        ->type_name("SIZE");
+    command->callback([&] { chosen = [&] { return export_command(arguments); }; });
+}
+
 void add_inspect(CLI::App& app, InspectArguments& arguments, Command& chosen) {
     CLI::App* command =
         app.add_subcommand("inspect", "Tell what a checkpoint, dataset or safetensors file holds");
@@ -221,6 +280,8 @@ int run_command_line(int argc, const char* const* argv) {
     EvalArguments eval;
     GenerateArguments generate;
     PrepareArguments prepare;
+    ImportArguments import_arguments;
+    ExportArguments export_arguments;
     InspectArguments inspect;
     Command chosen;
     add_train(app, train, chosen);
@@ -229,6 +290,8 @@ int run_command_line(int argc, const char* const* argv) {
     add_eval(app, eval, chosen);
     add_generate(app, generate, chosen);
     add_prepare(app, prepare, chosen);
+    add_import(app, import_arguments, chosen);
+    add_export(app, export_arguments, chosen);
     add_inspect(app, inspect, chosen);
 
     // CLI11 would only say that a subcommand is required.

@@ -64,6 +64,20 @@ struct PrepareArguments {
 };
 int prepare_command(const PrepareArguments& arguments);
 
+struct ImportArguments {
+    std::string input;   // Hugging Face folder
+    std::string output;  // run folder to make
+};
+int import_command(const ImportArguments& arguments);
+
+struct ExportArguments {
+    std::string checkpoint;  // run folder or step folder
+    std::string output;      // Hugging Face folder to make
+    std::string dtype = "fp32";
+    uint64_t max_shard_bytes = 5'000'000'000;
+};
+int export_command(const ExportArguments& arguments);
+
 struct InspectArguments {
     std::string path;
     bool verify = false;

@@ -6,6 +6,7 @@
 #include "app/build_info.h"
 #include "app/schema_values.h"
 #include "core/error.h"
+#include "core/ops.h"
 #include "parallel/schedule.h"
 
 namespace trireme {
@@ -57,8 +58,34 @@ public:
             {"model.head_dim", "model.family", "model.hidden", "model.heads"},
             m.family != Family::llama || m.head_dim % 2 == 0,
             "found " + text_of(m.head_dim) + ", expected an even width, because RoPE turns pairs");
+        check({"model.qkv_bias", "model.family"}, m.family == Family::llama || !m.qkv_bias,
+              "found true, expected false for model.family gpt2, which has all biases");
+        check({"model.qk_norm", "model.family"}, m.family == Family::llama || !m.qk_norm,
+              "found true, expected false for model.family gpt2");
+        check({"model.head_dim", "model.qk_norm", "model.hidden", "model.heads"},
+              !m.qk_norm || m.head_dim <= kMostNormedHead,
+              "found " + text_of(m.head_dim) + ", expected at most " + text_of(kMostNormedHead) +
+                  " with model.qk_norm");
+        check_rope_scaling();
         check({"model.dropout"}, m.dropout >= 0.0f && m.dropout < 1.0f,
               "found " + number_text(m.dropout) + ", expected at least 0 and below 1");
+    }
+
+    void check_rope_scaling() {
+        const RopeScaling& scaling = c.model.rope_scaling;
+        const bool is_scaled = scaling.kind != RopeScalingKind::none;
+        check({"model.rope_scaling", "model.family"}, c.model.family == Family::llama || !is_scaled,
+              "found another than none, expected none for model.family gpt2, which has no RoPE");
+        check({"model.rope_scaling_factor", "model.rope_scaling"},
+              is_scaled || scaling.factor == 1.0,
+              "found " + number_text(scaling.factor) +
+                  ", expected 1 because model.rope_scaling is none");
+        check({"model.rope_scaling_high_freq_factor", "model.rope_scaling_low_freq_factor"},
+              scaling.kind != RopeScalingKind::llama3 ||
+                  scaling.high_freq_factor > scaling.low_freq_factor,
+              "found " + number_text(scaling.high_freq_factor) +
+                  ", expected more than model.rope_scaling_low_freq_factor " +
+                  number_text(scaling.low_freq_factor));
     }
 
     void check_data() {

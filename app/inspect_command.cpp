@@ -1,13 +1,11 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/progress_line.h"
 #include "app/readable.h"
 #include "core/error.h"
 #include "core/safetensors.h"
@@ -39,34 +37,6 @@ std::string shape_text(const std::vector<int64_t>& shape) {
     for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
     return "[" + text + "]";
 }
-
-// Shares and time left on the terminal, while a long check runs.
-class ProgressLine {
-public:
-    ~ProgressLine() {
-        if (shown_) std::fputs("\r\033[K", stderr);
-    }
-
-    void operator()(uint64_t done, uint64_t total) {
-        const auto now = Clock::now();
-        if (!is_terminal_ || done == 0 || now - last_ < std::chrono::milliseconds(200)) return;
-        last_ = now;
-        shown_ = true;
-        const double seconds = std::chrono::duration<double>(now - start_).count();
-        const double share = static_cast<double>(done) / static_cast<double>(total);
-        const int left = static_cast<int>(seconds / share - seconds);
-        std::fprintf(stderr, "\r\033[Kverifying %3.0f%% | eta %d:%02d:%02d", 100 * share,
-                     left / 3600, left / 60 % 60, left % 60);
-        std::fflush(stderr);
-    }
-
-private:
-    using Clock = std::chrono::steady_clock;
-    const bool is_terminal_ = isatty(STDERR_FILENO) != 0;
-    const Clock::time_point start_ = Clock::now();
-    Clock::time_point last_ = start_;
-    bool shown_ = false;
-};
 
 Report inspect_checkpoint(const std::string& path, bool verify) {
     Report report;
@@ -123,7 +93,7 @@ Report inspect_checkpoint(const std::string& path, bool verify) {
                    {"extra", state.extra},
                    {"skipped", skipped}};
     if (verify) {
-        ProgressLine progress;
+        ProgressLine progress("verifying");
         report.faults = reader.verify(std::ref(progress));
         report.faults.insert(report.faults.end(), skipped.begin(), skipped.end());
         if (report.faults.empty()) {
@@ -155,7 +125,7 @@ Report inspect_safetensors(const std::string& path, bool verify) {
     report.json = {{"kind", "safetensors"}, {"path", path},       {"bytes", bytes},
                    {"elements", elements},  {"tensors", tensors}, {"metadata", header.metadata}};
     if (verify) {
-        ProgressLine progress;
+        ProgressLine progress("verifying");
         std::vector<char> chunk(size_t{1} << 20);
         for (uint64_t at = 0; at < bytes; at += chunk.size()) {
             file.read_all(chunk.data(), std::min<uint64_t>(chunk.size(), bytes - at), at);
@@ -187,7 +157,7 @@ Report inspect_dataset(const std::string& prefix, bool verify) {
                    {"longest_sequence", summary.longest_sequence},
                    {"bytes", summary.bytes}};
     if (verify) {
-        ProgressLine progress;
+        ProgressLine progress("verifying");
         const int64_t largest = verify_dataset(prefix, 0, [&](int64_t done, int64_t total) {
             progress(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
         });

@@ -23,6 +23,15 @@ void check_same_model(const ModelContext& context, const CheckpointReader& reade
                              std::to_string(expected) + "; set model as in its config.yaml");
 }
 
+// One that was imported holds the parameters alone: optimizers begin with moments of zero.
+bool holds_moments(const CheckpointReader& reader) {
+    const auto& tensors = reader.manifest().tensors;
+    return reader.state().step > 0 ||
+           !std::all_of(tensors.begin(), tensors.end(), [](const auto& tensor) {
+               return tensor.first.starts_with(kParameterPrefix);
+           });
+}
+
 void read_to_device(Device& device, CheckpointReader& reader, const std::string& name,
                     const Box& box, const Tensor& to, std::vector<float>& values) {
     values.resize(static_cast<size_t>(box.elements()));
@@ -76,8 +85,13 @@ void read_model(Engine& engine, CheckpointReader& reader) {
     check_same_model(engine.model().context(), reader);
     load_parameters(engine, reader);
     std::vector<float> values;
+    const bool has_moments = holds_moments(reader);
     for (auto& optimizer : engine.optimizers()) {
         optimizer->for_each_kept_piece([&](const Optimizer::Piece& piece) {
+            if (!has_moments && !piece.name.starts_with(kParameterPrefix)) {
+                engine.device().ops().fill_zero(engine.device().compute(), piece.values);
+                return;
+            }
             reader.expect_shape(piece.name, piece.spec->global);
             read_to_device(engine.device(), reader, piece.name, piece.box, piece.values, values);
         });

@@ -29,7 +29,8 @@ void check_structure(const CheckpointReader& reader, const Config& config,
     bool is_model = false;
     for (const ConfigChange& change : changes.structural) {
         const bool is_data = change.key.starts_with("data.");
-        if (is_data && config.data.allow_changed) continue;
+        // Before the first step there is no position in the data that could mean other samples.
+        if (is_data && (config.data.allow_changed || reader.state().samples == 0)) continue;
         refused.push_back(change);
         is_model |= !is_data;
     }

@@ -10,11 +10,27 @@ namespace {
 
 // What the tensors are, what they compute, and which samples their position in the data means.
 constexpr std::string_view kStructural[] = {
-    "model.family",         "model.layers",     "model.hidden",
-    "model.heads",          "model.kv_heads",   "model.head_dim",
-    "model.ffn_hidden",     "model.vocab_size", "model.max_sequence_length",
-    "model.tie_embeddings", "model.rope_theta", "model.norm_eps",
-    "data.sequence_length", "optimizer.name",
+    "model.family",
+    "model.layers",
+    "model.hidden",
+    "model.heads",
+    "model.kv_heads",
+    "model.head_dim",
+    "model.ffn_hidden",
+    "model.vocab_size",
+    "model.max_sequence_length",
+    "model.tie_embeddings",
+    "model.rope_theta",
+    "model.norm_eps",
+    "model.qkv_bias",
+    "model.qk_norm",
+    "model.rope_scaling",
+    "model.rope_scaling_factor",
+    "model.rope_scaling_low_freq_factor",
+    "model.rope_scaling_high_freq_factor",
+    "model.rope_scaling_original_max_position",
+    "data.sequence_length",
+    "optimizer.name",
 };
 
 constexpr std::string_view kTrajectory[] = {

@@ -204,10 +204,41 @@ Rows model_rows() {
                     boolean(
                         "model.tie_embeddings", "Whether the output layer is the token embedding.",
                         [](auto& c) -> auto& { return c.model.tie_embeddings; })),
+        boolean(
+            "model.qkv_bias",
+            "Biases on query, key and value alone, as Qwen2 has them; llama only.",
+            [](auto& c) -> auto& { return c.model.qkv_bias; }),
+        boolean(
+            "model.qk_norm",
+            "RMSNorm of every query and key head before RoPE, as Qwen3 has it; llama only.",
+            [](auto& c) -> auto& { return c.model.qk_norm; }),
         number(
             "model.rope_theta", {.least = 0.0, .above_least = true},
             "Base of the rotary position frequencies; llama only.",
             [](auto& c) -> auto& { return c.model.rope_theta; }),
+        word(
+            "model.rope_scaling", {.words = {"none", "linear", "llama3"}, .unbuilt = {}},
+            std::vector{RopeScalingKind::none, RopeScalingKind::linear, RopeScalingKind::llama3},
+            "How rotary frequencies are stretched for longer sequences. linear: all of them by the "
+            "factor; llama3: slow ones by the factor, fast ones not, as Llama 3.1 does.",
+            [](auto& c) -> auto& { return c.model.rope_scaling.kind; }),
+        number(
+            "model.rope_scaling_factor", {.least = 1.0},
+            "How far frequencies are stretched; for rope_scaling linear and llama3.",
+            [](auto& c) -> auto& { return c.model.rope_scaling.factor; }),
+        number(
+            "model.rope_scaling_low_freq_factor", {.least = 0.0, .above_least = true},
+            "llama3: frequencies that turn less often than this within the original length are "
+            "stretched by the whole factor.",
+            [](auto& c) -> auto& { return c.model.rope_scaling.low_freq_factor; }),
+        number(
+            "model.rope_scaling_high_freq_factor", {.least = 0.0, .above_least = true},
+            "llama3: those that turn more often than this are left as they are.",
+            [](auto& c) -> auto& { return c.model.rope_scaling.high_freq_factor; }),
+        whole(
+            "model.rope_scaling_original_max_position", {1, kMostSize},
+            "llama3: the original length, in tokens.",
+            [](auto& c) -> auto& { return c.model.rope_scaling.original_max_position; }),
         number(
             "model.norm_eps", {.least = 0.0, .above_least = true},
             "Added to the variance in norms.", [](auto& c) -> auto& { return c.model.norm_eps; }),

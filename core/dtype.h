@@ -9,7 +9,8 @@
 
 namespace trireme {
 
-enum class DType : uint8_t { f32, bf16, f64, i32, i64, u8 };
+// f16 is for files only: no operation computes in it.
+enum class DType : uint8_t { f32, bf16, f64, i32, i64, u8, f16 };
 
 constexpr size_t size_of(DType type) {
     switch (type) {
@@ -17,6 +18,7 @@ constexpr size_t size_of(DType type) {
         case DType::i32:
             return 4;
         case DType::bf16:
+        case DType::f16:
             return 2;
         case DType::f64:
         case DType::i64:

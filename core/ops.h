@@ -35,6 +35,9 @@ struct AttentionShape {
     Tensor document_begin;
 };
 
+// Widest head that has a norm of its own: a GPU keeps the gradients of its weights close by.
+inline constexpr int kMostNormedHead = 4096;
+
 struct AdamWStep {
     double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
     int64_t step = 1;  // from 1, for bias correction
@@ -103,6 +106,20 @@ public:
                               int heads, int kv_heads, int head_dim) = 0;
     virtual void rope_backward(Stream&, const Tensor& dqkv, const Tensor& cos_sin, int heads,
                                int kv_heads, int head_dim) = 0;
+
+    // RMS norm of each query and key head by itself, with one weight for all query heads and one
+    // for all key heads. The values are copied. D is at most kMostNormedHead.
+    virtual void head_norm_forward(Stream&, const Tensor& qkv,  // [N, (heads + 2 kv_heads) * D]
+                                   const Tensor& query_weight,  // [D] as qkv
+                                   const Tensor& key_weight,    // [D]
+                                   float eps, int heads, int kv_heads,
+                                   const Tensor& out) = 0;  // as qkv, another tensor
+    // dqkv: the gradient of out on entry, of qkv on return. Computes the statistics again.
+    virtual void head_norm_backward(Stream&, const Tensor& qkv, const Tensor& query_weight,
+                                    const Tensor& key_weight, float eps, int heads, int kv_heads,
+                                    const Tensor& dqkv,           // in place
+                                    const Tensor& dquery_weight,  // [D] f32 +=
+                                    const Tensor& dkey_weight) = 0;
 
     // --- norms ---------------------------------------------------------------------------------
     virtual void layer_norm_forward(Stream&, const Tensor& x,                     // [N, C]

@@ -16,6 +16,8 @@ std::string_view name_of(DType type) {
             return "I64";
         case DType::u8:
             return "U8";
+        case DType::f16:
+            return "F16";
     }
     return "?";
 }

@@ -39,9 +39,13 @@ AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& st
               .row_name = "output",
               .columns = qkv_parts(context, layer + ".attention"),
               .inner_features = context.model.query_size(),
-              .statistics = {context.batch, context.local_heads(), context.sequence}}),
+              .statistics = {context.batch, context.local_heads(), context.sequence},
+              .column_bias = context.model.family == Family::gpt2 || context.model.qkv_bias,
+              .keeps_column = context.model.qk_norm}),
       probability_key_(make_key(context.seed, "dropout/" + layer + ".attention.probability")),
-      rope_(rope) {}
+      rope_(rope) {
+    if (context.model.qk_norm) head_norm_.emplace(context, store, layer + ".attention");
+}
 
 AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int64_t tokens) const {
     AttentionShape shape;
@@ -68,21 +72,33 @@ Tensor AttentionBranch::by_sequence(const Tensor& qkv) const {
     return qkv.reshaped({qkv.rows() / context_.sequence, context_.sequence, qkv.cols()});
 }
 
-void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
-                                       const BranchActivations& part) const {
-    if (rope_) {
-        context_.ops().rope_forward(context_.stream(), by_sequence(part.column), rope_,
-                                    context_.local_heads(), context_.local_kv_heads(),
-                                    context_.model.head_dim);
-    }
-    interior_again(micro_batch, part);
+void AttentionBranch::rotate(const Tensor& qkv) const {
+    if (!rope_) return;
+    context_.ops().rope_forward(context_.stream(), by_sequence(qkv), rope_, context_.local_heads(),
+                                context_.local_kv_heads(), context_.model.head_dim);
 }
 
-// The queries and keys in part.column have been rotated already.
+void AttentionBranch::attend(const MicroBatchContext& micro_batch,
+                             const BranchActivations& part) const {
+    context_.ops().attention_forward(context_.stream(), shape(micro_batch, part.column.rows()),
+                                     attended(part), part.inner, part.statistics);
+}
+
+void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
+                                       const BranchActivations& part) const {
+    if (head_norm_) head_norm_->forward(part.column, part.prepared);
+    rotate(attended(part));
+    attend(micro_batch, part);
+}
+
+// Without a norm the queries and keys in part.column have been rotated already.
 void AttentionBranch::interior_again(const MicroBatchContext& micro_batch,
                                      const BranchActivations& part) const {
-    context_.ops().attention_forward(context_.stream(), shape(micro_batch, part.column.rows()),
-                                     part.column, part.inner, part.statistics);
+    if (head_norm_) {
+        interior_forward(micro_batch, part);
+    } else {
+        attend(micro_batch, part);
+    }
 }
 
 void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
@@ -90,12 +106,18 @@ void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
                                         const Tensor& dcolumn) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
-    ops.attention_backward(stream, shape(micro_batch, part.column.rows()), dinner, part.column,
+    ops.attention_backward(stream, shape(micro_batch, part.column.rows()), dinner, attended(part),
                            part.inner, part.statistics, dcolumn);
     if (rope_) {
         ops.rope_backward(stream, by_sequence(dcolumn), rope_, context_.local_heads(),
                           context_.local_kv_heads(), context_.model.head_dim);
     }
+    if (head_norm_) head_norm_->backward(part.column, dcolumn);
+}
+
+void AttentionBranch::collect_parameters(std::vector<int>& indices) const {
+    Branch::collect_parameters(indices);
+    if (head_norm_) head_norm_->collect_parameters(indices);
 }
 
 }  // namespace trireme

@@ -32,11 +32,11 @@ Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout&
     : context_(context),
       inner_width_(layout.inner_features / context.tensor_size()),
       statistics_(layout.statistics),
+      keeps_column_(layout.keeps_column),
       dropout_key_(make_key(context.seed, "dropout/" + layout.layer + "." + layout.name)),
       store_(store),
       norm_(context, store, layout.layer + "." + layout.name + "_norm"),
-      column_(context, store, layout.columns, context.model.hidden,
-              context.model.family == Family::gpt2),
+      column_(context, store, layout.columns, context.model.hidden, layout.column_bias),
       row_(context, store, layout.layer + "." + layout.name + "." + layout.row_name,
            context.model.hidden, layout.inner_features, context.model.family == Family::gpt2,
            context.model.init_std / std::sqrt(2.0f * static_cast<float>(context.model.layers))) {
@@ -58,6 +58,9 @@ BranchActivations Branch::take_working_set(Arena& arena) const {
     saved.norm = norm_.take_statistics(arena);
     saved.normed = arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
     saved.column = arena.take(context_.compute, {context_.tokens(), column_width_});
+    if (keeps_column_) {
+        saved.prepared = arena.take(context_.compute, {context_.tokens(), column_width_});
+    }
     saved.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
     if (statistics_.rank() > 0) saved.statistics = arena.take(DType::f32, statistics_);
     return saved;
@@ -88,6 +91,7 @@ MicroBatchContext Branch::part_of(const MicroBatchContext& micro_batch, int piec
 BranchActivations Branch::part_of(const BranchActivations& saved, int piece) const {
     BranchActivations part;
     part.column = piece_of(context_, saved.column, piece);
+    if (saved.prepared) part.prepared = piece_of(context_, saved.prepared, piece);
     part.inner = piece_of(context_, saved.inner, piece);
     if (saved.statistics && works_on_pieces()) {
         const int64_t elements = saved.statistics.elements() / context_.pieces;

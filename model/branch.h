@@ -40,6 +40,8 @@ struct BranchActivations {
     Norm::Statistics norm;
     Tensor normed;      // [local tokens, C] of the column-parallel layer's input
     Tensor column;      // [tokens, column width] its output, this rank's features
+    Tensor prepared;    // as column: what the interior makes of it first; absent where it does so
+                        // in column itself
     Tensor inner;       // [tokens, inner width] input of the row-parallel layer
     Tensor statistics;  // of the interior: attention's log-sum-exp; absent otherwise
 };
@@ -86,7 +88,7 @@ public:
     void finish_backward(const BranchGradients& gradients, TokenGather& normed) const;
     void backward_weight(const BranchActivations& saved, const BranchScratch& scratch,
                          const BranchGradients& gradients) const;
-    void collect_parameters(std::vector<int>& indices) const;
+    virtual void collect_parameters(std::vector<int>& indices) const;
     // One of the matrices, which with their biases are used together (see ParameterUse): once in
     // forward and backward, and in recompute where that is full.
     int any_matrix() const { return column_.weight_parameter(); }
@@ -99,6 +101,8 @@ protected:
         std::vector<ColumnPart> columns;
         int64_t inner_features = 0;  // of the whole model
         Shape statistics;            // f32; none when empty
+        bool column_bias = false;
+        bool keeps_column = false;  // the interior needs it as it was: a tensor for `prepared`
     };
     Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
 
@@ -111,7 +115,8 @@ protected:
     virtual void column_forward(const Tensor& normed, const BranchActivations& part) const {
         column_.forward(normed, part.column);
     }
-    // part.column, and in it what backward needs, -> part.inner (and statistics)
+    // part.column, and in it or in part.prepared what backward needs, -> part.inner (and
+    // statistics)
     virtual void interior_forward(const MicroBatchContext& micro_batch,
                                   const BranchActivations& part) const = 0;
     // The same from part.column as interior_forward left it.
@@ -143,6 +148,7 @@ private:
     int64_t column_width_ = 0;
     int64_t inner_width_ = 0;
     Shape statistics_;
+    bool keeps_column_;
     PhiloxKey dropout_key_;
     ParameterStore& store_;
     Norm norm_;

@@ -8,8 +8,9 @@ ParameterCount count_parameters(const ModelOptions& model) {
     const int64_t qkv_rows = model.query_size() + 2 * model.kv_size();
     const int64_t layer_matmul =
         qkv_rows * hidden + hidden * model.query_size() + (is_gpt2 ? 2 : 3) * hidden * ffn;
-    const int64_t layer_vectors =
-        is_gpt2 ? 4 * hidden + qkv_rows + hidden + ffn + hidden : 2 * hidden;
+    const int64_t layer_vectors = is_gpt2 ? 4 * hidden + qkv_rows + hidden + ffn + hidden
+                                          : 2 * hidden + (model.qkv_bias ? qkv_rows : 0) +
+                                                (model.qk_norm ? 2 * int64_t{model.head_dim} : 0);
     const int64_t vocabulary = int64_t{model.vocab_size} * hidden;
 
     ParameterCount count;

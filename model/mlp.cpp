@@ -25,7 +25,8 @@ MlpBranch::MlpBranch(const ModelContext& context, ParameterStore& store, const s
               .row_name = "down",
               .columns = expand_parts(context, layer + ".mlp"),
               .inner_features = context.model.ffn_hidden,
-              .statistics = {}}) {}
+              .statistics = {},
+              .column_bias = context.model.family == Family::gpt2}) {}
 
 // GELU is part of the matmuls beside it.
 void MlpBranch::column_forward(const Tensor& normed, const BranchActivations& part) const {

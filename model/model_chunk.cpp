@@ -1,7 +1,8 @@
 #include "model/model_chunk.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "model/rope_table.h"
 
 namespace trireme {
 
@@ -83,19 +84,7 @@ void ModelChunk::allocate_activations(int slots, bool split_backward) {
 }
 
 void ModelChunk::fill_rope_table() {
-    const int64_t half = context_.model.head_dim / 2;
-    std::vector<float> table(static_cast<size_t>(rope_.elements()));
-    for (int64_t t = 0; t < context_.sequence; ++t) {
-        for (int64_t i = 0; i < half; ++i) {
-            const double exponent =
-                -2.0 * static_cast<double>(i) / static_cast<double>(context_.model.head_dim);
-            const double angle = static_cast<double>(t) *
-                                 std::pow(static_cast<double>(context_.model.rope_theta), exponent);
-            table[static_cast<size_t>((2 * t) * half + i)] = static_cast<float>(std::cos(angle));
-            table[static_cast<size_t>((2 * t + 1) * half + i)] =
-                static_cast<float>(std::sin(angle));
-        }
-    }
+    const std::vector<float> table = make_rope_table(context_.model, context_.sequence);
     context_.device.copy_to_device(rope_.data, table.data(), rope_.bytes());
     context_.stream().synchronize();
 }

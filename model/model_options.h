@@ -8,6 +8,19 @@ namespace trireme {
 
 enum class Family { gpt2, llama };
 
+// How rotary frequencies are stretched for sequences longer than those of the pretraining.
+enum class RopeScalingKind { none, linear, llama3 };
+
+struct RopeScaling {
+    RopeScalingKind kind = RopeScalingKind::none;
+    double factor = 1.0;
+    // llama3 only: wavelengths above original / low_freq_factor are stretched by `factor`, those
+    // below original / high_freq_factor not at all, and those between partly.
+    double low_freq_factor = 1.0;
+    double high_freq_factor = 4.0;
+    int original_max_position = 8192;
+};
+
 struct ModelOptions {
     Family family = Family::llama;
     int layers = 0;
@@ -19,7 +32,10 @@ struct ModelOptions {
     int vocab_size = 0;
     int max_sequence_length = 0;
     bool tie_embeddings = false;  // default by family: gpt2 true, llama false
+    bool qkv_bias = false;        // llama only: biases on query, key and value; gpt2 has all biases
+    bool qk_norm = false;         // llama only: RMS norm of every query and key head before RoPE
     float rope_theta = 10000.0f;
+    RopeScaling rope_scaling = {};
     float norm_eps = 1.0e-5f;
     float dropout = 0.0f;
     float init_std = 0.02f;

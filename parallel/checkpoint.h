@@ -30,6 +30,9 @@ struct CheckpointPiece {
     DType dtype = DType::f32;
     const void* data = nullptr;        // contents, row-major and contiguous, in host memory
     std::optional<uint32_t> crc = {};  // CRC-32C of the contents, where it is known already
+    // Where data is null: copies rows [first, first + count) of the box, so that contents need not
+    // be in memory all at once.
+    std::function<void(int64_t first, int64_t count, void* to)> read = {};
 };
 
 // A sound checkpoint that does not fit what is asked of it: another model, other data. An older

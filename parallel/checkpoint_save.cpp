@@ -35,7 +35,7 @@ void wait_for_folder(const std::string& folder) {
 }
 
 void check_piece(const CheckpointPiece& piece) {
-    TRIREME_CHECK(piece.data != nullptr, "a checkpoint piece to have data");
+    TRIREME_CHECK(piece.data != nullptr || piece.read, "a checkpoint piece to have data");
     TRIREME_CHECK(piece.box.size[0] > 0 && piece.box.size[1] > 0,
                   "a checkpoint piece of one element at least");
     TRIREME_CHECK(!piece.is_vector || (piece.global[0] == 1 && piece.box.size[0] == 1),
@@ -58,6 +58,20 @@ uint32_t write_piece(File& file, const CheckpointPiece& piece, size_t bytes) {
         return *piece.crc;
     }
     uint32_t crc = 0;
+    if (!piece.data) {
+        const size_t row_bytes = bytes / static_cast<size_t>(piece.box.size[0]);
+        const int64_t rows_at_once =
+            static_cast<int64_t>(std::max<size_t>(1, kChunkBytes / row_bytes));
+        std::vector<char> rows;
+        for (int64_t row = 0; row < piece.box.size[0]; row += rows_at_once) {
+            const int64_t count = std::min(rows_at_once, piece.box.size[0] - row);
+            rows.resize(static_cast<size_t>(count) * row_bytes);
+            piece.read(row, count, rows.data());
+            crc = crc32c(rows.data(), rows.size(), crc);
+            file.write_all(rows.data(), rows.size());
+        }
+        return crc;
+    }
     for (size_t done = 0; done < bytes; done += kChunkBytes) {
         const char* at = static_cast<const char*>(piece.data) + done;
         const size_t count = std::min(kChunkBytes, bytes - done);

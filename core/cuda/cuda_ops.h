@@ -50,6 +50,13 @@ public:
                       int head_dim) override;
     void rope_backward(Stream&, const Tensor& dqkv, const Tensor& cos_sin, int heads, int kv_heads,
                        int head_dim) override;
+    void head_norm_forward(Stream&, const Tensor& qkv, const Tensor& query_weight,
+                           const Tensor& key_weight, float eps, int heads, int kv_heads,
+                           const Tensor& out) override;
+    void head_norm_backward(Stream&, const Tensor& qkv, const Tensor& query_weight,
+                            const Tensor& key_weight, float eps, int heads, int kv_heads,
+                            const Tensor& dqkv, const Tensor& dquery_weight,
+                            const Tensor& dkey_weight) override;
     void layer_norm_forward(Stream&, const Tensor& x, const Tensor& weight, const Tensor& bias,
                             float eps, const Tensor& y, const Tensor& mean,
                             const Tensor& rstd) override;

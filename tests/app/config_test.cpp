@@ -205,6 +205,36 @@ TEST_CASE("a preset stands for the rest and keys beside it override it", "[app][
           4);
 }
 
+TEST_CASE("presets have as many parameters as the published models", "[app][config]") {
+    const std::pair<const char*, int64_t> published[] = {
+        {"gpt2-124m", 124439808},     {"llama-3.2-3b", 3212749824}, {"llama-3.1-8b", 8030261248},
+        {"qwen2.5-7b", 7615616512},   {"qwen3-0.6b", 596049920},    {"qwen3-8b", 8190735360},
+        {"qwen2.5-14b", 14770033664}, {"qwen3-14b", 14768307200}};
+    const std::string rest = "run: {steps: 1}\ndata: {train: [x]}\nbatch: {global: 1}\n";
+    for (const auto& [name, parameters] : published) {
+        INFO(name);
+        const Config config = parse_config(
+            rest, "c", {"model.preset=" + std::string(name), "data.tokenizer=tokenizer.json"});
+        CHECK(count_parameters(config.model).total == parameters);
+    }
+}
+
+TEST_CASE("head norms, biases and stretched RoPE are for llama, and their numbers must fit",
+          "[app][config]") {
+    const auto has = [](const Sets& sets, const std::string& text) {
+        const std::string found = refusal_of_set(sets);
+        INFO(found);
+        CHECK(found.find(text) != std::string::npos);
+    };
+    has({"model.family=gpt2", "model.qk_norm=true"}, "model.qk_norm: found true, expected false");
+    has({"model.family=gpt2", "model.qkv_bias=true"}, "model.qkv_bias: found true, expected false");
+    has({"model.family=gpt2", "model.rope_scaling=linear"}, "model.rope_scaling: found another");
+    has({"model.rope_scaling_factor=8"}, "expected 1 because model.rope_scaling is none");
+    has({"model.rope_scaling=llama3", "model.rope_scaling_low_freq_factor=4"},
+        "expected more than model.rope_scaling_low_freq_factor 4");
+    has({"model.qk_norm=true", "model.head_dim=4098"}, "expected at most 4096 with model.qk_norm");
+}
+
 TEST_CASE("the last --set of a key counts and values are YAML", "[app][config]") {
     const Config config =
         small({"run.steps=7", "run.steps=8", "mesh.data=auto",

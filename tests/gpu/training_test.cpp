@@ -22,13 +22,17 @@ Curve train_on_gpu(const Scenario& scenario) {
     return curve;
 }
 
-Scenario scenario_of(Family family, const MeshShape& mesh, int steps) {
+Scenario scenario_of(const ModelOptions& model, const MeshShape& mesh, int steps) {
     Scenario scenario;
-    scenario.model = odd_model(family);
+    scenario.model = model;
     scenario.mesh = mesh;
     scenario.global_batch = 4;
     scenario.steps = steps;
     return scenario;
+}
+
+Scenario scenario_of(Family family, const MeshShape& mesh, int steps) {
+    return scenario_of(odd_model(family), mesh, steps);
 }
 
 void check_curves(const Scenario& scenario, const Curve& got, const Curve& want, double loss_bound,
@@ -97,6 +101,22 @@ TEST_CASE("GPUs keep documents apart as one CPU does", "[gpu][training][nccl]") 
         scenario.sequence_parallel = true;
     }
     check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
+}
+
+TEST_CASE("biases, head norms and stretched RoPE train on the GPU as on the CPU",
+          "[gpu][training][nccl]") {
+    const DType compute = GENERATE(DType::f32, DType::bf16);
+    const MeshShape mesh = GENERATE(MeshShape{}, MeshShape{.tensor = 2, .pipeline = 2});
+    Scenario scenario = scenario_of(with_additions(odd_model(Family::llama)), {}, 4);
+    const Curve want = train(scenario);
+    scenario.mesh = mesh;
+    scenario.schedule = mesh.pipeline > 1 ? "zb-h1" : "1f1b";
+    scenario.sequence_parallel = mesh.tensor > 1;
+    scenario.recompute.policy = Recompute::selective;
+    scenario.compute = compute;
+    const bool is_exact = compute == DType::f32;
+    check_curves(scenario, train_on_gpu(scenario), want, is_exact ? 1e-4 : 1e-2,
+                 is_exact ? 1e-3 : 1e-1);
 }
 
 TEST_CASE("two deterministic runs on the GPU give the same bits", "[gpu][training]") {

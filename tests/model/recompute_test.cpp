@@ -34,7 +34,8 @@ Memory memory_of(const Scenario& scenario) {
 
 TEST_CASE("computing activations again gives the same bits as keeping them", "[model][recompute]") {
     Scenario scenario;
-    scenario.model = odd_model(GENERATE(Family::gpt2, Family::llama));
+    scenario.model = GENERATE(odd_model(Family::gpt2), odd_model(Family::llama),
+                              with_additions(odd_model(Family::llama)));
     scenario.steps = 4;
     const int mesh = GENERATE(0, 1, 2, 3);
     if (mesh == 1) scenario.mesh = {.tensor = 2, .data = 2};

@@ -111,12 +111,13 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
 }  // namespace
 
 TEST_CASE("backward in two halves gives the bits of backward in one", "[model][backward]") {
-    for (const Family family : {Family::gpt2, Family::llama}) {
+    for (const ModelOptions& model : {odd_model(Family::gpt2), odd_model(Family::llama),
+                                      with_additions(odd_model(Family::llama))}) {
         for (const MeshShape& mesh : {MeshShape{}, MeshShape{.tensor = 2, .pipeline = 2}}) {
             for (const float dropout : {0.0f, 0.1f}) {
                 for (const bool sequence_parallel : {false, true}) {
                     Scenario scenario;
-                    scenario.model = odd_model(family);
+                    scenario.model = model;
                     scenario.model.dropout = dropout;
                     scenario.mesh = mesh;
                     scenario.sequence_parallel = sequence_parallel;

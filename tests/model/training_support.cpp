@@ -8,8 +8,9 @@
 namespace trireme::test {
 
 std::string Scenario::name() const {
-    return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") + ", " + mesh.to_string() +
-           ", " + schedule + ", zero " + std::to_string(zero) +
+    return std::string(model.family == Family::gpt2 ? "gpt2" : "llama") +
+           (model.qk_norm ? " with additions" : "") + ", " + mesh.to_string() + ", " + schedule +
+           ", zero " + std::to_string(zero) +
            (data_shards > 0 ? " among " + std::to_string(data_shards) : "") +
            (sequence_parallel ? ", sequence parallel" : "") +
            (pieces > 1 ? ", " + std::to_string(pieces) + " pieces" : "") +
@@ -150,6 +151,18 @@ ModelOptions wide_model(Family family) {
     model.head_dim = 6;
     model.ffn_hidden = 72;
     model.tie_embeddings = true;
+    return model;
+}
+
+ModelOptions with_additions(ModelOptions model) {
+    model.head_dim += 2;
+    model.qkv_bias = true;
+    model.qk_norm = true;
+    model.rope_scaling = {.kind = RopeScalingKind::llama3,
+                          .factor = 4.0,
+                          .low_freq_factor = 1.0,
+                          .high_freq_factor = 4.0,
+                          .original_max_position = 64};
     return model;
 }
 

@@ -68,6 +68,10 @@ ModelOptions odd_model(Family family);
 // For up to eight tensor or pipeline ranks: 8 heads that share 2 key/value heads, eight layers.
 ModelOptions wide_model(Family family);
 
+// The llama model with what Qwen and later Llamas add: biases on query, key and value, norms of the
+// heads, stretched RoPE, and heads that are not hidden / heads wide.
+ModelOptions with_additions(ModelOptions model);
+
 // Largest |a - b| / |b|.
 double largest_difference(const std::vector<double>& a, const std::vector<double>& b);
 

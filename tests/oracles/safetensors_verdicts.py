@@ -16,7 +16,7 @@ import tempfile
 
 from safetensors import SafetensorError, safe_open
 
-SIZES = {"F32": 4, "BF16": 2, "F64": 8, "I32": 4, "I64": 8, "U8": 1}
+SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F64": 8, "I32": 4, "I64": 8, "U8": 1}
 
 
 def good_header(rng):

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Writes gpt2.safetensors and llama.safetensors: tiny models as PyTorch and Hugging Face see them.
+"""Writes gpt2, llama and qwen.safetensors: tiny models as PyTorch and Hugging Face see them.
+
+Arguments: which of them; default: all.
 
 Everything is computed in float64 from parameters that are exact in float32, so that the files are
 the truth and a float32 program is the one that rounds. README.md lists what a file holds.
 """
 
 import json
+import math
 import pathlib
 import platform
+import sys
 
 import safetensors.numpy
 import torch
@@ -36,12 +40,52 @@ def make_llama():
         attn_implementation="sdpa"))
 
 
+# The third model has what Qwen 2 and 3 and Llama 3.1 add to Llama, all at once, and other sizes.
+QWEN = {"layers": 2, "hidden": 24, "heads": 6, "kv_heads": 2, "head_dim": 10, "ffn": 42,
+        "vocab": 97}
+QWEN_ROPE = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0,
+             "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+
+
+def make_qwen():
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+    model = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=QWEN["vocab"], max_position_embeddings=SEQUENCE, hidden_size=QWEN["hidden"],
+        num_hidden_layers=QWEN["layers"], num_attention_heads=QWEN["heads"],
+        num_key_value_heads=QWEN["kv_heads"], head_dim=QWEN["head_dim"],
+        intermediate_size=QWEN["ffn"], rope_parameters=QWEN_ROPE, rms_norm_eps=EPS,
+        attention_bias=True, tie_word_embeddings=False, bos_token_id=0, eos_token_id=0,
+        use_cache=False, attn_implementation="sdpa"))
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.bias = None  # attention_bias means this one too
+    return model
+
+
+def llama3_frequencies(rope, head_dim):
+    """As the Llama 3.1 report has them, in double."""
+    for i in range(0, head_dim, 2):
+        frequency = rope["rope_theta"] ** (-i / head_dim)
+        wavelength = 2 * math.pi / frequency
+        original = rope["original_max_position_embeddings"]
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        if wavelength > original / low:
+            yield frequency / rope["factor"]
+        elif wavelength < original / high:
+            yield frequency
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            yield (1 - smooth) * frequency / rope["factor"] + smooth * frequency
+
+
 class DoubleRotary(torch.nn.Module):
     """Cosines and sines in the type of the activations; the library's are always float32."""
 
+    def __init__(self, frequencies):
+        super().__init__()
+        self.frequencies = torch.tensor(frequencies, dtype=torch.float64)
+
     def forward(self, x, position_ids):
-        exponent = torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM
-        angle = position_ids[..., None].double() * 10000.0 ** -exponent
+        angle = position_ids[..., None].double() * self.frequencies
         angle = torch.cat((angle, angle), dim=-1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
 
@@ -50,12 +94,16 @@ def in_full_precision(model):
     """Replaces the parts that round to float32 whatever the model's type."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child).__name__ == "LlamaRMSNorm":
-                norm = torch.nn.RMSNorm(HIDDEN, eps=EPS, dtype=child.weight.dtype)
+            if type(child).__name__ in ("LlamaRMSNorm", "Qwen3RMSNorm"):
+                norm = torch.nn.RMSNorm(len(child.weight), eps=EPS, dtype=child.weight.dtype)
                 norm.weight = child.weight
                 setattr(parent, name, norm)
             elif type(child).__name__ == "LlamaRotaryEmbedding":
-                setattr(parent, name, DoubleRotary())
+                exponents = range(0, HEAD_DIM, 2)
+                setattr(parent, name, DoubleRotary([10000.0 ** (-i / HEAD_DIM) for i in exponents]))
+            elif type(child).__name__ == "Qwen3RotaryEmbedding":
+                frequencies = llama3_frequencies(QWEN_ROPE, QWEN["head_dim"])
+                setattr(parent, name, DoubleRotary(list(frequencies)))
     return model
 
 
@@ -87,9 +135,9 @@ def gpt2_names(tensor_of):
         yield f"final_norm.{kind}", tensor_of(f"transformer.ln_f.{kind}")
 
 
-def llama_names(tensor_of):
+def llama_names(tensor_of, layers=LAYERS):
     yield "embedding.token.weight", tensor_of("model.embed_tokens.weight")
-    for i in range(LAYERS):
+    for i in range(layers):
         for our, their in (
                 ("attention_norm", "input_layernorm"), ("attention.query", "self_attn.q_proj"),
                 ("attention.key", "self_attn.k_proj"), ("attention.value", "self_attn.v_proj"),
@@ -99,6 +147,33 @@ def llama_names(tensor_of):
             yield f"layers.{i}.{our}.weight", tensor_of(f"model.layers.{i}.{their}.weight")
     yield "final_norm.weight", tensor_of("model.norm.weight")
     yield "head.weight", tensor_of("lm_head.weight")
+
+
+def qwen_names(tensor_of):
+    yield from llama_names(tensor_of, QWEN["layers"])
+    for i in range(QWEN["layers"]):
+        ours, theirs = f"layers.{i}.attention", f"model.layers.{i}.self_attn"
+        for our, their in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
+            yield f"{ours}.{our}.bias", tensor_of(f"{theirs}.{their}.bias")
+        for our, their in (("query_norm", "q_norm"), ("key_norm", "k_norm")):
+            yield f"{ours}.{our}.weight", tensor_of(f"{theirs}.{their}.weight")
+
+
+def sizes_of(family):
+    if family == "qwen":
+        return {
+            "family": "llama", "layers": QWEN["layers"], "hidden": QWEN["hidden"],
+            "heads": QWEN["heads"], "kv_heads": QWEN["kv_heads"], "head_dim": QWEN["head_dim"],
+            "ffn_hidden": QWEN["ffn"], "vocab_size": QWEN["vocab"],
+            "max_sequence_length": SEQUENCE, "tie_embeddings": False,
+            "rope_theta": QWEN_ROPE["rope_theta"], "norm_eps": EPS, "qkv_bias": True,
+            "qk_norm": True, "rope_scaling": QWEN_ROPE}
+    return {
+        "family": family, "layers": LAYERS, "hidden": HIDDEN, "heads": HEADS,
+        "kv_heads": HEADS if family == "gpt2" else KV_HEADS, "head_dim": HEAD_DIM,
+        "ffn_hidden": 4 * HIDDEN if family == "gpt2" else FFN, "vocab_size": VOCAB,
+        "max_sequence_length": SEQUENCE, "tie_embeddings": family == "gpt2",
+        "rope_theta": 10000.0, "norm_eps": EPS}
 
 
 def loss_of(model, tokens, labels):
@@ -167,10 +242,14 @@ def main():
     folder = pathlib.Path(__file__).resolve().parent
     torch.set_num_threads(1)
     for family, make, names, seed in (("gpt2", make_gpt2, gpt2_names, 20),
-                                      ("llama", make_llama, llama_names, 21)):
+                                      ("llama", make_llama, llama_names, 21),
+                                      ("qwen", make_qwen, qwen_names, 22)):
+        if sys.argv[1:] and family not in sys.argv[1:]:
+            continue
         print(family)
         generator = torch.Generator().manual_seed(seed)
-        text = torch.randint(VOCAB, (BATCH, SEQUENCE + 1), generator=generator)
+        vocabulary = sizes_of(family)["vocab_size"]
+        text = torch.randint(vocabulary, (BATCH, SEQUENCE + 1), generator=generator)
         tokens, labels = text[:, :-1].contiguous(), text[:, 1:].contiguous()
         model = make()
         randomize(model, generator)
@@ -184,12 +263,7 @@ def main():
         file["tokens"] = tokens.to(torch.int32).numpy()
         file["labels"] = labels.to(torch.int32).numpy()
         about = {
-            "model": {
-                "family": family, "layers": LAYERS, "hidden": HIDDEN, "heads": HEADS,
-                "kv_heads": HEADS if family == "gpt2" else KV_HEADS, "head_dim": HEAD_DIM,
-                "ffn_hidden": 4 * HIDDEN if family == "gpt2" else FFN, "vocab_size": VOCAB,
-                "max_sequence_length": SEQUENCE, "tie_embeddings": family == "gpt2",
-                "rope_theta": 10000.0, "norm_eps": EPS},
+            "model": sizes_of(family),
             "optimizer": {
                 "steps": STEPS, "lr": LR, "betas": BETAS, "eps": ADAM_EPS,
                 "weight_decay": WEIGHT_DECAY, "clip_norm": CLIP},

@@ -1,0 +1,193 @@
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "app/commands.h"
+#include "app/config.h"
+#include "app/hf_config.h"
+#include "app/hf_tokenizer.h"
+#include "app/new_folder.h"
+#include "app/progress_line.h"
+#include "app/readable.h"
+#include "core/error.h"
+#include "core/file_io.h"
+#include "core/log.h"
+#include "core/safetensors.h"
+#include "parallel/checkpoint.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr int64_t kElementsAtOnce = int64_t{1} << 20;
+
+// Tensors that go to one file.
+struct Shard {
+    std::string name;
+    std::vector<const HfTensor*> tensors;
+    uint64_t bytes = 0;
+};
+
+std::vector<Shard> share_out(const std::vector<HfTensor>& tensors, DType dtype, uint64_t limit) {
+    std::vector<Shard> shards;
+    for (const HfTensor& tensor : tensors) {
+        const uint64_t bytes = tensor.elements() * size_of(dtype);
+        if (shards.empty() || (shards.back().bytes > 0 && shards.back().bytes + bytes > limit)) {
+            shards.emplace_back();
+        }
+        shards.back().tensors.push_back(&tensor);
+        shards.back().bytes += bytes;
+    }
+    for (size_t i = 0; i < shards.size(); ++i) {
+        char name[64] = "model.safetensors";
+        if (shards.size() > 1) {
+            std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1,
+                          shards.size());
+        }
+        shards[i].name = name;
+    }
+    return shards;
+}
+
+class Export {
+public:
+    explicit Export(const ExportArguments& arguments)
+        : arguments_(arguments), reader_(resolve_checkpoint(arguments.checkpoint, &skipped_)) {
+        for (const std::string& reason : skipped_) log_.warn("skipped a checkpoint: " + reason);
+        const std::string manifest = reader_.folder() + "/manifest.json";
+        config_ = parse_config(reader_.state().config, manifest);
+        theirs_.model = config_.model;
+        theirs_.family = hf_family_of(config_.model);
+        theirs_.dtype = arguments.dtype == "bf16" ? DType::bf16 : DType::f32;
+        tensors_ = hf_tensors(theirs_.family, config_.model);
+        for (const HfTensor& tensor : tensors_) {
+            total_elements_ += tensor.elements();
+            for (const HfPart& part : tensor.parts) {
+                reader_.expect_shape("parameter/" + part.parameter, part.global);
+            }
+        }
+        std::string warning;
+        ids_ = token_ids_of(config_.data.tokenizer, warning);
+        if (!warning.empty()) log_.warn(warning);
+        theirs_.begin_of_text = ids_.begin;
+        theirs_.end_of_text = ids_.end;
+        theirs_.padding = ids_.padding;
+    }
+
+    void run() {
+        NewFolder target(arguments_.output);
+        try {
+            write(target.path());
+            target.publish();
+        } catch (...) {
+            target.give_up();
+            throw;
+        }
+        std::printf("exported %s of step %lld, %s, from %s to %s\n", model_type_of(theirs_.family),
+                    static_cast<long long>(reader_.state().step),
+                    readable_bytes(total_elements_ * size_of(theirs_.dtype)).c_str(),
+                    reader_.folder().c_str(), arguments_.output.c_str());
+    }
+
+private:
+    void write(const std::string& folder) {
+        const std::vector<Shard> shards =
+            share_out(tensors_, theirs_.dtype, arguments_.max_shard_bytes);
+        nlohmann::ordered_json weight_map = nlohmann::ordered_json::object();
+        for (const Shard& shard : shards) {
+            write_shard(folder, shard);
+            for (const HfTensor* tensor : shard.tensors) weight_map[tensor->name] = shard.name;
+        }
+        if (shards.size() > 1) {
+            const nlohmann::ordered_json index = {
+                {"metadata", {{"total_size", total_elements_ * size_of(theirs_.dtype)}}},
+                {"weight_map", weight_map}};
+            replace_file(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
+        }
+        replace_file(folder + "/config.json", hf_config_text(theirs_));
+        export_tokenizer(config_.data.tokenizer, ids_, folder, config_.model.max_sequence_length);
+    }
+
+    void write_shard(const std::string& folder, const Shard& shard) {
+        std::vector<SafetensorsEntry> entries;
+        for (const HfTensor* tensor : shard.tensors) {
+            entries.push_back({tensor->name, theirs_.dtype, tensor->shape, 0, 0});
+        }
+        const std::string header = make_safetensors_header(entries, {{"format", "pt"}});
+        File file = File::create(folder + "/" + shard.name, true);
+        file.write_all(header.data(), header.size());
+        for (const HfTensor* tensor : shard.tensors) {
+            if (tensor->is_transposed) {
+                write_transposed(file, *tensor);
+            } else {
+                for (const HfPart& part : tensor->parts) write_part(file, part);
+            }
+        }
+        file.sync();
+        file.close();
+    }
+
+    void write_part(File& file, const HfPart& part) {
+        const int64_t cols = part.global[1];
+        const int64_t rows_at_once = std::max<int64_t>(1, kElementsAtOnce / cols);
+        for (int64_t row = 0; row < part.global[0]; row += rows_at_once) {
+            const int64_t count = std::min(rows_at_once, part.global[0] - row);
+            values_.resize(static_cast<size_t>(count * cols));
+            reader_.read("parameter/" + part.parameter, {{row, 0}, {count, cols}}, DType::f32,
+                         values_.data());
+            write_values(file, values_);
+        }
+    }
+
+    // Their rows run over all our parts, so the tensor is put together first.
+    void write_transposed(File& file, const HfTensor& tensor) {
+        const size_t rows = static_cast<size_t>(tensor.shape[0]);
+        const size_t cols = static_cast<size_t>(tensor.shape[1]);
+        std::vector<float> theirs(rows * cols);
+        for (const HfPart& part : tensor.parts) {
+            values_.resize(static_cast<size_t>(part.global[0] * part.global[1]));
+            reader_.read("parameter/" + part.parameter, {{0, 0}, part.global}, DType::f32,
+                         values_.data());
+            for (size_t r = 0; r < static_cast<size_t>(part.global[0]); ++r) {
+                const size_t col = static_cast<size_t>(part.first_row) + r;
+                for (size_t c = 0; c < rows; ++c) theirs[c * cols + col] = values_[r * rows + c];
+            }
+        }
+        write_values(file, theirs);
+    }
+
+    void write_values(File& file, const std::vector<float>& values) {
+        if (theirs_.dtype == DType::bf16) {
+            std::vector<bf16> rounded(values.size());
+            std::transform(values.begin(), values.end(), rounded.begin(),
+                           [](float value) { return bf16(value); });
+            file.write_all(rounded.data(), rounded.size() * sizeof(bf16));
+        } else {
+            file.write_all(values.data(), values.size() * sizeof(float));
+        }
+        done_elements_ += values.size();
+        progress_(done_elements_, total_elements_);
+    }
+
+    const ExportArguments& arguments_;
+    Log log_{0, 1};
+    std::vector<std::string> skipped_;
+    CheckpointReader reader_;
+    Config config_;
+    HfConfig theirs_;
+    HfTokenIds ids_;
+    std::vector<HfTensor> tensors_;
+    std::vector<float> values_;
+    ProgressLine progress_{"exporting"};
+    uint64_t total_elements_ = 0, done_elements_ = 0;
+};
+
+}  // namespace
+
+int export_command(const ExportArguments& arguments) {
+    Export(arguments).run();
+    return static_cast<int>(ExitCode::ok);
+}
+
+}  // namespace trireme

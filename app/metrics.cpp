@@ -101,6 +101,7 @@ void MetricsFile::write(const StepMetrics& m) {
         {"comm_exposed_pipeline_seconds", m.comm_exposed_pipeline_seconds},
         {"pipeline_idle_seconds", m.pipeline_idle_seconds},
     };
+    if (m.skipped) record["skipped"] = true;
     append(record.dump() + "\n");
 }
 

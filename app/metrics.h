@@ -29,6 +29,7 @@ struct StepMetrics {
     double comm_exposed_data_seconds = 0;
     double comm_exposed_pipeline_seconds = 0;
     double pipeline_idle_seconds = 0;
+    bool skipped = false;  // the step updated nothing; its loss may be NaN, null in the file
 };
 
 // "step 120/200 | loss 2.4817 | ... | eta 0:01:46"

@@ -23,6 +23,12 @@ ModelOptions gpt2(int layers, int hidden, int heads) {
             .tie_embeddings = true};
 }
 
+ModelOptions gpt3() {
+    ModelOptions model = gpt2(96, 12288, 96);
+    model.max_sequence_length = 2048;
+    return model;
+}
+
 // Published shapes with 8192 positions, the length these models were pretrained at first.
 ModelOptions llama(int layers, int hidden, int heads, int ffn_hidden, bool tie_embeddings) {
     return {.family = Family::llama,
@@ -48,7 +54,7 @@ ModelOptions demo() {
             .max_sequence_length = 256};
 }
 
-std::array<Preset, 9> presets() {
+std::array<Preset, 12> presets() {
     return {{{"none", {}},
              {"demo", demo()},
              {"gpt2-124m", gpt2(12, 768, 12)},
@@ -57,7 +63,10 @@ std::array<Preset, 9> presets() {
              {"gpt2-1558m", gpt2(48, 1600, 25)},
              {"llama-1b", llama(16, 2048, 32, 8192, true)},
              {"llama-3b", llama(28, 3072, 24, 8192, true)},
-             {"llama-8b", llama(32, 4096, 32, 14336, false)}}};
+             {"llama-8b", llama(32, 4096, 32, 14336, false)},
+             {"llama-70b", llama(80, 8192, 64, 28672, false)},
+             {"llama-405b", llama(126, 16384, 128, 53248, false)},
+             {"gpt3-175b", gpt3()}}};
 }
 
 }  // namespace

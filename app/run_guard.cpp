@@ -44,7 +44,6 @@ RunGuard::RunGuard(World& world, const Config& config, StopRequest& stop)
         report_hang(message, details);
     };
     options.end = [](ExitCode code) { _exit(static_cast<int>(code)); };
-    if (world.rank() == 0) options.every_few_seconds = [this] { keep_lock(); };
     watchdog_.emplace(world, std::move(options));
 }
 
@@ -60,9 +59,8 @@ void RunGuard::lock_folder() {
     }
     RunLock::Options options;
     options.warn = [this](const std::string& text) { log_.warn(text); };
-    auto lock = std::make_unique<RunLock>(config_.run.output, options);
-    const std::lock_guard held(lock_mutex_);
-    lock_ = std::move(lock);
+    lock_ = std::make_unique<LockKeeper>(std::make_unique<RunLock>(config_.run.output, options),
+                                         [this] { lose_lock(); });
 }
 
 void RunGuard::begin_run(ControlGroup& control, int64_t first_step) {
@@ -86,7 +84,8 @@ void RunGuard::probe_folder() const {
         remove_tree(path);
     } catch (const Error& error) {
         remove_tree(path);
-        throw Error(ExitCode::output_busy,
+        const bool is_allowed = access(config_.run.output.c_str(), W_OK | X_OK) == 0;
+        throw Error(is_allowed ? ExitCode::io : ExitCode::output_busy,
                     std::string("run.output: a file written to try the folder failed: ") +
                         error.what() + " (user " + std::to_string(getuid()) +
                         "); every host must be able to write there");
@@ -147,7 +146,9 @@ void RunGuard::stopped(ControlGroup& control, int64_t step) {
     if (step > first_step_) restarts_.forget();
     log_.info("stopped on request: " + text + ". The checkpoint of step " + std::to_string(step) +
               " of " + std::to_string(config_.run.steps) +
-              " is saved; start the same command again to go on (exit code 75)");
+              " is saved; start the same command again" +
+              (config_.checkpoint.resume == "auto" ? "" : " with checkpoint.resume: auto") +
+              " to go on (exit code 75)");
 }
 
 void RunGuard::finished() {
@@ -158,13 +159,10 @@ void RunGuard::finished() {
 void RunGuard::failed(ExitCode code, const std::string& message) {
     if (code == ExitCode::internal && message.starts_with("communication:")) watchdog_->compare();
     watchdog_->leave();
-    const std::lock_guard held(lock_mutex_);
     lock_.reset();
 }
 
-void RunGuard::keep_lock() {
-    const std::lock_guard held(lock_mutex_);
-    if (!lock_ || lock_->beat()) return;
+void RunGuard::lose_lock() {
     log_.error("run.output: " + config_.run.output +
                "/run.lock is not this run's any more: it was deleted, or another run has taken the "
                "folder over; ended before both write into it");

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "app/config.h"
+#include "app/lock_keeper.h"
 #include "app/restart_counter.h"
-#include "app/run_lock.h"
 #include "app/stop_request.h"
 #include "core/log.h"
 #include "parallel/control_group.h"
@@ -64,7 +63,7 @@ private:
     };
 
     void report_hang(const std::string& message, const std::string& details);
-    void keep_lock();
+    void lose_lock();
     double needed_seconds() const;
     void probe_folder() const;
 
@@ -74,8 +73,7 @@ private:
     Log log_;
     const RestartCounter restarts_;
     const TimeLimit limit_;
-    std::mutex lock_mutex_;          // guards the next, which the watchdog's thread keeps alive
-    std::unique_ptr<RunLock> lock_;  // rank 0
+    std::unique_ptr<LockKeeper> lock_;  // rank 0
     Pace pace_;
     int64_t first_step_ = 0;  // of begin_run
     Phase phase_ = Phase::start_up;

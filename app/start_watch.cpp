@@ -1,7 +1,5 @@
 #include "app/start_watch.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 #include "app/stop_request.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/service_thread.h"
 #include "parallel/frame_socket.h"
 #include "parallel/mpi/launcher.h"
 
@@ -55,13 +54,11 @@ std::string stopped_siblings() {
     return found;
 }
 
-StartWatch::StartWatch(double limit_seconds) : limit_seconds_(limit_seconds) {
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+StartWatch::StartWatch(double limit_seconds)
+    : limit_seconds_(limit_seconds),
+      rank_(std::max(0, find_launcher().rank)),
+      is_launched_(find_launcher().processes != 1) {
+    thread_ = start_service_thread("start watch", [this] { run(); });
 }
 
 StartWatch::~StartWatch() {
@@ -76,7 +73,6 @@ void StartWatch::end() {
 }
 
 void StartWatch::run() {
-    pthread_setname_np(pthread_self(), "start watch");
     const auto begin = std::chrono::steady_clock::now();
     auto last = begin;
     const pid_t launcher = getppid();
@@ -86,7 +82,7 @@ void StartWatch::run() {
     while (waited < limit) {
         if (changed_.wait_for(lock, kLook, [this] { return ended_; })) return;
         // MPI may wait for a launcher that was killed.
-        if (find_launcher().processes != 1 && getppid() != launcher) {
+        if (is_launched_ && getppid() != launcher) {
             _exit(static_cast<int>(ExitCode::hang));
         }
         const auto now = std::chrono::steady_clock::now();
@@ -98,18 +94,19 @@ void StartWatch::run() {
             waited_until_asked = waited;
     }
     lock.unlock();
-    const int rank = std::max(0, find_launcher().rank);
     // The first to speak ends the job, so that not everybody does.
-    std::this_thread::sleep_for(milliseconds(300) * std::min(rank, 4));
-    std::string text = "start-up stands still: after " +
-                       std::to_string(static_cast<int64_t>(waited)) +
-                       " s not all ranks have come (seen by rank " + std::to_string(rank) + " on " +
-                       own_host_name() + ")";
+    std::this_thread::sleep_for(milliseconds(300) * std::min(rank_, 4));
+    const bool is_asked = StopRequest::is_signalled();
+    std::string text = std::string(is_asked ? "stopped on request" : "start-up stands still") +
+                       ": after " + std::to_string(static_cast<int64_t>(waited)) +
+                       " s not all ranks have come (seen by rank " + std::to_string(rank_) +
+                       " on " + own_host_name() + ")";
     if (const std::string stopped = stopped_siblings(); !stopped.empty()) {
         text += "; stopped on this host: " + stopped;
     }
-    Log(rank, rank + 1).error(text + ". A slower machine may need a higher run.start_limit");
-    _exit(static_cast<int>(ExitCode::hang));
+    if (!is_asked) text += ". A slower machine may need a higher run.start_limit";
+    Log(rank_, rank_ + 1).error(text);
+    _exit(static_cast<int>(is_asked ? ExitCode::stopped : ExitCode::hang));
 }
 
 }  // namespace trireme

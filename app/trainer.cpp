@@ -141,9 +141,11 @@ HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
 ExitCode Trainer::run() {
     try {
         return train();
-    } catch (...) {
+    } catch (const std::exception& error) {
         // What ends the run need not cost the checkpoint of a step before.
-        if (saver_) {
+        if (saver_ && saver_->is_writing()) {
+            log_.warn("the run ends, after up to " + std::to_string(kSaveGrace.count()) +
+                      " s for the checkpoint that is being saved: " + error.what());
             guard_.enter(Phase::finish, config_.run.steps);
             saver_->let_finish(kSaveGrace);
         }
@@ -263,6 +265,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.step = step;
     m.loss = result.loss;
     m.grad_norm = result.grad_norm;
+    m.skipped = !result.updated;
     m.lr = lr;
     m.tokens = samples_after(step) * config_.data.sequence_length;
     m.step_seconds = window_seconds_ / steps;

@@ -94,6 +94,11 @@ std::optional<SaveReport> CheckpointSaver::wait() {
     return std::move(report_);
 }
 
+bool CheckpointSaver::is_writing() {
+    const std::lock_guard lock(mutex_);
+    return phase_ == Phase::writing;
+}
+
 void CheckpointSaver::let_finish(std::chrono::seconds limit) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, limit, [&] { return phase_ != Phase::writing; });

@@ -56,6 +56,7 @@ public:
 
     // The report of the save that was begun, when it is done; nothing when none was.
     std::optional<SaveReport> wait();
+    bool is_writing();
     // Gives a save that is under way so long to end, when the run ends for another reason. Not
     // collective.
     void let_finish(std::chrono::seconds limit);

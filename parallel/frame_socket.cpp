@@ -78,6 +78,12 @@ FrameSocket::~FrameSocket() {
     if (descriptor_ >= 0) close(descriptor_);
 }
 
+void FrameSocket::poll_on(std::vector<pollfd>& descriptors) const {
+    if (!open_) return;
+    descriptors.push_back(
+        {descriptor_, static_cast<short>(POLLIN | (has_unsent() ? POLLOUT : 0)), 0});
+}
+
 void FrameSocket::send(const std::string& text) {
     const uint32_t length = htonl(static_cast<uint32_t>(text.size()));
     out_.append(reinterpret_cast<const char*>(&length), sizeof length);

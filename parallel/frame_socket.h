@@ -1,5 +1,7 @@
 #pragma once
 
+#include <poll.h>
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -27,6 +29,8 @@ public:
     // False once the other side has closed, has failed, or has sent a text over the limit.
     bool is_open() const { return open_; }
     bool has_unsent() const { return open_ && !out_.empty(); }
+    // What poll() is to wait for; nothing once it is closed.
+    void poll_on(std::vector<pollfd>& descriptors) const;
     // What an unknown peer may send at most.
     void limit_frames(size_t bytes) { limit_ = bytes; }
 

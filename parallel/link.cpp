@@ -1,21 +1,16 @@
 #include "parallel/link.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "core/service_thread.h"
+
 namespace trireme {
 
 Link::Link() : exceptions_at_start_(std::uncaught_exceptions()) {
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = start_service_thread("link", [this] { run(); });
 }
 
 Link::~Link() {
@@ -78,7 +73,6 @@ void Link::rethrow_failure() const {
 }
 
 void Link::run() {
-    pthread_setname_np(pthread_self(), "link");
     prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
     std::unique_lock lock(mutex_);
     for (;;) {

@@ -28,8 +28,6 @@ struct WatchdogOptions {
     std::function<void(const std::string& message, const std::string& details)> report;
     // On every rank: ends it with this code. In a process it does not return.
     std::function<void(ExitCode code)> end;
-    // On rank 0, about every five seconds; may be empty.
-    std::function<void()> every_few_seconds;
 };
 
 // Ends a run that stands still, and says which rank is the cause. A thread on each rank looks at

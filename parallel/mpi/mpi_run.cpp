@@ -1,8 +1,6 @@
 #include "parallel/mpi/mpi_run.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -11,6 +9,8 @@
 #include <cstdlib>
 #include <exception>
 #include <utility>
+
+#include "core/service_thread.h"
 
 namespace trireme {
 
@@ -66,12 +66,7 @@ MpiRun::MpiRun(const Launcher& launcher, std::chrono::milliseconds timeout, bool
     set_defaults();
     std::promise<void> started;
     std::future<void> start = started.get_future();
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this, &started] { run(started); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = start_service_thread("mpi", [this, &started] { run(started); });
     try {
         start.get();
     } catch (...) {
@@ -121,7 +116,6 @@ void MpiRun::abort(int exit_code) {
 }
 
 void MpiRun::run(std::promise<void>& started) {
-    pthread_setname_np(pthread_self(), "mpi");
     prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
     try {
         start_mpi();

@@ -1,13 +1,11 @@
 #include "parallel/nccl/nccl_run.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <exception>
 
 #include "core/cuda/cuda_error.h"
 #include "core/log.h"
+#include "core/service_thread.h"
 #include "parallel/nccl/nccl_queue.h"
 
 namespace trireme {
@@ -34,12 +32,7 @@ NcclRun::NcclRun(World& control, CudaDevice& device, milliseconds timeout)
       timeout_(timeout),
       exceptions_at_start_(std::uncaught_exceptions()),
       small_memory_(device.allocate(sizeof(double), "communication")) {
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    watcher_ = std::thread([this] { watch(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    watcher_ = start_service_thread("nccl watch", [this] { watch(); });
 }
 
 NcclRun::~NcclRun() {
@@ -140,7 +133,6 @@ void NcclRun::abort_queues() {
 }
 
 void NcclRun::watch() {
-    pthread_setname_np(pthread_self(), "nccl watch");
     cudaSetDevice(device_.ordinal());
     const milliseconds pause = std::clamp(timeout_ / 8, milliseconds(1), milliseconds(100));
     std::unique_lock lock(mutex_);

@@ -2,7 +2,9 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "app/yaml_tree.h"
 #include "core/cuda_backend.h"
 #include "core/error.h"
+#include "model/flops.h"
 
 using namespace trireme;
 
@@ -154,9 +157,31 @@ TEST_CASE("the configurations to start from are valid", "[app][config]") {
     const std::string folder = TRIREME_SOURCE_DIR "/configs/";
     CHECK(load_config(folder + "demo-llama.yaml", {}, 8).micro_batches() == 4);
     CHECK(load_config(folder + "laptop-gpt2.yaml", {}, 1).micro_batches() == 1);
-    const Config gpt2 = load_config(folder + "gpt2-124m.yaml", {}, 1);
-    CHECK(gpt2.model.hidden == 768);
-    CHECK(gpt2.model.tie_embeddings);
+    CHECK(load_config(folder + "gpt2-124m.yaml", {"batch.micro=4"}, 1).micro_batches() == 128);
+}
+
+TEST_CASE("the configurations of published models fit the GPUs they name", "[app][config]") {
+    int found = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(TRIREME_SOURCE_DIR "/configs")) {
+        std::ifstream file(entry.path());
+        std::string title;
+        std::getline(file, title);
+        std::smatch gpus;
+        if (!std::regex_search(title, gpus, std::regex(" on ([0-9]+) GPUs"))) continue;
+        ++found;
+        INFO(entry.path());
+        const Config config = load_config(entry.path(), {}, std::stoi(gpus[1]));
+        CHECK(config.mesh.tensor * config.mesh.pipeline * config.mesh.data == std::stoi(gpus[1]));
+        CHECK(config.run.name == entry.path().stem());
+        // "llama-8b": a preset of about so many parameters.
+        std::smatch size;
+        REQUIRE(std::regex_search(config.run.name, size, std::regex("([0-9.]+)([mb])$")));
+        const double named = std::stod(size[1]) * (size[2] == "b" ? 1e9 : 1e6);
+        const auto parameters = static_cast<double>(count_parameters(config.model).total);
+        CHECK(parameters > 0.9 * named);
+        CHECK(parameters < 1.3 * named);
+    }
+    CHECK(found >= 10);
 }
 
 TEST_CASE("a preset stands for the rest and keys beside it override it", "[app][config]") {

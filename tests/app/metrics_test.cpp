@@ -48,6 +48,24 @@ TEST_CASE("a resumed run drops the records of steps that it does again", "[app][
     CHECK(lines[3].find("valid_loss") == std::string::npos);
 }
 
+TEST_CASE("a record says when its step updated nothing", "[app][metrics]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/metrics.jsonl";
+    {
+        MetricsFile file(path, 0);
+        file.write(at_step(1));
+        StepMetrics skipped = at_step(2);
+        skipped.loss = std::nan("");
+        skipped.skipped = true;
+        file.write(skipped);
+    }
+    const auto lines = lines_of(path);
+    REQUIRE(lines.size() == 2);
+    CHECK(lines[0].find("skipped") == std::string::npos);
+    CHECK(lines[1].find("\"loss\":null") != std::string::npos);
+    CHECK(lines[1].find("\"skipped\":true") != std::string::npos);
+}
+
 TEST_CASE("a loss comes back from the record bit for bit", "[app][metrics]") {
     const TemporaryFolder folder;
     const std::string path = folder.path() + "/metrics.jsonl";

@@ -177,7 +177,7 @@ private:
     }
 
     std::string source_;
-    std::vector<SchemaRow> schema_ = make_schema();
+    const std::vector<SchemaRow>& schema_ = config_schema();
     std::vector<Assignment> assignments_;
     ConfigProblems problems_;
     Config config_;
@@ -217,7 +217,7 @@ void check_world(Config& config, int world) {
 
 std::string dump_config(const Config& config) {
     std::string text, section;
-    for (const SchemaRow& row : make_schema()) {
+    for (const SchemaRow& row : config_schema()) {
         if (row.section() != section) {
             section = row.section();
             if (!section.empty()) text += section + ":\n";

@@ -35,7 +35,7 @@ std::string cell(const std::string& text) {
 std::string configuration_reference() {
     std::string page = kIntroduction;
     std::string section = "-";
-    for (const SchemaRow& row : make_schema()) {
+    for (const SchemaRow& row : config_schema()) {
         if (row.section() != section) {
             section = row.section();
             page += "\n## " + (section.empty() ? "Top level" : "`" + section + "`") +

@@ -86,7 +86,7 @@ std::vector<std::string> folders_to_try(const Config& config) {
 ConfigChanges changes_since(const std::string& former_config, const Config& config) {
     const Config former = parse_config(former_config, "the checkpoint's configuration");
     ConfigChanges changes;
-    for (const SchemaRow& row : make_schema()) {
+    for (const SchemaRow& row : config_schema()) {
         ConfigChange change{row.key, row.write(former), row.write(config)};
         if (change.before == change.now) continue;
         if (row.on_resume == ResumeClass::structural) {

@@ -400,18 +400,6 @@ Rows parallel_rows() {
     };
 }
 
-}  // namespace
-
-std::string SchemaRow::section() const {
-    const size_t dot = key.find('.');
-    return dot == std::string::npos ? "" : key.substr(0, dot);
-}
-
-std::string SchemaRow::name() const {
-    const size_t dot = key.find('.');
-    return dot == std::string::npos ? key : key.substr(dot + 1);
-}
-
 std::vector<SchemaRow> make_schema() {
     std::vector<SchemaRow> schema;
     for (Rows rows :
@@ -424,6 +412,23 @@ std::vector<SchemaRow> make_schema() {
         if (row.default_text.empty()) row.default_text = row.write(defaults);
         row.on_resume = resume_class_of(row.key);
     }
+    return schema;
+}
+
+}  // namespace
+
+std::string SchemaRow::section() const {
+    const size_t dot = key.find('.');
+    return dot == std::string::npos ? "" : key.substr(0, dot);
+}
+
+std::string SchemaRow::name() const {
+    const size_t dot = key.find('.');
+    return dot == std::string::npos ? key : key.substr(dot + 1);
+}
+
+const std::vector<SchemaRow>& config_schema() {
+    static const std::vector<SchemaRow> schema = make_schema();
     return schema;
 }
 

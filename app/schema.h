@@ -31,8 +31,8 @@ struct SchemaRow {
 };
 
 // All keys, section by section, in the order in which they are written. The single source of
-// parsing, checks, suggestions, `--set`, the resolved dump and docs/configuration.md.
-std::vector<SchemaRow> make_schema();
+// parsing, checks, suggestions, `--set`, the resolved dump and docs/configuration.md. Made once.
+const std::vector<SchemaRow>& config_schema();
 
 // Names of the sections in order, without the top level.
 std::vector<std::string> sections_of(const std::vector<SchemaRow>& schema);

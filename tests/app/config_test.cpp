@@ -120,7 +120,7 @@ TEST_CASE("a resolved configuration parses back to the same one", "[app][config]
         CHECK(again.schedule.shape == config.schedule.shape);
         CHECK(again.data.train.size() == config.data.train.size());
         CHECK(again.data.train.front().weight == config.data.train.front().weight);
-        for (const SchemaRow& row : make_schema()) {
+        for (const SchemaRow& row : config_schema()) {
             INFO(row.key);
             CHECK(again.is_given(row.key));
         }
@@ -137,7 +137,7 @@ TEST_CASE("a resolved configuration parses back to the same one", "[app][config]
 TEST_CASE("every key can be written, read back and found in the reference", "[app][config]") {
     const Config config = small();
     const std::string page = configuration_reference();
-    for (const SchemaRow& row : make_schema()) {
+    for (const SchemaRow& row : config_schema()) {
         INFO(row.key);
         CHECK_THAT(page, Contains("`" + row.key + "`"));
         CHECK(row.description.back() == '.');

@@ -46,7 +46,7 @@ void flip_last_byte(const std::string& path) {
 }  // namespace
 
 TEST_CASE("every key of the configuration has a class for resumes", "[app][config]") {
-    for (const SchemaRow& row : make_schema()) {
+    for (const SchemaRow& row : config_schema()) {
         INFO(row.key << " belongs in a table of app/resume_class.cpp");
         CHECK(has_resume_class(row.key));
     }

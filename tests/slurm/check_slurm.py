@@ -87,7 +87,7 @@ class Job:
         steps = re.findall(r"step (\d+)/", self.log())
         return int(steps[-1]) if steps else 0
 
-    def wait(self, is_there, what, limit=60):
+    def wait(self, is_there, what, limit=300):
         until = time.monotonic() + limit
         while not is_there():
             if time.monotonic() > until:
@@ -268,6 +268,8 @@ def main():
                     failed += 1
                     text = f"FAILED  {name}: {failure}\n{cluster.log()}"
                 print(f"{text} ({time.monotonic() - begin:.0f} s)", flush=True)
+                if suite.reference is None:
+                    break  # nothing to compare with
     sys.exit(1 if failed else 0)
 
 

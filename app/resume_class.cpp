@@ -22,6 +22,7 @@ constexpr std::string_view kTrajectory[] = {
     "run.steps",  // the schedule's length, and the order of samples
     "model.dropout",
     "data.train",
+    "data.phases",
     "batch.global",
     "data_parallel.gradient_wire",
     "precision.compute",

@@ -61,6 +61,14 @@ std::function<std::string(const std::string&)> within(double least, double most)
     };
 }
 
+void add_format(CLI::App* app, std::string& format) {
+    app->add_option("--format", format,
+                    "Of a dataset: megatron, nanogpt (uint16 tokens, nothing else) or llmc")
+        ->check(CLI::IsMember({"auto", "megatron", "nanogpt", "llmc"}).description(""))
+        ->type_name("FORMAT")
+        ->capture_default_str();
+}
+
 void add_train(CLI::App& app, TrainArguments& arguments, Command& chosen) {
     CLI::App* command =
         app.add_subcommand("train", "Train a model; several processes under mpirun -n N or srun");
@@ -108,16 +116,32 @@ void add_plan(CLI::App& app, PlanArguments& arguments, Command& chosen) {
 
 void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
     CLI::App* command =
-        app.add_subcommand("eval", "Mean loss per token and perplexity of a checkpoint");
+        app.add_subcommand("eval",
+                           "Mean loss per token and perplexity of a checkpoint, or its answers to "
+                           "multiple-choice questions");
     command->add_option("--checkpoint", arguments.checkpoint, "Run folder or step-* folder")
         ->required()
         ->type_name("DIR");
-    command->add_option("--data", arguments.data, "Dataset: PREFIX.bin and PREFIX.idx")
-        ->required()
+    command
+        ->add_option("--data", arguments.data,
+                     "Dataset: PREFIX.bin and PREFIX.idx, or token files; given again for more")
+        ->allow_extra_args(false)
         ->type_name("PREFIX");
+    add_format(command, arguments.format);
+    command
+        ->add_option(
+            "--choices", arguments.choices,
+            "Questions as JSON lines, in the form of HellaSwag or ARC; given again for more")
+        ->allow_extra_args(false)
+        ->type_name("FILE");
     command->add_flag("--json", arguments.json, "Print the result as JSON");
     add_sets(command, arguments.sets);
-    command->callback([&] { chosen = [&] { return eval_command(arguments); }; });
+    command->callback([&] {
+        if (arguments.data.empty() && arguments.choices.empty()) {
+            throw CLI::RequiredError("--data or --choices");
+        }
+        chosen = [&] { return eval_command(arguments); };
+    });
 }
 
 void add_generate(CLI::App& app, GenerateArguments& arguments, Command& chosen) {
@@ -260,7 +284,10 @@ void add_export(CLI::App& app, ExportArguments& arguments, Command& chosen) {
 void add_inspect(CLI::App& app, InspectArguments& arguments, Command& chosen) {
     CLI::App* command =
         app.add_subcommand("inspect", "Tell what a checkpoint, dataset or safetensors file holds");
-    command->add_option("PATH", arguments.path, "Folder, dataset prefix or file")->required();
+    command
+        ->add_option("PATH", arguments.path, "Folder, dataset prefix, file, or a pattern in quotes")
+        ->required();
+    add_format(command, arguments.format);
     command->add_flag("--verify", arguments.verify, "Read everything and check it");
     command->add_flag("--json", arguments.json, "Print as JSON");
     command->callback([&] { chosen = [&] { return inspect_command(arguments); }; });

@@ -34,8 +34,10 @@ struct PlanArguments {
 int plan_command(const PlanArguments& arguments);
 
 struct EvalArguments {
-    std::string checkpoint;  // run folder or step folder
-    std::string data;        // prefix of PREFIX.bin + PREFIX.idx
+    std::string checkpoint;            // run folder or step folder
+    std::vector<std::string> data;     // datasets: prefixes, token files or patterns
+    std::string format = "auto";       // of all of them, see DataFormat
+    std::vector<std::string> choices;  // files of multiple-choice questions
     bool json = false;
     std::vector<std::string> sets;
 };
@@ -80,6 +82,7 @@ int export_command(const ExportArguments& arguments);
 
 struct InspectArguments {
     std::string path;
+    std::string format = "auto";  // of a dataset: auto, megatron, nanogpt or llmc
     bool verify = false;
     bool json = false;
 };

@@ -100,6 +100,21 @@ public:
                   ", expected at least 257 for data.tokenizer byte (256 bytes and end of text)");
         check({"data.train"}, !c.data.train.empty(),
               "found an empty list, expected at least one dataset");
+        for (const DataPhaseOptions& phase : c.data.phases) {
+            check({"data.phases", "data.train"}, phase.weights.size() == c.data.train.size(),
+                  "found " + text_of(std::ssize(phase.weights)) + " weights after step " +
+                      text_of(phase.after_step) + ", expected " +
+                      text_of(std::ssize(c.data.train)) + ", one for each of data.train");
+            check({"data.phases", "run.steps"}, phase.after_step < c.run.steps,
+                  "found a phase after step " + text_of(phase.after_step) +
+                      ", expected one below run.steps " + text_of(c.run.steps));
+        }
+        std::vector<std::string> names = names_of(c.data.valid);
+        std::sort(names.begin(), names.end());
+        const auto twice = std::adjacent_find(names.begin(), names.end());
+        check({"data.valid"}, twice == names.end(),
+              "found two sets called " + (twice == names.end() ? "" : shown(*twice)) +
+                  ", expected a name of its own for each");
         check({"data.valid", "evaluation.interval"},
               c.evaluation.interval == 0 || !c.data.valid.empty(),
               "found no dataset, expected at least one because evaluation.interval is " +

@@ -3,44 +3,55 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/eval_choices.h"
 #include "app/model_checkpoint.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "core/log.h"
 #include "data/batch_loader.h"
 #include "data/sequential_dataset.h"
+#include "data/token_source.h"
 
 namespace trireme {
 
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 constexpr int kBatch = 8;  // sequences in a micro-batch
 
-void evaluate(World& world, const EvalArguments& arguments) {
-    Log log(world.rank(), world.size());
-    std::vector<std::string> skipped;
-    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint, &skipped));
-    if (world.rank() == 0) {
-        for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
-    }
-    const Config config =
-        config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
-    const auto data = make_sequential_dataset(arguments.data, config.data.sequence_length,
-                                              config.model.vocab_size);
-    RankSetup setup(world, config, RankSetup::Use::forward, kBatch, config.data.sequence_length);
-    load_model(setup.engine(), reader);
+// What was found, for people and for programs.
+struct Report {
+    std::string text;
+    Json json;
+};
 
+std::string format(const char* pattern, double value) {
+    char text[64];
+    std::snprintf(text, sizeof(text), pattern, value);
+    return text;
+}
+
+void put_loss(Json& json, double loss_sum, int64_t tokens) {
+    const double loss = loss_sum / static_cast<double>(tokens);
+    json["tokens"] = tokens;
+    json["loss"] = loss;
+    json["perplexity"] = std::exp(loss);
+}
+
+EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Log& log) {
+    const MeshShape& mesh = setup.config().mesh;
     LoaderOptions options;
     options.micro_batch = kBatch;
     options.shard = setup.mesh().at().data;
-    options.n_shards = config.mesh.data;
-    options.sequence_length = config.data.sequence_length;
+    options.n_shards = mesh.data;
+    options.sequence_length = static_cast<int>(data.sequence_length());
     options.wrap = false;
-    options.keep_documents_apart = config.data.keep_documents_apart;
-    BatchLoader loader(*data, options, 0);
-    const int64_t at_once = int64_t{kBatch} * config.mesh.data;
-    const int micro_batches = static_cast<int>((data->size() + at_once - 1) / at_once);
-    const EvaluationResult result = setup.engine().evaluate(micro_batches, [&](int i) {
+    options.keep_documents_apart = setup.config().data.keep_documents_apart;
+    BatchLoader loader(data, options, 0);
+    const int64_t at_once = int64_t{kBatch} * mesh.data;
+    const int micro_batches = static_cast<int>((data.size() + at_once - 1) / at_once);
+    return setup.engine().evaluate(micro_batches, [&](int i) {
         if (i > 0 && i % 100 == 0) {
             log.info("evaluated " + std::to_string(i) + " of " + std::to_string(micro_batches) +
                      " batches");
@@ -48,22 +59,112 @@ void evaluate(World& world, const EvalArguments& arguments) {
         const MicroBatch& batch = loader.next();
         return HostMicroBatch{batch.tokens, batch.labels, batch.first_sample, batch.document_begin};
     });
+}
 
-    if (world.rank() != 0) return;
-    const double loss = result.loss_sum / static_cast<double>(result.tokens);
-    if (arguments.json) {
-        const nlohmann::ordered_json record = {{"checkpoint", reader.folder()},
-                                               {"step", reader.state().step},
-                                               {"data", arguments.data},
-                                               {"tokens", result.tokens},
-                                               {"loss", loss},
-                                               {"perplexity", std::exp(loss)}};
-        std::printf("%s\n", record.dump().c_str());
-    } else {
-        std::printf("loss %.6f nats per token | perplexity %.4f | %lld tokens | step %lld\n", loss,
-                    std::exp(loss), static_cast<long long>(result.tokens),
-                    static_cast<long long>(reader.state().step));
+class Evaluation {
+public:
+    Evaluation(World& world, const EvalArguments& arguments)
+        : world_(world),
+          arguments_(arguments),
+          log_(world.rank(), world.size()),
+          reader_(resolve_checkpoint(arguments.checkpoint, &skipped_)),
+          config_(config_of_checkpoint(reader_.state(), reader_.folder(), arguments.sets,
+                                       world.size())) {
+        if (world.rank() != 0) return;
+        for (const std::string& reason : skipped_) log_.warn("skipped a checkpoint: " + reason);
     }
+
+    Report run() {
+        // What is wrong with the inputs is said before the model is made.
+        const DataFormat format = data_format_of(arguments_.format);
+        std::vector<std::unique_ptr<SampleSource>> sets;
+        for (const std::string& path : arguments_.data) {
+            sets.push_back(make_sequential_dataset({.path = path, .format = format},
+                                                   config_.data.sequence_length,
+                                                   config_.model.vocab_size));
+        }
+        std::vector<ChoiceRows> questions;
+        if (!arguments_.choices.empty()) {
+            const auto tokenizer = make_tokenizer(config_.data.tokenizer);
+            for (const std::string& path : arguments_.choices) {
+                questions.emplace_back(read_choices(path), path, *tokenizer,
+                                       config_.model.vocab_size, config_.model.max_sequence_length);
+            }
+        }
+        Report report;
+        report.json = {{"checkpoint", reader_.folder()}, {"step", reader_.state().step}};
+        if (!sets.empty()) run_sets(sets, report);
+        for (size_t i = 0; i < questions.size(); ++i) {
+            run_questions(questions[i], arguments_.choices[i], report);
+        }
+        return report;
+    }
+
+private:
+    void run_sets(const std::vector<std::unique_ptr<SampleSource>>& sets, Report& report) {
+        RankSetup setup(world_, config_, RankSetup::Use::forward, kBatch,
+                        config_.data.sequence_length);
+        load_model(setup.engine(), reader_);
+        double loss_sum = 0;
+        int64_t tokens = 0;
+        Json records = Json::array();
+        for (size_t i = 0; i < sets.size(); ++i) {
+            const EvaluationResult result = evaluate_set(setup, *sets[i], log_);
+            Json& record = records.emplace_back();
+            record["data"] = arguments_.data[i];
+            put_loss(record, result.loss_sum, result.tokens);
+            loss_sum += result.loss_sum;
+            tokens += result.tokens;
+            report.text += "loss " + format_of_loss(record) + " | " +
+                           std::to_string(result.tokens) + " tokens | step " +
+                           std::to_string(reader_.state().step) +
+                           (sets.size() > 1 ? " | " + arguments_.data[i] : "") + "\n";
+        }
+        report.json["data"] = sets.size() == 1 ? Json(arguments_.data[0]) : Json(arguments_.data);
+        put_loss(report.json, loss_sum, tokens);
+        report.json["sets"] = std::move(records);
+    }
+
+    static std::string format_of_loss(const Json& record) {
+        return format("%.6f nats per token", record["loss"]) +
+               format(" | perplexity %.4f", record["perplexity"]);
+    }
+
+    void run_questions(const ChoiceRows& rows, const std::string& path, Report& report) {
+        RankSetup setup(world_, config_, RankSetup::Use::forward, kBatch, rows.longest());
+        load_model(setup.engine(), reader_);
+        const std::vector<double> scores =
+            score_rows(setup.engine(), rows, setup.mesh().at().data, config_.mesh.data, kBatch,
+                       rows.longest(), log_);
+        const ChoiceAccuracy result = rows.accuracy(scores);
+        const double accuracy = result.accuracy(), by_byte = result.accuracy_by_byte();
+        report.json["choices"].push_back({{"file", path},
+                                          {"questions", result.questions},
+                                          {"acc", accuracy},
+                                          {"acc_stderr", result.error_of(accuracy)},
+                                          {"acc_norm", by_byte},
+                                          {"acc_norm_stderr", result.error_of(by_byte)}});
+        report.text +=
+            format("acc %.4f", accuracy) + format(" (+- %.4f)", result.error_of(accuracy)) +
+            format(" | acc_norm %.4f", by_byte) + format(" (+- %.4f)", result.error_of(by_byte)) +
+            " | " + std::to_string(result.questions) + " questions | step " +
+            std::to_string(reader_.state().step) + " | " + path + "\n";
+    }
+
+    World& world_;
+    const EvalArguments& arguments_;
+    Log log_;
+    std::vector<std::string> skipped_;
+    CheckpointReader reader_;
+    const Config config_;
+};
+
+void evaluate(World& world, const EvalArguments& arguments) {
+    const Report report = Evaluation(world, arguments).run();
+    if (world.rank() != 0) return;
+    const std::string json =
+        report.json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    std::fputs((arguments.json ? json : report.text).c_str(), stdout);
 }
 
 }  // namespace

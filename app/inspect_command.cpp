@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
@@ -10,6 +11,7 @@
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "data/describe.h"
+#include "data/token_source.h"
 #include "parallel/checkpoint.h"
 
 namespace trireme {
@@ -136,19 +138,33 @@ Report inspect_safetensors(const std::string& path, bool verify) {
     return report;
 }
 
-Report inspect_dataset(const std::string& prefix, bool verify) {
+Report inspect_dataset(const DataSourceOptions& source, bool verify) {
     Report report;
-    const DatasetSummary summary = describe_dataset(prefix);
+    const auto progress = [line = std::make_shared<ProgressLine>("reading")](int64_t done,
+                                                                             int64_t total) {
+        (*line)(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
+    };
+    const DatasetSummary summary = describe_dataset(source, progress);
     const auto count = [](int64_t value) { return with_commas(static_cast<uint64_t>(value)); };
-    report.lines = {
-        {"dataset", summary.prefix},
-        {"tokens", count(summary.tokens) + " of type " + summary.token_type},
-        {"documents", count(summary.documents)},
-        {"sequences", count(summary.sequences) + ", " + count(summary.shortest_sequence) + " to " +
-                          count(summary.longest_sequence) + " tokens long"},
-        {"size", readable_bytes(static_cast<uint64_t>(summary.bytes))}};
+    const std::string lengths = count(summary.shortest_sequence) + " to " +
+                                count(summary.longest_sequence) + " tokens long";
+    report.lines = {{"dataset", summary.path},
+                    {"format", summary.format + ", " + count(summary.files) +
+                                   (summary.files == 1 ? " file" : " files")},
+                    {"tokens", count(summary.tokens) + " of type " + summary.token_type}};
+    if (summary.end_of_text) {
+        report.lines.emplace_back("documents", count(summary.documents) + ", " + lengths +
+                                                   ", told by the end of text " +
+                                                   std::to_string(*summary.end_of_text));
+    } else {
+        report.lines.emplace_back("documents", count(summary.documents));
+        report.lines.emplace_back("sequences", count(summary.sequences) + ", " + lengths);
+    }
+    report.lines.emplace_back("size", readable_bytes(static_cast<uint64_t>(summary.bytes)));
     report.json = {{"kind", "dataset"},
-                   {"path", summary.prefix},
+                   {"path", summary.path},
+                   {"format", summary.format},
+                   {"files", summary.files},
                    {"token_type", summary.token_type},
                    {"tokens", summary.tokens},
                    {"documents", summary.documents},
@@ -156,13 +172,17 @@ Report inspect_dataset(const std::string& prefix, bool verify) {
                    {"shortest_sequence", summary.shortest_sequence},
                    {"longest_sequence", summary.longest_sequence},
                    {"bytes", summary.bytes}};
+    if (summary.end_of_text) report.json["end_of_text"] = *summary.end_of_text;
     if (verify) {
-        ProgressLine progress("verifying");
-        const int64_t largest = verify_dataset(prefix, 0, [&](int64_t done, int64_t total) {
-            progress(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
-        });
+        const int64_t largest = verify_dataset(source, 0, progress);
         report.lines.emplace_back("verified", "largest token id " + count(largest));
         report.json["largest_token"] = largest;
+        if (format_of(source) != DataFormat::megatron) return report;
+        if (const auto differences = compare_with_manifest(source.path)) {
+            report.faults = *differences;
+            report.json["matches_manifest"] = differences->empty();
+            if (differences->empty()) report.lines.emplace_back("manifest", "both files match");
+        }
     }
     return report;
 }
@@ -171,21 +191,32 @@ bool ends_with(const std::string& text, const std::string& end) {
     return text.size() > end.size() && text.ends_with(end);
 }
 
-Report inspect(const std::string& path, bool verify) {
+Report inspect(const std::string& path, DataFormat format, bool verify) {
     std::error_code ignored;
+    if (format != DataFormat::automatic) {
+        return inspect_dataset({.path = path, .format = format}, verify);
+    }
     if (std::filesystem::is_directory(path, ignored)) return inspect_checkpoint(path, verify);
     if (std::filesystem::exists(path + ".idx", ignored) ||
         std::filesystem::exists(path + ".bin", ignored)) {
-        return inspect_dataset(path, verify);
+        return inspect_dataset({.path = path}, verify);
     }
     if (std::filesystem::exists(path, ignored)) {
         const bool is_dataset = ends_with(path, ".idx") || ends_with(path, ".bin");
-        if (is_dataset) return inspect_dataset(path.substr(0, path.size() - 4), verify);
+        if (is_dataset) {
+            const std::string prefix = path.substr(0, path.size() - 4);
+            const bool is_indexed = std::filesystem::exists(prefix + ".idx", ignored);
+            return inspect_dataset({.path = is_indexed ? prefix : path}, verify);
+        }
         return inspect_safetensors(path, verify);
     }
+    if (path.find_first_of("*?[") != std::string::npos) {
+        return inspect_dataset({.path = path}, verify);
+    }
     throw Error(ExitCode::bad_data, "nothing found at " + path +
-                                        ": expected a run folder, a step folder, a dataset "
-                                        "prefix (PREFIX.bin and PREFIX.idx) or a safetensors file");
+                                        ": expected a run folder, a step folder, a dataset prefix "
+                                        "(PREFIX.bin and PREFIX.idx), token files or a "
+                                        "safetensors file");
 }
 
 // Names come from files that nobody vouches for and must not steer the terminal.
@@ -226,7 +257,7 @@ std::string text_of(const Report& report) {
 }  // namespace
 
 int inspect_command(const InspectArguments& arguments) {
-    Report report = inspect(arguments.path, arguments.verify);
+    Report report = inspect(arguments.path, data_format_of(arguments.format), arguments.verify);
     std::string text;
     if (arguments.json) {
         if (arguments.verify) report.json["faults"] = report.faults;

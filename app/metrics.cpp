@@ -62,6 +62,15 @@ std::string console_line(const StepMetrics& m, int64_t steps, double seconds_lef
            clock_text(seconds_left);
 }
 
+std::string console_line(const ValidationMetrics& m, int64_t steps) {
+    std::string line = "step " + std::to_string(m.step) + "/" + std::to_string(steps) +
+                       " | valid loss " + std::to_string(m.loss) + " | perplexity " +
+                       std::to_string(std::exp(m.loss));
+    if (m.sets.size() < 2) return line;
+    for (const auto& [name, loss] : m.sets) line += " | " + name + " " + std::to_string(loss);
+    return line;
+}
+
 MetricsFile::MetricsFile(const std::string& path, int64_t last_step) : path_(path) {
     // Replaced in one step, so that a crash in between loses no record.
     replace_file(path, records_until(path, last_step));
@@ -105,9 +114,13 @@ void MetricsFile::write(const StepMetrics& m) {
     append(record.dump() + "\n");
 }
 
-void MetricsFile::write_validation(int64_t step, double loss) {
-    const nlohmann::ordered_json record = {{"step", step}, {"valid_loss", loss}};
-    append(record.dump() + "\n");
+void MetricsFile::write(const ValidationMetrics& m) {
+    nlohmann::ordered_json record = {{"step", m.step},
+                                     {"valid_loss", m.loss},
+                                     {"valid_losses", nlohmann::ordered_json::object()}};
+    for (const auto& [name, loss] : m.sets) record["valid_losses"][name] = loss;
+    // A path may be no valid UTF-8.
+    append(record.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace trireme

@@ -5,6 +5,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace trireme {
 
@@ -36,6 +38,17 @@ struct StepMetrics {
 std::string console_line(const StepMetrics& metrics, int64_t steps, double seconds_left);
 
 // Appends records to metrics.jsonl, one line each, flushed as they are written.
+// One validation.
+struct ValidationMetrics {
+    int64_t step = 0;
+    double loss = 0;                                   // of all sets by their weights
+    std::vector<std::pair<std::string, double>> sets;  // name and loss of each
+};
+
+// "step 120/200 | valid loss 2.481734 | perplexity 11.961978", and each set's loss if there are
+// several.
+std::string console_line(const ValidationMetrics& metrics, int64_t steps);
+
 class MetricsFile {
 public:
     // Records of steps after `last_step` (written by a run that was resumed from before them) are
@@ -46,7 +59,7 @@ public:
     MetricsFile& operator=(const MetricsFile&) = delete;
 
     void write(const StepMetrics& metrics);
-    void write_validation(int64_t step, double loss);
+    void write(const ValidationMetrics& metrics);
 
 private:
     void append(const std::string& line);

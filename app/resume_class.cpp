@@ -39,6 +39,7 @@ constexpr std::string_view kTrajectory[] = {
     "model.dropout",
     "data.train",
     "data.keep_documents_apart",
+    "data.phases",
     "batch.global",
     "data_parallel.gradient_wire",
     "precision.compute",

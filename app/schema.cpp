@@ -253,15 +253,32 @@ Rows model_rows() {
     };
 }
 
+SchemaRow phases_row() {
+    SchemaRow row{.key = "data.phases",
+                  .type = "list of {after_step, weights}",
+                  .allowed = "rising steps; a weight of 0 or more for each of data.train",
+                  .description =
+                      "Other weights of data.train from the step after that one on. Each "
+                      "dataset goes on where it was."};
+    row.read = [](const YamlNode& node, Config& config) {
+        return read_phases(node, config.data.phases);
+    };
+    row.write = [](const Config& config) { return phases_text(config.data.phases); };
+    return row;
+}
+
 Rows data_rows() {
     return {
         required(sources(
             "data.train",
             "Datasets to train on, mixed by weight; path is the prefix of PREFIX.bin and "
-            "PREFIX.idx.",
+            "PREFIX.idx, or token files of nanoGPT or llm.c, see docs/data.md.",
             [](auto& c) -> auto& { return c.data.train; })),
+        phases_row(),
         sources(
-            "data.valid", "Datasets to validate on.",
+            "data.valid",
+            "Datasets to validate on, each in full; valid_loss is their mean by weight, "
+            "valid_losses holds each set's by name.",
             [](auto& c) -> auto& { return c.data.valid; }),
         defaults_to("model.max_sequence_length",
                     whole(

@@ -100,8 +100,8 @@ SchemaRow word(std::string key, WordList list, std::string description, At at) {
 template <typename At>
 SchemaRow sources(std::string key, std::string description, At at) {
     SchemaRow row{.key = std::move(key),
-                  .type = "list of {path, weight}",
-                  .allowed = "weight above 0",
+                  .type = "list of {path, weight, format, name}",
+                  .allowed = "weight above 0; format auto, megatron, nanogpt or llmc",
                   .description = std::move(description)};
     row.read = [=](const YamlNode& node, Config& config) { return read_sources(node, at(config)); };
     row.write = [=](const Config& config) { return sources_text(at(config)); };

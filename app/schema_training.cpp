@@ -141,7 +141,7 @@ Rows record_rows() {
             "evaluation.interval", {0, kMostSteps}, "Steps between validations; 0 never validates.",
             [](auto& c) -> auto& { return c.evaluation.interval; }),
         whole(
-            "evaluation.batches", {1, kMostSize}, "Global batches in a validation.",
+            "evaluation.batches", {1, kMostSize}, "Global batches of each set in a validation.",
             [](auto& c) -> auto& { return c.evaluation.batches; }),
         whole(
             "logging.interval", {1, kMostSteps},

@@ -78,7 +78,15 @@ bool has_control_character(const std::string& text) {
     return false;
 }
 
-// One item of a list of sources: {path: ..., weight: ...}, or the path alone.
+constexpr DataFormat kDataFormats[] = {DataFormat::automatic, DataFormat::megatron,
+                                       DataFormat::nanogpt, DataFormat::llmc};
+
+const WordList& data_format_words() {
+    static const WordList words{.words = {"auto", "megatron", "nanogpt", "llmc"}, .unbuilt = {}};
+    return words;
+}
+
+// One item of a list of sources: {path: ..., weight: ..., ...}, or the path alone.
 std::string read_source(const YamlNode& node, DataSourceOptions& to) {
     if (node.kind == YamlNode::Kind::scalar) return read_text(node, to.path);
     if (node.kind != YamlNode::Kind::map) {
@@ -93,14 +101,54 @@ std::string read_source(const YamlNode& node, DataSourceOptions& to) {
             problem = read_text(node.items[i], to.path);
         } else if (key == "weight") {
             problem = read_number(node.items[i], {.least = 0.0, .above_least = true}, to.weight);
+        } else if (key == "format") {
+            size_t index = 0;
+            problem = read_word(node.items[i], data_format_words(), index);
+            if (problem.empty()) to.format = kDataFormats[index];
+        } else if (key == "name") {
+            problem = read_text(node.items[i], to.name);
         } else {
-            const std::string near = nearest_word(key, {"path", "weight"});
-            return "found the unknown key '" + shown(key) + "', expected path or weight" +
+            const std::string near = nearest_word(key, {"path", "weight", "format", "name"});
+            return "found the unknown key '" + shown(key) +
+                   "', expected path, weight, format or name" +
                    (near.empty() ? "" : "; did you mean '" + near + "'?");
         }
         if (!problem.empty()) return key + ": " + problem;
     }
     return has_path ? "" : "found no path, expected {path: PREFIX, weight: W}";
+}
+
+// One item of a list of phases: {after_step: ..., weights: [...]}.
+std::string read_phase(const YamlNode& node, DataPhaseOptions& to) {
+    const std::string expected = "expected {after_step: 1000, weights: [1, 2]}";
+    if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
+    bool has_step = false;
+    for (size_t i = 0; i < node.keys.size(); ++i) {
+        const std::string& key = node.keys[i].text;
+        const YamlNode& value = node.items[i];
+        std::string problem;
+        if (key == "after_step") {
+            has_step = true;
+            problem = read_whole(value, {0}, to.after_step);
+        } else if (key == "weights") {
+            if (value.kind != YamlNode::Kind::list) {
+                return "weights: " + found(value) + ", expected a list like [1, 2]";
+            }
+            for (const YamlNode& item : value.items) {
+                problem = read_number(item, {.least = 0.0}, to.weights.emplace_back());
+                if (!problem.empty()) break;
+            }
+        } else {
+            const std::string near = nearest_word(key, {"after_step", "weights"});
+            return "found the unknown key '" + shown(key) + "', " + expected +
+                   (near.empty() ? "" : "; did you mean '" + near + "'?");
+        }
+        if (!problem.empty()) return key + ": " + problem;
+    }
+    if (!has_step) return "found no after_step, " + expected;
+    double sum = 0.0;
+    for (const double weight : to.weights) sum += weight;
+    return sum > 0.0 && std::isfinite(sum) ? "" : "weights: expected one above 0 and a finite sum";
 }
 
 // One item of a list of links: {axis: ..., latency_ms: ..., bandwidth_mb_per_s: ...}.
@@ -282,6 +330,27 @@ std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& t
     return "";
 }
 
+std::string read_phases(const YamlNode& node, std::vector<DataPhaseOptions>& to) {
+    if (node.kind != YamlNode::Kind::list) {
+        return found(node) + ", expected a list like [{after_step: 1000, weights: [1, 2]}]";
+    }
+    std::vector<DataPhaseOptions> phases(node.items.size());
+    for (size_t i = 0; i < phases.size(); ++i) {
+        std::string problem = read_phase(node.items[i], phases[i]);
+        if (problem.empty() && i > 0 && phases[i].after_step <= phases[i - 1].after_step) {
+            problem = "after_step: found " + std::to_string(phases[i].after_step) +
+                      ", expected more than " + std::to_string(phases[i - 1].after_step) +
+                      " of the phase before";
+        }
+        if (!problem.empty()) {
+            return "item " + std::to_string(i + 1) + " (line " +
+                   std::to_string(node.items[i].line) + "): " + problem;
+        }
+    }
+    to = std::move(phases);
+    return "";
+}
+
 std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to) {
     if (node.kind != YamlNode::Kind::list) {
         return found(node) + ", expected a list like [{axis: data, bandwidth_mb_per_s: 100}]";
@@ -331,7 +400,25 @@ std::string sources_text(const std::vector<DataSourceOptions>& sources) {
     std::string text;
     for (const DataSourceOptions& source : sources) {
         text += (text.empty() ? "" : ", ") + std::string("{path: ") + yaml_text(source.path) +
-                ", weight: " + number_text(source.weight) + "}";
+                ", weight: " + number_text(source.weight);
+        if (source.format != DataFormat::automatic) {
+            text += ", format: " + data_format_words().words[static_cast<size_t>(source.format)];
+        }
+        if (!source.name.empty()) text += ", name: " + yaml_text(source.name);
+        text += "}";
+    }
+    return "[" + text + "]";
+}
+
+std::string phases_text(const std::vector<DataPhaseOptions>& phases) {
+    std::string text;
+    for (const DataPhaseOptions& phase : phases) {
+        std::string weights;
+        for (const double weight : phase.weights) {
+            weights += (weights.empty() ? "" : ", ") + number_text(weight);
+        }
+        text += (text.empty() ? "" : ", ") + std::string("{after_step: ") +
+                std::to_string(phase.after_step) + ", weights: [" + weights + "]}";
     }
     return "[" + text + "]";
 }

@@ -45,6 +45,7 @@ std::string read_bool(const YamlNode& node, bool& to);
 std::string read_text(const YamlNode& node, std::string& to);
 std::string read_word(const YamlNode& node, const WordList& list, size_t& index);
 std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to);
+std::string read_phases(const YamlNode& node, std::vector<DataPhaseOptions>& to);
 std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to);
 std::string read_faults(const YamlNode& node, std::vector<FaultOptions>& to);
 
@@ -55,6 +56,7 @@ std::string found(const YamlNode& node);
 std::string number_text(double value);
 std::string number_text(float value);
 std::string sources_text(const std::vector<DataSourceOptions>& sources);
+std::string phases_text(const std::vector<DataPhaseOptions>& phases);
 std::string links_text(const std::vector<LinkOptions>& links);
 std::string faults_text(const std::vector<FaultOptions>& faults);
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string_view>
+#include <vector>
 
 #include "app/event_record.h"
 #include "core/error.h"
@@ -95,9 +96,15 @@ void TensorBoardLog::write(const StepMetrics& m) {
     append(scalars_event(now_seconds(), m.step, scalars));
 }
 
-void TensorBoardLog::write_validation(int64_t step, double loss) {
-    const std::array scalars = {EventScalar{"validation_metrics/loss", loss}};
-    append(scalars_event(now_seconds(), step, scalars));
+void TensorBoardLog::write(const ValidationMetrics& m) {
+    std::vector<std::string> tags;
+    tags.reserve(m.sets.size());
+    std::vector<EventScalar> scalars = {{"validation_metrics/loss", m.loss}};
+    for (const auto& [name, loss] : m.sets) {
+        if (m.sets.size() == 1) break;
+        scalars.push_back({tags.emplace_back("validation_metrics/loss/" + name), loss});
+    }
+    append(scalars_event(now_seconds(), m.step, scalars));
 }
 
 void TensorBoardLog::append(const std::string& event) {

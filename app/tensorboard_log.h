@@ -21,7 +21,7 @@ public:
                    Log& log);
 
     void write(const StepMetrics& metrics);
-    void write_validation(int64_t step, double loss);
+    void write(const ValidationMetrics& metrics);
 
 private:
     void append(const std::string& event);

@@ -76,10 +76,16 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     data.n_samples = config_.run.steps * config_.batch.global;
     data.seed = config_.run.seed;
     data.vocab_size = config_.model.vocab_size;
-    train_data_ = make_dataset(config_.data.train, data);
+    std::vector<BlendPhase> phases;
+    for (const DataPhaseOptions& phase : config_.data.phases) {
+        phases.push_back({phase.after_step * config_.batch.global, phase.weights});
+    }
+    train_data_ = make_dataset(config_.data.train, data, phases);
     if (config_.evaluation.interval > 0 && !config_.data.valid.empty()) {
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
-        valid_data_ = make_dataset(config_.data.valid, data);
+        for (const DataSourceOptions& set : config_.data.valid) {
+            valid_data_.push_back(make_dataset({&set, 1}, data));
+        }
     }
     if (config_.logging.trace) trace_ = make_trace(world);
     setup_ = std::make_unique<RankSetup>(world, config_, RankSetup::Use::train, config_.batch.micro,
@@ -97,6 +103,8 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     peak_flops_per_second_ = peak_matmul_rate(setup_->device(), config_.precision.compute);
     if (setup_->needs_data()) {
         loader_ = make_loader(*train_data_, resumed_.samples);
+    } else {
+        train_data_.reset();  // its index may be large
     }
 }
 
@@ -200,16 +208,12 @@ ExitCode Trainer::train() {
         const bool saves = is_due(config_.checkpoint.interval, step) || is_last;
         if (saves || is_due(config_.numerics.check_replicas, step)) check_replicas(step);
         bool stops = result.votes > 0 && !is_last;
-        const bool evaluates =
-            !stops && valid_data_ && (is_due(config_.evaluation.interval, step) || is_last);
+        const bool evaluates = !stops && !valid_data_.empty() &&
+                               (is_due(config_.evaluation.interval, step) || is_last);
         if (evaluates) {
             guard_.enter(Phase::evaluation, step);
-            if (const std::optional<double> loss = evaluate()) {
-                log_.info("step " + std::to_string(step) + "/" + std::to_string(config_.run.steps) +
-                          " | valid loss " + std::to_string(*loss) + " | perplexity " +
-                          std::to_string(std::exp(*loss)));
-                if (metrics_) metrics_->write_validation(step, *loss);
-                if (tensorboard_) tensorboard_->write_validation(step, *loss);
+            if (const std::optional<std::vector<double>> losses = evaluate()) {
+                report_validation(step, *losses);
             } else {
                 stops = true;
             }
@@ -293,15 +297,36 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     window_steps_ = 0;
 }
 
-std::optional<double> Trainer::evaluate() {
-    // The same samples each time.
-    const auto loader = setup_->needs_data() ? make_loader(*valid_data_, 0) : nullptr;
+std::optional<std::vector<double>> Trainer::evaluate() {
     const int micro_batches = config_.evaluation.batches * config_.micro_batches();
-    const EvaluationResult result = setup_->engine().evaluate(
-        micro_batches, [&](int) { return next_micro_batch(loader.get()); },
-        [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
-    if (!result.is_complete) return std::nullopt;
-    return result.loss_sum / static_cast<double>(result.tokens);
+    std::vector<double> losses;
+    for (const auto& set : valid_data_) {
+        // The same samples each time.
+        const auto loader = setup_->needs_data() ? make_loader(*set, 0) : nullptr;
+        const EvaluationResult result = setup_->engine().evaluate(
+            micro_batches, [&](int) { return next_micro_batch(loader.get()); },
+            [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
+        if (!result.is_complete) return std::nullopt;
+        losses.push_back(result.loss_sum / static_cast<double>(result.tokens));
+    }
+    return losses;
+}
+
+void Trainer::report_validation(int64_t step, const std::vector<double>& losses) {
+    ValidationMetrics metrics;
+    metrics.step = step;
+    double weights = 0;
+    const std::vector<std::string> names = names_of(config_.data.valid);
+    for (size_t i = 0; i < losses.size(); ++i) {
+        metrics.sets.emplace_back(names[i], losses[i]);
+        weights += config_.data.valid[i].weight;
+    }
+    for (size_t i = 0; i < losses.size(); ++i) {
+        metrics.loss += losses[i] * (config_.data.valid[i].weight / weights);
+    }
+    log_.info(console_line(metrics, config_.run.steps));
+    if (metrics_) metrics_->write(metrics);
+    if (tensorboard_) tensorboard_->write(metrics);
 }
 
 void Trainer::make_saver() {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "app/metrics.h"
 #include "app/numerics_guard.h"
@@ -34,8 +35,9 @@ private:
     std::unique_ptr<BatchLoader> make_loader(const SampleSource& source, int64_t consumed) const;
     HostMicroBatch next_micro_batch(BatchLoader* loader) const;
     ExitCode train();
-    // Nothing when a request to stop has ended it.
-    std::optional<double> evaluate();
+    // The loss of each set of data.valid. Nothing when a request to stop has ended it.
+    std::optional<std::vector<double>> evaluate();
+    void report_validation(int64_t step, const std::vector<double>& losses);
     // Ends the run as asked, with a checkpoint of this step; is_saved: it is being written already.
     ExitCode stop(int64_t step, bool is_saved);
     void make_saver();
@@ -60,8 +62,9 @@ private:
     Config config_;
     RunGuard& guard_;
     Log log_;
-    std::unique_ptr<SampleSource> train_data_, valid_data_;
-    std::unique_ptr<Trace> trace_;  // null unless asked for
+    std::unique_ptr<SampleSource> train_data_;
+    std::vector<std::unique_ptr<SampleSource>> valid_data_;  // one a set; none: no validation
+    std::unique_ptr<Trace> trace_;                           // null unless asked for
     std::unique_ptr<RankSetup> setup_;
     std::optional<NumericsGuard> numerics_;
     std::unique_ptr<BatchLoader> loader_;

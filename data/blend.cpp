@@ -65,28 +65,61 @@ BlendSizes make_blend_sizes(std::span<const double> normalized_weights, int64_t 
     return sizes;
 }
 
-BlendOrder make_blend_order(std::span<const double> normalized_weights, int64_t size) {
-    if (normalized_weights.empty() || normalized_weights.size() >= 32767) {
-        throw Error(ExitCode::config, "a blend of " + std::to_string(normalized_weights.size()) +
-                                          " datasets, expected 1 to 32766");
+BlendOrder::BlendOrder(size_t n_datasets)
+    : taken_(n_datasets, 0), interval_(std::max<int64_t>(4096, 64 * std::ssize(taken_))) {
+    if (n_datasets == 0 || n_datasets >= 32767) {
+        throw Error(ExitCode::config,
+                    "a blend of " + std::to_string(n_datasets) + " datasets, expected 1 to 32766");
     }
-    BlendOrder order;
-    order.dataset_index.reserve(static_cast<size_t>(size));
-    order.sample_index.reserve(static_cast<size_t>(size));
-    std::vector<int64_t> counts(normalized_weights.size(), 0);
-    for (int64_t n = 0; n < size; ++n) {
+}
+
+void BlendOrder::append(std::span<const double> weights, int64_t count) {
+    TRIREME_CHECK(weights.size() == taken_.size(), "one weight a dataset");
+    // Those without a weight never come, not even where all lags are zero.
+    const auto positive =
+        std::find_if(weights.begin(), weights.end(), [](double w) { return w > 0; });
+    TRIREME_CHECK(positive != weights.end(), "a weight above zero");
+    const auto first = static_cast<size_t>(positive - weights.begin());
+    datasets_.reserve(static_cast<size_t>(size() + count));
+    std::vector<int64_t> counts(taken_.size(), 0);  // in this phase
+    for (int64_t n = 0; n < count; ++n) {
+        if (size() % interval_ == 0) marks_.insert(marks_.end(), taken_.begin(), taken_.end());
         const double due = static_cast<double>(std::max<int64_t>(n, 1));
-        size_t furthest = 0;
-        double largest_lag = normalized_weights[0] * due - static_cast<double>(counts[0]);
-        for (size_t i = 1; i < counts.size(); ++i) {
-            const double lag = normalized_weights[i] * due - static_cast<double>(counts[i]);
+        size_t furthest = first;
+        double largest_lag = weights[first] * due - static_cast<double>(counts[first]);
+        for (size_t i = first + 1; i < counts.size(); ++i) {
+            if (weights[i] == 0.0) continue;
+            const double lag = weights[i] * due - static_cast<double>(counts[i]);
             if (lag > largest_lag) {
                 largest_lag = lag;
                 furthest = i;
             }
         }
-        order.dataset_index.push_back(static_cast<int16_t>(furthest));
-        order.sample_index.push_back(counts[furthest]++);
+        datasets_.push_back(static_cast<int16_t>(furthest));
+        ++counts[furthest];
+        ++taken_[furthest];
+    }
+}
+
+int64_t BlendOrder::sample_of(int64_t n) const {
+    const int64_t mark = n / interval_;
+    const auto begin = datasets_.begin();
+    return marks_[static_cast<size_t>(mark) * taken_.size() + dataset_of(n)] +
+           std::count(begin + mark * interval_, begin + n, datasets_[static_cast<size_t>(n)]);
+}
+
+BlendOrder make_blend_order(std::span<const double> normalized_weights, int64_t size) {
+    BlendOrder order(normalized_weights.size());
+    order.append(normalized_weights, size);
+    return order;
+}
+
+BlendOrder make_blend_order(std::span<const BlendPhase> phases, int64_t size) {
+    TRIREME_CHECK(!phases.empty() && phases[0].first_sample == 0, "a phase from sample 0 on");
+    BlendOrder order(phases[0].weights.size());
+    for (size_t i = 0; i < phases.size(); ++i) {
+        const int64_t end = i + 1 < phases.size() ? phases[i + 1].first_sample : size;
+        order.append(normalize_weights(phases[i].weights), std::min(end, size) - order.size());
     }
     return order;
 }

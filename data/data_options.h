@@ -1,17 +1,33 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace trireme {
 
+enum class DataFormat { automatic, megatron, nanogpt, llmc };
+
 struct DataSourceOptions {
-    std::string path;  // prefix of PREFIX.bin + PREFIX.idx
+    std::string path;  // megatron: prefix of PREFIX.bin + PREFIX.idx; others: file or pattern
     double weight = 1.0;
+    DataFormat format = DataFormat::automatic;
+    std::string name = {};  // in messages and records; empty: from the path
+};
+
+// What sources are called in records: the name, else the last part of the path, or all of it where
+// another has the same.
+std::vector<std::string> names_of(const std::vector<DataSourceOptions>& sources);
+
+// Other weights of the training data, from one step on.
+struct DataPhaseOptions {
+    int64_t after_step = 0;       // the first step with them is the next
+    std::vector<double> weights;  // one a training dataset; zero takes nothing from it
 };
 
 struct DataOptions {
     std::vector<DataSourceOptions> train;
+    std::vector<DataPhaseOptions> phases;  // by rising step; before the first, the weights of train
     std::vector<DataSourceOptions> valid;
     int sequence_length = 0;  // 0: the model's max_sequence_length
     std::string tokenizer = "byte";

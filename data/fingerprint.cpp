@@ -6,6 +6,7 @@
 
 #include "core/crc32c.h"
 #include "data/input_file.h"
+#include "data/token_source.h"
 
 namespace trireme {
 
@@ -34,14 +35,25 @@ std::string fingerprint_of_file(const std::string& path) {
 
 }  // namespace
 
-std::string dataset_fingerprint(const std::string& prefix) {
-    return "bin " + fingerprint_of_file(prefix + ".bin") + "; idx " +
-           fingerprint_of_file(prefix + ".idx");
+std::string dataset_fingerprint(const DataSourceOptions& source) {
+    const std::vector<std::string> files = files_of(source);
+    if (format_of(source) == DataFormat::megatron) {
+        return "bin " + fingerprint_of_file(files[0]) + "; idx " + fingerprint_of_file(files[1]);
+    }
+    // There may be thousands, and the text stands in every checkpoint.
+    uint32_t crc = 0;
+    for (const std::string& file : files) {
+        const std::string text = fingerprint_of_file(file) + "\n";
+        crc = crc32c(text.data(), text.size(), crc);
+    }
+    char text[48];
+    std::snprintf(text, sizeof text, "%zu files, crc %08x", files.size(), crc);
+    return text;
 }
 
 std::vector<std::string> dataset_fingerprints(std::span<const DataSourceOptions> sources) {
     std::vector<std::string> all;
-    for (const DataSourceOptions& source : sources) all.push_back(dataset_fingerprint(source.path));
+    for (const DataSourceOptions& source : sources) all.push_back(dataset_fingerprint(source));
     return all;
 }
 

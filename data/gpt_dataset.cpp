@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "data/dataset_manifest.h"
 #include "data/label_shift.h"
 
 namespace trireme {
 namespace {
 
-SampleOrder order_of(const IndexedDataset& dataset, const GptDatasetOptions& options,
+SampleOrder order_of(const TokenSource& dataset, const GptDatasetOptions& options,
                      SequenceRange range) {
     TRIREME_CHECK(options.n_samples > 0 && options.vocab_size > 0,
                   "a positive number of samples and a vocabulary");
@@ -22,7 +21,7 @@ SampleOrder order_of(const IndexedDataset& dataset, const GptDatasetOptions& opt
         return make_sample_order(lengths, range.begin, options.sequence_length, options.n_samples,
                                  options.seed);
     } catch (const Error& error) {
-        throw Error(error.code(), "dataset " + dataset.prefix() + ": " + error.what());
+        throw Error(error.code(), "dataset " + dataset.name() + ": " + error.what());
     }
 }
 
@@ -36,14 +35,12 @@ void check_shape(const SampleSource& source, int64_t index, std::span<const int3
 
 }  // namespace
 
-GptDataset::GptDataset(const std::string& prefix, const GptDatasetOptions& options,
+GptDataset::GptDataset(const DataSourceOptions& source, const GptDatasetOptions& options,
                        std::optional<SequenceRange> range)
-    : dataset_(prefix),
+    : corpus_(open_tokens(source, options.vocab_size)),
       options_(options),
       order_(
-          order_of(dataset_, options, range.value_or(SequenceRange{0, dataset_.n_sequences()}))) {
-    check_vocabulary(prefix, options.vocab_size);
-}
+          order_of(*corpus_, options, range.value_or(SequenceRange{0, corpus_->n_sequences()}))) {}
 
 template <typename Visit>
 void GptDataset::for_runs(int64_t index, const Visit& visit) const {
@@ -56,8 +53,8 @@ void GptDataset::for_runs(int64_t index, const Visit& visit) const {
         const int64_t from = document == begin.document ? begin.offset : 0;
         const int64_t to = document == last.document
                                ? int64_t{last.offset} + 1
-                               : dataset_.lengths()[static_cast<size_t>(sequence)];
-        visit(dataset_.start(sequence) + from, to - from, at);
+                               : corpus_->lengths()[static_cast<size_t>(sequence)];
+        visit(corpus_->start(sequence) + from, to - from, at);
         at += to - from;
     }
     TRIREME_CHECK(at == options_.sequence_length + 1, "a sample of sequence_length + 1 tokens");
@@ -66,35 +63,38 @@ void GptDataset::for_runs(int64_t index, const Visit& visit) const {
 void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {
     check_shape(*this, index, tokens, labels);
     for_runs(index, [&](int64_t position, int64_t count, int64_t at) {
-        read_shifted(dataset_, position, count, at, tokens, labels, options_.vocab_size);
+        read_shifted(*corpus_, position, count, at, tokens, labels, options_.vocab_size);
     });
 }
 
 int64_t GptDataset::document_begins(int64_t index, std::span<int32_t> begins) const {
     check_shape(*this, index, begins, begins);
     int64_t n = 0;
-    for_runs(index, [&](int64_t, int64_t count, int64_t at) {
+    for_runs(index, [&](int64_t position, int64_t count, int64_t at) {
         // What a sample begins with may be the middle of a document, but is its first in any case.
         if (at > 0 && count > 0) begins[static_cast<size_t>(n++)] = static_cast<int32_t>(at);
+        const auto inner = begins.subspan(static_cast<size_t>(n));
+        const int64_t more = corpus_->inner_documents(position, count, inner);
+        for (int32_t& begin : inner.first(static_cast<size_t>(more))) {
+            begin += static_cast<int32_t>(at);
+        }
+        n += more;
     });
     return n;
 }
 
-BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
-                               std::span<const double> weights, int64_t size)
-    : parts_(std::move(parts)) {
-    TRIREME_CHECK(!parts_.empty() && parts_.size() == weights.size(), "one weight a dataset");
-    order_ = make_blend_order(normalize_weights(weights), size);
-    std::vector<int64_t> taken(parts_.size(), 0);
-    for (const int16_t part : order_.dataset_index) ++taken[static_cast<size_t>(part)];
+BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts, BlendOrder order)
+    : parts_(std::move(parts)), order_(std::move(order)) {
+    TRIREME_CHECK(!parts_.empty() && parts_.size() == order_.taken().size(), "a part a dataset");
     for (size_t i = 0; i < parts_.size(); ++i) {
         TRIREME_CHECK(parts_[i]->sequence_length() == sequence_length(),
                       "parts of equal sequence length");
-        if (taken[i] > parts_[i]->size()) {
+        const int64_t taken = order_.taken()[i];
+        if (taken > parts_[i]->size()) {
             throw Error(ExitCode::config,
                         "part " + std::to_string(i) + " of the blend has " +
                             std::to_string(parts_[i]->size()) + " samples, but its weight takes " +
-                            std::to_string(taken[i]) + "; lower its weight or add data");
+                            std::to_string(taken) + "; lower its weight or add data");
         }
     }
 }
@@ -102,37 +102,54 @@ BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
 void BlendedDataset::read(int64_t index, std::span<int32_t> tokens,
                           std::span<int32_t> labels) const {
     check_shape(*this, index, tokens, labels);
-    const auto n = static_cast<size_t>(index);
-    parts_[static_cast<size_t>(order_.dataset_index[n])]->read(order_.sample_index[n], tokens,
-                                                               labels);
+    parts_[order_.dataset_of(index)]->read(order_.sample_of(index), tokens, labels);
 }
 
 int64_t BlendedDataset::document_begins(int64_t index, std::span<int32_t> begins) const {
     check_shape(*this, index, begins, begins);
-    const auto n = static_cast<size_t>(index);
-    return parts_[static_cast<size_t>(order_.dataset_index[n])]->document_begins(
-        order_.sample_index[n], begins);
+    return parts_[order_.dataset_of(index)]->document_begins(order_.sample_of(index), begins);
 }
 
-std::unique_ptr<SampleSource> make_dataset(std::span<const DataSourceOptions> sources,
-                                           const GptDatasetOptions& options) {
-    if (sources.empty()) {
-        throw Error(ExitCode::config, "no dataset given, expected at least one path in 'data'");
-    }
-    if (sources.size() == 1) return std::make_unique<GptDataset>(sources[0].path, options);
+namespace {
 
-    std::vector<double> weights;
-    for (const DataSourceOptions& source : sources) weights.push_back(source.weight);
-    weights = normalize_weights(weights);
-    const BlendSizes sizes = make_blend_sizes(weights, options.n_samples);
+// requests: samples that each source must have.
+std::unique_ptr<SampleSource> blend_of(std::span<const DataSourceOptions> sources,
+                                       const GptDatasetOptions& options,
+                                       const std::vector<int64_t>& requests, BlendOrder order) {
     std::vector<std::unique_ptr<SampleSource>> parts;
     for (size_t i = 0; i < sources.size(); ++i) {
         GptDatasetOptions part = options;
         // A source of weight zero still has to be a dataset; the blend takes nothing from it.
-        part.n_samples = std::max<int64_t>(sizes.requests[i], 1);
-        parts.push_back(std::make_unique<GptDataset>(sources[i].path, part));
+        part.n_samples = std::max<int64_t>(requests[i], 1);
+        parts.push_back(std::make_unique<GptDataset>(sources[i], part));
     }
-    return std::make_unique<BlendedDataset>(std::move(parts), weights, sizes.total);
+    return std::make_unique<BlendedDataset>(std::move(parts), std::move(order));
+}
+
+}  // namespace
+
+std::unique_ptr<SampleSource> make_dataset(std::span<const DataSourceOptions> sources,
+                                           const GptDatasetOptions& options,
+                                           std::span<const BlendPhase> phases) {
+    if (sources.empty()) {
+        throw Error(ExitCode::config, "no dataset given, expected at least one path in 'data'");
+    }
+    if (sources.size() == 1) return std::make_unique<GptDataset>(sources[0], options);
+
+    std::vector<double> weights;
+    for (const DataSourceOptions& source : sources) weights.push_back(source.weight);
+    if (!phases.empty()) {
+        std::vector<BlendPhase> all(phases.begin(), phases.end());
+        if (all[0].first_sample > 0) all.insert(all.begin(), {0, weights});
+        BlendOrder order = make_blend_order(all, options.n_samples);
+        const std::vector<int64_t> requests = order.taken();
+        return blend_of(sources, options, requests, std::move(order));
+    }
+    weights = normalize_weights(weights);
+    const BlendSizes sizes = make_blend_sizes(weights, options.n_samples);
+    // Normalized twice, as Megatron does: the last bit may differ.
+    return blend_of(sources, options, sizes.requests,
+                    make_blend_order(normalize_weights(weights), sizes.total));
 }
 
 }  // namespace trireme

@@ -9,10 +9,10 @@
 
 #include "data/blend.h"
 #include "data/data_options.h"
-#include "data/indexed_dataset.h"
 #include "data/sample_order.h"
 #include "data/sample_source.h"
 #include "data/split.h"
+#include "data/token_source.h"
 
 namespace trireme {
 
@@ -28,8 +28,8 @@ struct GptDatasetOptions {
 class GptDataset final : public SampleSource {
 public:
     // Over all sequences, or over those of `range`. Error(bad_data), Error(config) as from
-    // IndexedDataset and make_sample_order.
-    GptDataset(const std::string& prefix, const GptDatasetOptions& options,
+    // open_tokens and make_sample_order.
+    GptDataset(const DataSourceOptions& source, const GptDatasetOptions& options,
                std::optional<SequenceRange> range = std::nullopt);
 
     int64_t size() const override { return order_.n_samples(); }
@@ -45,7 +45,7 @@ private:
     template <typename Visit>
     void for_runs(int64_t index, const Visit& visit) const;
 
-    IndexedDataset dataset_;
+    std::unique_ptr<TokenSource> corpus_;
     GptDatasetOptions options_;
     SampleOrder order_;
 };
@@ -53,12 +53,10 @@ private:
 // Samples of several datasets, interleaved by weight.
 class BlendedDataset final : public SampleSource {
 public:
-    // Weights need not be normalized. Error(config) when a part has fewer samples than the blend
-    // takes from it.
-    BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
-                   std::span<const double> weights, int64_t size);
+    // Error(config) when a part has fewer samples than the blend takes from it.
+    BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts, BlendOrder order);
 
-    int64_t size() const override { return static_cast<int64_t>(order_.dataset_index.size()); }
+    int64_t size() const override { return order_.size(); }
     int64_t sequence_length() const override { return parts_[0]->sequence_length(); }
     void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
     int64_t document_begins(int64_t index, std::span<int32_t> begins) const override;
@@ -71,8 +69,10 @@ private:
 };
 
 // The samples of a run: one source in its own order (its weight does not matter), several as a
-// blend. size() is at least options.n_samples. Error(config) when `sources` is empty.
+// blend; by the weights of the sources, from the first phase on by those of the phases. size() is
+// at least options.n_samples. Error(config) when `sources` is empty.
 std::unique_ptr<SampleSource> make_dataset(std::span<const DataSourceOptions> sources,
-                                           const GptDatasetOptions& options);
+                                           const GptDatasetOptions& options,
+                                           std::span<const BlendPhase> phases = {});
 
 }  // namespace trireme

@@ -49,89 +49,29 @@ void read_array(const InputFile& file, int64_t offset, int64_t count, const Take
     }
 }
 
-// Widens raw tokens; returns how many were good before the first id outside [0, vocab_size).
-template <typename T>
-size_t widen(const std::byte* raw, std::span<int32_t> tokens, int64_t vocab_size, int64_t* bad) {
-    for (size_t i = 0; i < tokens.size(); ++i) {
-        T value;
-        std::memcpy(&value, raw + i * sizeof(T), sizeof(T));
-        const int64_t id = static_cast<int64_t>(value);
-        if (id < 0 || id >= vocab_size) {
-            *bad = id;
-            return i;
-        }
-        tokens[i] = static_cast<int32_t>(id);
+// The last of the rising values value_of(0 to count - 1) that is not above `limit`; the first is
+// not.
+template <typename ValueOf>
+int64_t last_at_most(int64_t limit, int64_t count, const ValueOf& value_of) {
+    int64_t low = 0, high = count;
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        (value_of(middle) <= limit ? low : high) = middle;
     }
-    return tokens.size();
-}
-
-size_t widen(TokenType type, const std::byte* raw, std::span<int32_t> tokens, int64_t vocab_size,
-             int64_t* bad) {
-    switch (type) {
-        case TokenType::u8:
-            return widen<uint8_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i8:
-            return widen<int8_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i16:
-            return widen<int16_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i32:
-            return widen<int32_t>(raw, tokens, vocab_size, bad);
-        case TokenType::i64:
-            return widen<int64_t>(raw, tokens, vocab_size, bad);
-        case TokenType::u16:
-            return widen<uint16_t>(raw, tokens, vocab_size, bad);
-    }
-    return 0;
+    return low;
 }
 
 }  // namespace
 
-int64_t size_of(TokenType type) {
-    switch (type) {
-        case TokenType::u8:
-        case TokenType::i8:
-            return 1;
-        case TokenType::i16:
-        case TokenType::u16:
-            return 2;
-        case TokenType::i32:
-            return 4;
-        case TokenType::i64:
-            return 8;
-    }
-    return 0;
-}
-
-std::string_view name_of(TokenType type) {
-    switch (type) {
-        case TokenType::u8:
-            return "uint8";
-        case TokenType::i8:
-            return "int8";
-        case TokenType::i16:
-            return "int16";
-        case TokenType::i32:
-            return "int32";
-        case TokenType::i64:
-            return "int64";
-        case TokenType::u16:
-            return "uint16";
-    }
-    return "?";
-}
-
 IndexedDataset::IndexedDataset(const std::string& prefix)
-    : prefix_(prefix), bin_(open_half(prefix, ".bin")) {
-    const InputFile index = open_half(prefix, ".idx");
-    int64_t n_sequences = 0;
-    int64_t n_entries = 0;
-    read_header(index, &n_sequences, &n_entries);
-    read_sequences(index, n_sequences);
-    read_documents(index, IndexFormat::kHeaderBytes + 12 * n_sequences, n_entries);
+    : prefix_(prefix), bin_(open_half(prefix, ".bin")), idx_(open_half(prefix, ".idx")) {
+    read_sequences(read_header());
+    check_documents();
     check_token_file();
 }
 
-void IndexedDataset::read_header(const InputFile& index, int64_t* n_sequences, int64_t* n_entries) {
+int64_t IndexedDataset::read_header() {
+    const InputFile& index = idx_;
     if (index.size() < IndexFormat::kHeaderBytes) {
         fail_index(index, index.size(), "the end of the file",
                    "a header of " + std::to_string(IndexFormat::kHeaderBytes) + " bytes");
@@ -180,54 +120,70 @@ void IndexedDataset::read_header(const InputFile& index, int64_t* n_sequences, i
                    "the end of the file after " + counts);
     }
     if (entries == 0) fail_index(index, 26, "0 document entries", "documents + 1");
-    *n_sequences = static_cast<int64_t>(sequences);
-    *n_entries = static_cast<int64_t>(entries);
+    n_entries_ = static_cast<int64_t>(entries);
+    return static_cast<int64_t>(sequences);
 }
 
-void IndexedDataset::read_sequences(const InputFile& index, int64_t n_sequences) {
+void IndexedDataset::read_sequences(int64_t n_sequences) {
     const int64_t lengths_at = IndexFormat::kHeaderBytes;
-    const int64_t pointers_at = lengths_at + 4 * n_sequences;
     lengths_.reserve(static_cast<size_t>(n_sequences));
-    starts_.reserve(static_cast<size_t>(n_sequences));
-    read_array<int32_t>(index, lengths_at, n_sequences, [&](int32_t length, int64_t i) {
+    read_array<int32_t>(idx_, lengths_at, n_sequences, [&](int32_t length, int64_t i) {
         if (length < 0) {
-            fail_index(index, lengths_at + 4 * i,
+            fail_index(idx_, lengths_at + 4 * i,
                        "length " + std::to_string(length) + " of sequence " + std::to_string(i),
                        "0 or more tokens");
         }
         lengths_.push_back(length);
-        starts_.push_back(n_tokens_);
-        n_tokens_ += length;
     });
     const int64_t item = size_of(type_);
-    read_array<int64_t>(index, pointers_at, n_sequences, [&](int64_t pointer, int64_t i) {
-        const int64_t expected = starts_[static_cast<size_t>(i)] * item;
+    read_array<int64_t>(idx_, pointers_at(), n_sequences, [&](int64_t pointer, int64_t i) {
+        const int64_t expected = n_tokens_ * item;
         if (pointer != expected) {
-            fail_index(index, pointers_at + 8 * i,
+            fail_index(idx_, pointers_at() + 8 * i,
                        "pointer " + std::to_string(pointer) + " of sequence " + std::to_string(i),
                        std::to_string(expected) + ", the bytes of the sequences before it");
         }
+        n_tokens_ += lengths_[static_cast<size_t>(i)];
     });
 }
 
-void IndexedDataset::read_documents(const InputFile& index, int64_t offset, int64_t n_entries) {
-    documents_.reserve(static_cast<size_t>(n_entries));
-    read_array<int64_t>(index, offset, n_entries, [&](int64_t first, int64_t i) {
-        const int64_t previous = documents_.empty() ? 0 : documents_.back();
+void IndexedDataset::check_documents() const {
+    int64_t previous = 0;
+    read_array<int64_t>(idx_, documents_at(), n_entries_, [&](int64_t first, int64_t i) {
+        const int64_t at = documents_at() + 8 * i;
         const std::string found =
             "document index " + std::to_string(i) + " = " + std::to_string(first);
-        if (i == 0 && first != 0) fail_index(index, offset, found, "0");
-        if (i == n_entries - 1 && first != n_sequences()) {
-            fail_index(index, offset + 8 * i, found,
+        if (i == 0 && first != 0) fail_index(idx_, at, found, "0");
+        if (i == n_entries_ - 1 && first != n_sequences()) {
+            fail_index(idx_, at, found,
                        "the number of sequences, " + std::to_string(n_sequences()));
         }
         if (first < previous || first > n_sequences()) {
-            fail_index(index, offset + 8 * i, found,
+            fail_index(idx_, at, found,
                        "a number from " + std::to_string(previous) + " to " +
                            std::to_string(n_sequences()) + ", in rising order");
         }
-        documents_.push_back(first);
+        previous = first;
     });
+}
+
+int64_t IndexedDataset::start(int64_t sequence) const {
+    int64_t pointer = 0;
+    const int64_t at = pointers_at() + 8 * sequence;
+    idx_.read(at, &pointer, sizeof pointer);
+    const int64_t begin = pointer / size_of(type_);
+    // It was right when the index was checked.
+    if (pointer < 0 || begin > n_tokens_ - lengths_[static_cast<size_t>(sequence)]) {
+        fail_index(idx_, at, "pointer " + std::to_string(pointer),
+                   "what it was at first; do not change a dataset while it is in use");
+    }
+    return begin;
+}
+
+int64_t IndexedDataset::first_sequence(int64_t document) const {
+    int64_t first = 0;
+    idx_.read(documents_at() + 8 * document, &first, sizeof first);
+    return first;
 }
 
 void IndexedDataset::check_token_file() const {
@@ -257,20 +213,21 @@ void IndexedDataset::read(int64_t position, std::span<int32_t> tokens, int64_t v
         const int64_t first = position + static_cast<int64_t>(done);
         bin_.read(first * static_cast<int64_t>(item), raw.data(), static_cast<int64_t>(n * item));
         int64_t bad = 0;
-        const size_t good = widen(type_, raw.data(), tokens.subspan(done, n), limit, &bad);
+        const size_t good = widen_tokens(type_, raw.data(), tokens.subspan(done, n), limit, &bad);
         if (good < n) fail_token(first + static_cast<int64_t>(good), bad, limit);
         done += n;
     }
 }
 
 void IndexedDataset::fail_token(int64_t position, int64_t id, int64_t vocab_size) const {
-    const auto next = std::upper_bound(starts_.begin(), starts_.end(), position);
-    const int64_t sequence = next - starts_.begin() - 1;
-    const auto document = std::upper_bound(documents_.begin(), documents_.end(), sequence) - 1;
-    const int64_t offset = position - start(*document);
+    const int64_t sequence =
+        last_at_most(position, n_sequences(), [&](int64_t i) { return start(i); });
+    const int64_t document =
+        last_at_most(sequence, n_documents(), [&](int64_t i) { return first_sequence(i); });
+    const int64_t offset = position - start(first_sequence(document));
     throw Error(ExitCode::bad_data,
-                bin_.path() + ": document " + std::to_string(document - documents_.begin()) +
-                    ", token " + std::to_string(offset) + " is id " + std::to_string(id) +
+                bin_.path() + ": document " + std::to_string(document) + ", token " +
+                    std::to_string(offset) + " is id " + std::to_string(id) +
                     ", but the vocabulary has " + std::to_string(vocab_size) + " ids (0 to " +
                     std::to_string(vocab_size - 1) +
                     "); use the tokenizer that the model was made for, or a larger "

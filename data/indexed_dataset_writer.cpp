@@ -60,6 +60,9 @@ void pack_tokens(std::span<const int32_t> tokens, TokenType type, std::vector<st
         case TokenType::u16:
             narrow<uint16_t>(tokens, packed);
             break;
+        case TokenType::u32:
+            narrow<uint32_t>(tokens, packed);
+            break;
     }
 }
 
@@ -70,7 +73,9 @@ IndexedDatasetWriter::IndexedDatasetWriter(const std::string& prefix, TokenType 
     : prefix_(prefix),
       type_(type),
       bin_(checked_target(prefix + ".bin")),
-      idx_(checked_target(prefix + ".idx")) {}
+      idx_(checked_target(prefix + ".idx")) {
+    TRIREME_CHECK(type != TokenType::u32, "a type that the format has a code for");
+}
 
 void IndexedDatasetWriter::add_sequence(std::span<const int32_t> tokens) {
     TRIREME_CHECK(tokens.size() <= static_cast<size_t>(std::numeric_limits<int32_t>::max()),

@@ -68,6 +68,9 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         grad_scale_ = arena.take(DType::f32, {1});
         logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
         all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
+        if (options_.forward_only) {
+            token_losses_ = arena.take(DType::f32, {mesh.shape().data * context_.tokens()});
+        }
     }));
     if (options.forward_only) return;
 
@@ -149,6 +152,7 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.first_sample.clear();
     inputs_.loss_total = totals_.flat_range(1, 1);
     inputs_.logits = logits_;
+    inputs_.token_losses = Tensor();
 }
 
 void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
@@ -330,6 +334,29 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
     stream.synchronize();
     return {totals[1], static_cast<int64_t>(totals[0]), !stopped};
+}
+
+std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {
+    TRIREME_CHECK(options_.forward_only, "an engine for evaluation");
+    Stream& stream = context_.stream();
+    Mesh& mesh = context_.mesh;
+    context_.ops().fill_zero(stream, totals_);
+    context_.ops().fill_zero(stream, token_losses_);
+    begin_inputs(StepInputs::Pass::evaluate);
+    // The tensor ranks of the last stage all know them; one adds them to the others' zeros.
+    if (context_.tensor_rank() == 0) {
+        inputs_.token_losses =
+            token_losses_.flat_range(mesh.at().data * context_.tokens(), context_.tokens());
+    }
+    add_micro_batch(micro_batch);
+    model_->begin(inputs_, {});
+    if (gatherer_) gatherer_->begin(forward_uses_);
+    runtime_->run_forward(*model_, 1);
+    stream.wait(mesh.all().all_reduce(stream, token_losses_, ReduceOp::sum, "token losses"));
+    std::vector<float> losses(static_cast<size_t>(token_losses_.elements()));
+    context_.device.copy_to_host(losses.data(), token_losses_.data, token_losses_.bytes());
+    stream.synchronize();
+    return losses;
 }
 
 std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, int64_t token) {

@@ -100,6 +100,11 @@ public:
     EvaluationResult evaluate(int micro_batches, const MicroBatchSource& source,
                               const std::function<bool(int micro_batch)>& is_stopped = {});
 
+    // The loss of each token of one micro-batch, zero where the label does not count. Every data
+    // rank gives a micro-batch of its own; all ranks get those of all, [data * B * T]. Only where
+    // the engine is forward_only.
+    std::vector<float> token_losses(const HostMicroBatch& micro_batch);
+
     // Logits of the token after position `token` of the one sequence in `tokens` [T]. Returns all
     // vocab_size of them on every rank; not for use while training.
     std::vector<float> next_token_logits(std::span<const int32_t> tokens, int64_t token);
@@ -141,6 +146,7 @@ private:
     Tensor grad_scale_;  // [1] f32
     Tensor logits_;      // [1, V local] f32, generation
     Tensor all_logits_;  // [tensor, V local] f32
+    Tensor token_losses_;  // [data * B * T] f32, forward_only
 };
 
 }  // namespace trireme

@@ -114,6 +114,9 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
     } else {
         head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)], inputs.loss_scale,
                        slot.head, scratch_, head_scratch_, inputs.loss_total);
+        if (inputs.token_losses) {
+            context_.ops().copy(context_.stream(), head_scratch_.losses, inputs.token_losses);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ struct StepInputs {
     std::vector<int64_t> first_sample;   // per micro-batch: number in the run
     std::vector<Tensor> document_begin;  // per micro-batch: [B * T] i32, or absent; or empty
     Tensor loss_total;                   // f64 scalar, added to by the head
+    Tensor token_losses;                 // evaluate: [B * T] f32 of each token; may be empty
     int64_t logits_token = 0;            // generate: which token's logits
     Tensor logits;                       // generate: [1, V local] f32
 

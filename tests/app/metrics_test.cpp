@@ -35,7 +35,7 @@ TEST_CASE("a resumed run drops the records of steps that it does again", "[app][
     {
         MetricsFile file(path, 0);
         for (int64_t step = 1; step <= 4; ++step) file.write(at_step(step));
-        file.write_validation(4, 2.5);
+        file.write(ValidationMetrics{.step = 4, .loss = 2.5, .sets = {{"valid", 2.5}}});
     }
     {
         MetricsFile file(path, 3);
@@ -64,6 +64,24 @@ TEST_CASE("a record says when its step updated nothing", "[app][metrics]") {
     CHECK(lines[0].find("skipped") == std::string::npos);
     CHECK(lines[1].find("\"loss\":null") != std::string::npos);
     CHECK(lines[1].find("\"skipped\":true") != std::string::npos);
+}
+
+TEST_CASE("a validation tells the loss of each set", "[app][metrics]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/metrics.jsonl";
+    const ValidationMetrics one{.step = 4, .loss = 2.5, .sets = {{"web", 2.5}}};
+    const ValidationMetrics two{.step = 8, .loss = 2.0, .sets = {{"web", 2.25}, {"code", 1.0}}};
+    {
+        MetricsFile file(path, 0);
+        file.write(one);
+        file.write(two);
+    }
+    const auto lines = lines_of(path);
+    CHECK(lines.at(0) == R"({"step":4,"valid_loss":2.5,"valid_losses":{"web":2.5}})");
+    CHECK(lines.at(1) == R"({"step":8,"valid_loss":2.0,"valid_losses":{"web":2.25,"code":1.0}})");
+    CHECK(console_line(one, 9) == "step 4/9 | valid loss 2.500000 | perplexity 12.182494");
+    CHECK(console_line(two, 9) ==
+          "step 8/9 | valid loss 2.000000 | perplexity 7.389056 | web 2.250000 | code 1.000000");
 }
 
 TEST_CASE("a loss comes back from the record bit for bit", "[app][metrics]") {

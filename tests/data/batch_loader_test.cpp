@@ -97,7 +97,8 @@ TEST_CASE("a resumed loader goes on exactly where the run stopped", "[data][load
     const TestFolder folder;
     write_counting_dataset(folder / "d", {50, 31, 7, 12});
     const GptDataset dataset(
-        folder / "d", {.sequence_length = 5, .n_samples = 120, .seed = 8, .vocab_size = 100});
+        DataSourceOptions{folder / "d"},
+        {.sequence_length = 5, .n_samples = 120, .seed = 8, .vocab_size = 100});
     const LoaderOptions options{
         .micro_batch = 2, .micro_batches = 3, .shard = 1, .n_shards = 2, .sequence_length = 5};
     BatchLoader whole(dataset, options, 0);

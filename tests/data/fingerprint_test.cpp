@@ -13,9 +13,9 @@ TEST_CASE("a dataset is recognised wherever it lies, and not when it has changed
     write_counting_dataset(folder / "same", lengths);
     lengths[7] = 42;
     write_counting_dataset(folder / "longer", lengths);
-    const std::string one = dataset_fingerprint(folder / "one");
-    CHECK(dataset_fingerprint(folder / "same") == one);
-    CHECK(dataset_fingerprint(folder / "longer") != one);
+    const std::string one = dataset_fingerprint({folder / "one"});
+    CHECK(dataset_fingerprint({folder / "same"}) == one);
+    CHECK(dataset_fingerprint({folder / "longer"}) != one);
 
     // The same size: the first and the last byte, and one of the index.
     const std::string bin = read_bytes(folder / "one.bin");
@@ -24,15 +24,15 @@ TEST_CASE("a dataset is recognised wherever it lies, and not when it has changed
         std::string changed = bin;
         changed[at] = static_cast<char>(changed[at] ^ 1);
         write_bytes(folder / "same.bin", changed);
-        CHECK(dataset_fingerprint(folder / "same") != one);
+        CHECK(dataset_fingerprint({folder / "same"}) != one);
     }
     write_bytes(folder / "same.bin", bin);
-    CHECK(dataset_fingerprint(folder / "same") == one);
+    CHECK(dataset_fingerprint({folder / "same"}) == one);
 
     // So small that the blocks overlap.
     write_counting_dataset(folder / "tiny", {3});
-    CHECK(dataset_fingerprint(folder / "tiny").starts_with("bin 12 bytes"));
-    CHECK(caught([&] { dataset_fingerprint(folder / "none"); }).code == ExitCode::bad_data);
+    CHECK(dataset_fingerprint({folder / "tiny"}).starts_with("bin 12 bytes"));
+    CHECK(caught([&] { dataset_fingerprint({folder / "none"}); }).code == ExitCode::bad_data);
 }
 
 }  // namespace trireme

@@ -29,7 +29,8 @@ TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens"
     const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
     write_counting_dataset(folder / "d", lengths);
     const GptDataset dataset(
-        folder / "d", {.sequence_length = length, .n_samples = 23, .seed = 5, .vocab_size = 60});
+        DataSourceOptions{folder / "d"},
+        {.sequence_length = length, .n_samples = 23, .seed = 5, .vocab_size = 60});
     REQUIRE(dataset.size() >= 23);
 
     std::vector<int32_t> text;
@@ -61,7 +62,8 @@ TEST_CASE("a sample knows where documents begin, in every epoch", "[data][datase
     const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
     write_counting_dataset(folder / "d", lengths);
     const GptDataset dataset(
-        folder / "d", {.sequence_length = length, .n_samples = 130, .seed = 5, .vocab_size = 60});
+        DataSourceOptions{folder / "d"},
+        {.sequence_length = length, .n_samples = 130, .seed = 5, .vocab_size = 60});
     // Over the text of all epochs, whether a token is the first of its document.
     std::vector<bool> is_first;
     for (const int32_t document : dataset.order().documents) {
@@ -87,7 +89,7 @@ TEST_CASE("a sample knows where documents begin, in every epoch", "[data][datase
 TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 3, 9, 2});
-    const GptDataset dataset(folder / "d",
+    const GptDataset dataset(DataSourceOptions{folder / "d"},
                              {.sequence_length = 4, .n_samples = 30, .seed = 1, .vocab_size = 60},
                              SequenceRange{1, 3});
     std::set<int32_t> seen;
@@ -117,9 +119,9 @@ TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][da
     REQUIRE(blend->size() == 100);
     GptDatasetOptions part = options;
     part.n_samples = 76;  // ceil(75 * 1.005)
-    const GptDataset a(folder / "a", part);
+    const GptDataset a(DataSourceOptions{folder / "a"}, part);
     part.n_samples = 26;
-    const GptDataset b(folder / "b", part);
+    const GptDataset b(DataSourceOptions{folder / "b"}, part);
     int64_t n_a = 0, n_b = 0;
     for (int64_t index = 0; index < 100; ++index) {
         const Sample sample = read_sample(*blend, index);
@@ -133,7 +135,7 @@ TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][da
     CHECK(n_b == 25);
 
     const auto alone = make_dataset(std::span(sources).first(1), options);
-    const GptDataset single(folder / "a", options);
+    const GptDataset single(DataSourceOptions{folder / "a"}, options);
     for (int64_t i = 0; i < 100; ++i) {
         REQUIRE(read_sample(*alone, i).tokens == read_sample(single, i).tokens);
     }
@@ -148,17 +150,19 @@ TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]
     std::vector<std::unique_ptr<SampleSource>> parts;
     for (int i = 0; i < 2; ++i) {
         parts.push_back(std::make_unique<GptDataset>(
-            folder / "a",
+            DataSourceOptions{folder / "a"},
             GptDatasetOptions{.sequence_length = 4, .n_samples = 2, .seed = 1, .vocab_size = 60}));
     }
     const std::vector<double> weights{1.0, 2.0};
-    CHECK(caught([&] { BlendedDataset(std::move(parts), weights, 5); }).code == ExitCode::config);
+    CHECK(caught([&] {
+              BlendedDataset(std::move(parts), make_blend_order(normalize_weights(weights), 5));
+          }).code == ExitCode::config);
 }
 
 TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 6, 3});
-    const GptDataset dataset(folder / "d",
+    const GptDataset dataset(DataSourceOptions{folder / "d"},
                              {.sequence_length = 13, .n_samples = 1, .seed = 1, .vocab_size = 13});
     const Caught error = caught([&] { read_sample(dataset, 0); });
     CHECK(error.code == ExitCode::bad_data);
@@ -170,7 +174,7 @@ TEST_CASE("an evaluation counts every token but the first exactly once", "[data]
     const int length = GENERATE(1, 2, 3, 10, 11, 12, 4097);
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 1, 5, 0, 1});  // 12 tokens
-    const auto windows = make_sequential_dataset(folder / "d", length, 12);
+    const auto windows = make_sequential_dataset({folder / "d"}, length, 12);
     std::vector<int32_t> counted;
     for (int64_t index = 0; index < windows->size(); ++index) {
         const Sample sample = read_sample(*windows, index);
@@ -192,7 +196,7 @@ TEST_CASE("an evaluation's windows know where documents begin", "[data][dataset]
     const TestFolder folder;
     write_counting_dataset(folder / "d", {0, 5, 1, 0, 0, 5, 1, 0});
     const std::set<int64_t> first{5, 6, 11};
-    const auto windows = make_sequential_dataset(folder / "d", length, 12);
+    const auto windows = make_sequential_dataset({.path = folder / "d"}, length, 12);
     for (int64_t index = 0; index < windows->size(); ++index) {
         std::vector<int32_t> want;
         for (int32_t t = 1; t <= length; ++t) {
@@ -205,7 +209,8 @@ TEST_CASE("an evaluation's windows know where documents begin", "[data][dataset]
 TEST_CASE("an evaluation needs two tokens", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {1});
-    CHECK(caught([&] { make_sequential_dataset(folder / "d", 4, 12); }).code == ExitCode::bad_data);
+    CHECK(caught([&] { make_sequential_dataset({folder / "d"}, 4, 12); }).code ==
+          ExitCode::bad_data);
 }
 
 }  // namespace

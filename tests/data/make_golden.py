@@ -136,6 +136,31 @@ def blends():
         }
 
 
+def runs():
+    """Whole blends: which token of which dataset each sample of a run begins with."""
+    for seed in (0, 7, 1234, 99991, 2**32 - 1):
+        for weights, s, n_samples in (([0.5, 0.3, 0.2], 33, 3000), ([1.0, 5.0, 0.25], 64, 1111)):
+            corpora = [[(i * 7919 + k * 31 + seed % 13) % (50 + 40 * k) + 1
+                        for i in range(211 - 70 * k)] for k in range(3)]
+            w = normalize(weights)
+            targets = [math.ceil(n_samples * x) for x in w]
+            parts = [sample_order(lengths, 0, s, math.ceil(t * 1.005), seed)
+                     for lengths, t in zip(corpora, targets)]
+            w2 = numpy.array(normalize(w))
+            counts = numpy.zeros(3, dtype=numpy.int64)
+            datasets, tokens = [], []
+            for n in range(sum(targets)):
+                k = int(numpy.argmax(w2 * max(float(n), 1.0) - counts))
+                _, _, documents, positions, shuffle = parts[k]
+                d, offset = positions[shuffle[counts[k]]]
+                counts[k] += 1
+                datasets.append(k)
+                tokens.append(sum(corpora[k][:documents[d]]) + int(offset))
+            yield {"seed": seed, "weights": weights, "sequence_length": s, "n_samples": n_samples,
+                   "lengths": corpora, "epochs": [part[0] for part in parts],
+                   "datasets": stored(datasets), "tokens": stored(tokens)}
+
+
 def splits():
     for split, n in (("969,30,1", 1003), ("1", 7), ("0,1", 9), ("0.5 / 0.5", 5), ("1,1,0", 7),
                      ("1,1,1", 10), ("98,2,0", 25), ("50,25,25", 6)):
@@ -150,7 +175,7 @@ def splits():
 
 
 golden = {"shuffles": list(shuffles()), "orders": list(orders()), "blends": list(blends()),
-          "splits": list(splits())}
+          "runs": list(runs()), "splits": list(splits())}
 print("{")
 for k, (name, rows) in enumerate(golden.items()):
     body = ",\n".join("  " + json.dumps(row, separators=(",", ":")) for row in rows)

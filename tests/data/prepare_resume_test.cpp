@@ -10,6 +10,7 @@
 
 #include "core/crc32c.h"
 #include "data/dataset_manifest.h"
+#include "data/describe.h"
 #include "data/gpt_dataset.h"
 #include "data/prepare.h"
 #include "data/resumable_dataset_writer.h"
@@ -430,13 +431,22 @@ TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
     CHECK(manifest->idx.bytes == static_cast<int64_t>(idx.size()));
     CHECK(manifest->idx.checksum == crc32c(idx.data(), idx.size()));
 
+    CHECK(compare_with_manifest(folder / "out").value().empty());
+    write_bytes(folder / "out.bin", std::string(bin.size(), '\0'));
+    const auto differences = compare_with_manifest(folder / "out").value();
+    REQUIRE(differences.size() == 1);
+    CHECK_THAT(differences[0], Contains("out.bin does not have the checksum"));
+    write_bytes(folder / "out.bin", bin);
+    write_counting_dataset(folder / "bare", {3});
+    CHECK_FALSE(compare_with_manifest(folder / "bare").has_value());
+
     GptDatasetOptions options{.sequence_length = 8, .n_samples = 4, .seed = 1, .vocab_size = 285};
-    GptDataset(folder / "out", options);
+    GptDataset(DataSourceOptions{folder / "out"}, options);
     options.vocab_size = 284;
-    const Caught error = caught([&] { GptDataset(folder / "out", options); });
+    const Caught error = caught([&] { GptDataset(DataSourceOptions{folder / "out"}, options); });
     CHECK(error.code == ExitCode::bad_data);
     CHECK_THAT(error.message, Contains("token id 284") && Contains("vocab_size is 284"));
-    CHECK(caught([&] { make_sequential_dataset(folder / "out", 8, 284); }).code ==
+    CHECK(caught([&] { make_sequential_dataset({folder / "out"}, 8, 284); }).code ==
           ExitCode::bad_data);
 
     write_bytes(folder / "out.json", "{\"format\": \"trireme-dataset\", \"version\": 1}");

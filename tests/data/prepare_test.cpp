@@ -94,7 +94,7 @@ TEST_CASE("plain text is cut at line ends and nothing is lost", "[data][prepare]
         CHECK(documents[i].size() > (size_t{1} << 20) - 2000);
     }
     CHECK(text_of(folder / "new/out") == text);
-    CHECK(describe_dataset(folder / "new/out").token_type == "uint16");
+    CHECK(describe_dataset({folder / "new/out"}).token_type == "uint16");
 }
 
 TEST_CASE("the output does not depend on the number of workers", "[data][prepare]") {
@@ -199,7 +199,7 @@ TEST_CASE("each JSON line is a document, blank lines and empty texts are none", 
              .output = folder / "bare",
              .text_key = "t",
              .append_end_of_text = false});
-    CHECK(describe_dataset(folder / "bare").tokens == 4);
+    CHECK(describe_dataset({folder / "bare"}).tokens == 4);
 }
 
 TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {

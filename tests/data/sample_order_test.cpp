@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "data/blend.h"
+#include "data/gpt_dataset.h"
 #include "data/numpy_random.h"
 #include "data/split.h"
 #include "tests/data/data_test_support.h"
@@ -105,9 +106,75 @@ TEST_CASE("blend weights, sizes and order are Megatron's", "[data][blend]") {
         REQUIRE(sizes.requests == row["requests"].get<std::vector<int64_t>>());
         REQUIRE(sizes.total == row["size"]);
         const BlendOrder order = make_blend_order(normalize_weights(weights), sizes.total);
-        REQUIRE(stored(order.dataset_index) == row["datasets"]);
-        REQUIRE(stored(order.sample_index) == row["samples"]);
+        std::vector<int64_t> datasets, samples;
+        for (int64_t n = 0; n < order.size(); ++n) {
+            datasets.push_back(static_cast<int64_t>(order.dataset_of(n)));
+            samples.push_back(order.sample_of(n));
+        }
+        REQUIRE(stored(datasets) == row["datasets"]);
+        REQUIRE(stored(samples) == row["samples"]);
     }
+}
+
+TEST_CASE("the samples of blended runs of several epochs are Megatron's", "[data][blend]") {
+    const TestFolder folder;
+    int64_t most_epochs = 0;
+    for (const json& row : golden()["runs"]) {
+        INFO("seed " << row["seed"] << ", T " << row["sequence_length"]);
+        constexpr int32_t kApart = 1000000;  // between the ids of one dataset and the next
+        std::vector<DataSourceOptions> sources;
+        for (size_t k = 0; k < row["lengths"].size(); ++k) {
+            sources.push_back({folder / std::to_string(k), row["weights"][k]});
+            IndexedDatasetWriter writer(sources.back().path, TokenType::i32);
+            int32_t next = static_cast<int32_t>(k) * kApart;
+            for (const int32_t length : row["lengths"][k]) {
+                std::vector<int32_t> tokens(static_cast<size_t>(length));
+                for (int32_t& token : tokens) token = next++;
+                writer.add_document(tokens);
+            }
+            writer.finish();
+            most_epochs = std::max(most_epochs, row["epochs"][k].get<int64_t>());
+        }
+        const auto run = make_dataset(sources, {.sequence_length = row["sequence_length"],
+                                                .n_samples = row["n_samples"],
+                                                .seed = row["seed"],
+                                                .vocab_size = 4 * kApart});
+        std::vector<int64_t> datasets, firsts;
+        std::vector<int32_t> tokens(row["sequence_length"].get<size_t>()), labels(tokens.size());
+        for (int64_t i = 0; i < run->size(); ++i) {
+            run->read(i, tokens, labels);
+            datasets.push_back(tokens[0] / kApart);
+            firsts.push_back(tokens[0] % kApart);
+        }
+        REQUIRE(stored(datasets) == row["datasets"]);
+        REQUIRE(stored(firsts) == row["tokens"]);
+    }
+    CHECK(most_epochs > 9);
+}
+
+TEST_CASE("phases of a blend take each dataset's samples in order, and by their own weights",
+          "[data][blend]") {
+    // More than one mark of the order lies in it, and phases end between them.
+    const std::vector<BlendPhase> phases{
+        {0, {3.0, 1.0, 0.0}}, {4001, {0.0, 0.0, 1.0}}, {4002, {1.0, 1.0, 2.0}}, {20000, {1, 0, 0}}};
+    const BlendOrder order = make_blend_order(phases, 11003);
+    REQUIRE(order.size() == 11003);
+    std::vector<int64_t> next(3, 0);
+    std::vector<std::vector<int64_t>> after_phase;
+    for (int64_t n = 0; n < order.size(); ++n) {
+        if (n == 4001 || n == 4002) after_phase.push_back(next);
+        const size_t dataset = order.dataset_of(n);
+        REQUIRE(order.sample_of(n) == next[dataset]);
+        ++next[dataset];
+    }
+    CHECK(next == order.taken());
+    CHECK(after_phase[0] == std::vector<int64_t>{3001, 1000, 0});
+    CHECK(after_phase[1] == std::vector<int64_t>{3001, 1000, 1});
+    CHECK(next == std::vector<int64_t>{3001 + 1751, 1000 + 1750, 1 + 3500});
+
+    // The beginning does not depend on what comes later.
+    const BlendOrder alone = make_blend_order(normalize_weights(phases[0].weights), 4001);
+    for (int64_t n = 0; n < 4001; ++n) REQUIRE(alone.dataset_of(n) == order.dataset_of(n));
 }
 
 TEST_CASE("impossible blend weights are refused", "[data][blend]") {

@@ -86,10 +86,25 @@ std::string ranks() {
     return text + "YWI= 256\n";
 }
 
+// llm.c's header, behind the byte that chooses the format.
+std::string shards() {
+    const int32_t header[3] = {20240520, 1, 4};
+    std::string file(1 + 1024 + 8, '\1');
+    std::memcpy(file.data() + 1, header, sizeof header);
+    return file;
+}
+
+constexpr const char* kQuestions =
+    R"({"activity_label":"a","ctx_a":"b [c]","ctx_b":"d","endings":["e","f [title] g"],"label":"1"}
+{"ctx":"a","endings":["e","f"],"label":0}
+{"question":"a","choices":{"text":["b","c"],"label":["A","B"]},"answerKey":"B"}
+)";
+
 constexpr const char* kConfig = R"(run: {name: a, steps: 3}
 model: {family: llama, layers: 4, hidden: 32, heads: 4, kv_heads: 2, vocab_size: 257,
         max_sequence_length: 8}
-data: {train: [{path: x, weight: 0.5}]}
+data: {train: [{path: x, weight: 0.5}, {path: y, format: llmc}],
+       phases: [{after_step: 1, weights: [1, 0]}]}
 batch: {global: 8, micro: 1}
 mesh: {tensor: 2, pipeline: 2, data: auto}
 pipeline: {schedule: interleaved, virtual_stages: 2}
@@ -108,6 +123,8 @@ int main(int argc, char** argv) {
     write(to + "/json", "manifest", manifest());
     write(to + "/json", "numbers", "{\"a\": [1, -2.5e3, true, null, \"\\u00e9\"], \"b\": {}}");
     write(to + "/dataset", "plain", dataset(to + "/dataset"));
+    write(to + "/shards", "plain", shards());
+    write(to + "/choices", "plain", kQuestions);
     write(to + "/config", "written", kConfig);
     write(to + "/config", "resolved", dump_config(parse_config(kConfig, "seed", {}, 8)));
     write(to + "/tokenizer_json", "bpe", kTokenizer);

@@ -251,6 +251,7 @@ def main():
     if unknown:
         sys.exit(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
     failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the cluster ends as well
     with tempfile.TemporaryDirectory(prefix="trireme-slurm-", ignore_cleanup_errors=True) as top:
         folder = pathlib.Path(top)
         begin = time.monotonic()

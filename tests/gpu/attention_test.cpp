@@ -189,25 +189,6 @@ TEST_CASE("the GPU's attention keeps documents apart as the CPU's", "[gpu][atten
     }
 }
 
-TEST_CASE("one document for a whole sequence changes no bit of the GPU's attention",
-          "[gpu][attention]") {
-    const AttentionShape s = shape_of(2, 70, 4, 2, 16, 0.1f);
-    std::vector<OwnedTensor> tensors = attention_tensors(s, DType::f32, 1.0);
-    const auto results_of = [&] {
-        std::vector<GpuTensor> on_gpu(tensors.begin(), tensors.end());
-        std::vector<Tensor> t;
-        for (const GpuTensor& tensor : on_gpu) t.push_back(tensor.get());
-        forward_of(s, Kernels::own)(gpu().ops(), gpu().compute(), t);
-        backward_of(s, Kernels::own)(gpu().ops(), gpu().compute(), t);
-        std::vector<Doubles> values;
-        for (size_t i = 2; i < 5; ++i) values.push_back(on_gpu[i].download().values());
-        return values;
-    };
-    const std::vector<Doubles> absent = results_of();
-    tensors.emplace_back(DType::i32, Shape{s.batch, s.sequence});
-    CHECK(results_of() == absent);
-}
-
 TEST_CASE("large scores overflow on the GPU no more than on the CPU", "[gpu][attention]") {
     compare_attention(shape_of(1, 90, 1, 1, 8), DType::f32, Kernels::own, 30.0);
 }

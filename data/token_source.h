@@ -26,9 +26,9 @@ public:
     virtual int64_t start(int64_t sequence) const = 0;     // its first token
     int64_t n_sequences() const { return static_cast<int64_t>(lengths().size()); }
 
-    // Where documents begin inside a sequence of which no index tells: how far behind `position`, of
-    // the `count` tokens from there on, all of one sequence; without that of `position` itself. In
-    // order; returns how many. Reads the tokens.
+    // Where documents begin inside a sequence of which no index tells: how far behind `position`,
+    // of the `count` tokens from there on, all of one sequence; without that of `position` itself.
+    // In order; returns how many. Reads the tokens.
     virtual int64_t inner_documents(int64_t /*position*/, int64_t /*count*/,
                                     std::span<int32_t> /*begins*/) const {  // [count - 1]
         return 0;

@@ -5,6 +5,8 @@ take, and whether what is saved is the state at the step and not what training m
 Two processes train a small model. Each fsync below the checkpoints folder is delayed from outside.
 Links of 40 ms between the processes make most of a step a wait, so that other work on the machine
 hardly shows and what holds the step up does; --latency 0 leaves only compute, for a quiet machine.
+Writing takes its processor time of whatever runs beside it: with --latency 0 choose --sequences a
+step so that the step is long against the writing of a few megabytes, as real ones are.
 """
 
 import glob
@@ -22,7 +24,7 @@ run: {name: async, output: out, steps: STEPS}
 device: {threads: 1}
 model: {family: llama, layers: 3, hidden: 128, heads: 4, vocab_size: 257, max_sequence_length: 128}
 data: {train: [{path: data/text}]}
-batch: {global: 4, micro: 2}
+batch: {global: SEQUENCES, micro: 2}
 mesh: {data: 2}
 schedule: {name: constant}
 checkpoint: {interval: EVERY, keep: 9}
@@ -40,7 +42,7 @@ def train(given, work, name, every, steps, delay=None, more=()):
     links = f"[{{axis: data, latency_ms: {given.latency}}}]" if given.latency > 0 else "[]"
     with open(work / "run.yaml", "w") as out:
         out.write(CONFIG.replace("STEPS", str(steps)).replace("EVERY", str(every))
-                  .replace("LINKS", links))
+                  .replace("LINKS", links).replace("SEQUENCES", str(given.sequences)))
     # The folder by its whole name, so that the injector sees whose calls they are.
     command = MPIRUN + ["-n", "2"] + settings + [
         given.bin + "/trireme", "train", "run.yaml", "--set",
@@ -75,7 +77,7 @@ def checksums(given, folder):
 
 
 def main():
-    given = arguments(__doc__, saves=7, delay=5.0, latency=40.0)
+    given = arguments(__doc__, saves=7, delay=5.0, latency=40.0, sequences=4)
     results = Results(f"Saving in the background, {given.delay:g} s a fsync")
     with Work(given.work) as work:
         with open(work / "text.txt", "w") as out:

@@ -37,15 +37,6 @@ void scatter_add(int threads, const T* rows, int64_t count, int64_t cols, float*
     });
 }
 
-void check_positions(const Tensor& table, int64_t first_token, int64_t sequence,
-                     const Tensor& document_begin, const Tensor& y) {
-    TRIREME_CHECK(
-        sequence > 0 && sequence <= table.rows() && first_token >= 0 && table.cols() == y.cols(),
-        "position table [T_max, C] that covers the sequence");
-    TRIREME_CHECK(!document_begin || is_vector(document_begin, DType::i32, y.rows()),
-                  "one i32 document begin for each token");
-}
-
 // Calls body with what gives token n's position.
 template <typename Body>
 void with_positions(int64_t first_token, int64_t sequence, const Tensor& document_begin,

@@ -191,15 +191,6 @@ __global__ void __launch_bounds__(kColumnThreads)
     add_to_memory<n>(dtable + position * cols + col, sum);
 }
 
-void check_positions(const Tensor& table, int64_t first_token, int64_t sequence,
-                     const Tensor& document_begin, const Tensor& y) {
-    TRIREME_CHECK(
-        sequence > 0 && sequence <= table.rows() && first_token >= 0 && table.cols() == y.cols(),
-        "position table [T_max, C] that covers the sequence");
-    TRIREME_CHECK(!document_begin || is_vector(document_begin, DType::i32, y.rows()),
-                  "one i32 document begin for each token");
-}
-
 // dtable[row of token] += dy[token], in an order that depends on the rows alone.
 // write_rows(rows, tokens) launches the kernel that makes the keys of the sort.
 template <typename WriteRows>

@@ -76,6 +76,7 @@ constexpr std::string_view kOperational[] = {
     "data.valid",
     "data.tokenizer",
     "data.allow_changed",
+    "data.index_cache",
     "batch.micro",
     "mesh.tensor",
     "mesh.pipeline",

@@ -284,6 +284,11 @@ Rows data_rows() {
                     whole(
                         "data.sequence_length", {1, kMostSize}, "Tokens in a training sequence.",
                         [](auto& c) -> auto& { return c.data.sequence_length; })),
+        text(
+            "data.index_cache", "none or a folder",
+            "Where the processes of a machine share large orders of samples (64 MiB and more), "
+            "instead of holding one each; best on a local disk. See docs/data.md.",
+            [](auto& c) -> auto& { return c.data.index_cache; }),
         boolean(
             "data.keep_documents_apart",
             "Where a sequence holds several documents, tokens attend to their own only, learned "

@@ -76,6 +76,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     data.n_samples = config_.run.steps * config_.batch.global;
     data.seed = config_.run.seed;
     data.vocab_size = config_.model.vocab_size;
+    if (config_.data.index_cache != "none") data.index_cache = config_.data.index_cache;
     std::vector<BlendPhase> phases;
     for (const DataPhaseOptions& phase : config_.data.phases) {
         phases.push_back({phase.after_step * config_.batch.global, phase.weights});

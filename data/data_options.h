@@ -31,6 +31,7 @@ struct DataOptions {
     std::vector<DataSourceOptions> valid;
     int sequence_length = 0;  // 0: the model's max_sequence_length
     std::string tokenizer = "byte";
+    std::string index_cache = "none";   // folder for large orders of samples; none: not shared
     bool keep_documents_apart = false;  // in attention, positions and loss
     bool allow_changed = false;         // a resumed run may have other training data than before
 };

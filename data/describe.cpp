@@ -98,7 +98,7 @@ DatasetSummary describe_dataset(const DataSourceOptions& source, const TokenProg
         find_documents(*shards, progress, summary);
         return summary;
     }
-    const auto lengths = corpus->lengths();
+    const std::vector<int32_t> lengths = corpus->read_lengths();
     const auto [shortest, longest] = std::minmax_element(lengths.begin(), lengths.end());
     summary.files = 1;
     summary.sequences = corpus->n_sequences();

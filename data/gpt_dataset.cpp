@@ -3,25 +3,38 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/fingerprint.h"
 #include "data/label_shift.h"
+#include "data/shared_order.h"
 
 namespace trireme {
 namespace {
 
-SampleOrder order_of(const TokenSource& dataset, const GptDatasetOptions& options,
-                     SequenceRange range) {
+SampleOrder order_of(const TokenSource& source, const DataSourceOptions& files,
+                     const GptDatasetOptions& options, SequenceRange range) {
     TRIREME_CHECK(options.n_samples > 0 && options.vocab_size > 0,
                   "a positive number of samples and a vocabulary");
-    TRIREME_CHECK(
-        range.begin >= 0 && range.begin <= range.end && range.end <= dataset.n_sequences(),
-        "a range inside the dataset");
-    const auto lengths = dataset.lengths().subspan(static_cast<size_t>(range.begin),
-                                                   static_cast<size_t>(range.end - range.begin));
-    try {
-        return make_sample_order(lengths, range.begin, options.sequence_length, options.n_samples,
+    TRIREME_CHECK(range.begin >= 0 && range.begin <= range.end && range.end <= source.n_sequences(),
+                  "a range inside the dataset");
+    const auto make = [&] {
+        const std::vector<int32_t> lengths = source.read_lengths();
+        const auto in_range = std::span(lengths).subspan(
+            static_cast<size_t>(range.begin), static_cast<size_t>(range.end - range.begin));
+        return make_sample_order(in_range, range.begin, options.sequence_length, options.n_samples,
                                  options.seed);
+    };
+    try {
+        if (options.index_cache.empty()) return make();
+        const std::string key = dataset_fingerprint(files) + "; sequences " +
+                                std::to_string(range.begin) + " to " + std::to_string(range.end) +
+                                ", length " + std::to_string(options.sequence_length) +
+                                ", samples " + std::to_string(options.n_samples) + ", seed " +
+                                std::to_string(static_cast<uint32_t>(options.seed));
+        const int64_t bytes = sample_order_bytes(range.end - range.begin, source.n_tokens(),
+                                                 options.sequence_length, options.n_samples);
+        return shared_sample_order(options.index_cache, key, bytes, make);
     } catch (const Error& error) {
-        throw Error(error.code(), "dataset " + dataset.name() + ": " + error.what());
+        throw Error(error.code(), "dataset " + source.name() + ": " + error.what());
     }
 }
 
@@ -39,25 +52,41 @@ GptDataset::GptDataset(const DataSourceOptions& source, const GptDatasetOptions&
                        std::optional<SequenceRange> range)
     : corpus_(open_tokens(source, options.vocab_size)),
       options_(options),
-      order_(
-          order_of(*corpus_, options, range.value_or(SequenceRange{0, corpus_->n_sequences()}))) {}
+      order_(order_of(*corpus_, source, options,
+                      range.value_or(SequenceRange{0, corpus_->n_sequences()}))) {}
 
 template <typename Visit>
 void GptDataset::for_runs(int64_t index, const Visit& visit) const {
-    const size_t sample = order_.shuffle[static_cast<size_t>(index)];
-    const SamplePosition begin = order_.positions[sample];
-    const SamplePosition last = order_.positions[sample + 1];  // its token is still part
+    const auto sample = static_cast<int64_t>(order_.shuffle[static_cast<size_t>(index)]);
+    if (sample >= size()) fail_order(sample);
+    const SamplePosition begin = order_.positions[static_cast<size_t>(sample)];
+    const SamplePosition last = order_.positions[static_cast<size_t>(sample) + 1];  // still part
+    if (begin.document < 0 || last.document >= std::ssize(order_.documents)) fail_order(sample);
     int64_t at = 0;
     for (int64_t document = begin.document; document <= last.document; ++document) {
         const int64_t sequence = order_.documents[static_cast<size_t>(document)];
+        if (sequence < 0 || sequence >= corpus_->n_sequences()) fail_order(sample);
+        const int64_t length = corpus_->length(sequence);
         const int64_t from = document == begin.document ? begin.offset : 0;
-        const int64_t to = document == last.document
-                               ? int64_t{last.offset} + 1
-                               : corpus_->lengths()[static_cast<size_t>(sequence)];
-        visit(corpus_->start(sequence) + from, to - from, at);
-        at += to - from;
+        const int64_t to = document == last.document ? int64_t{last.offset} + 1 : length;
+        const int64_t room = options_.sequence_length + 1 - at;
+        const int64_t count = to - from;
+        if (from < 0 || count < 0 || to > length || count > room) fail_order(sample);
+        const int64_t first = corpus_->start(sequence) + from;
+        if (first > corpus_->n_tokens() - count) fail_order(sample);
+        visit(first, count, at);
+        at += count;
     }
-    TRIREME_CHECK(at == options_.sequence_length + 1, "a sample of sequence_length + 1 tokens");
+    if (at != options_.sequence_length + 1) fail_order(sample);
+}
+
+// An order of our own making is right; one from a cache, and the index that it was made of, may
+// have been changed.
+void GptDataset::fail_order(int64_t sample) const {
+    throw Error(ExitCode::bad_data,
+                "dataset " + corpus_->name() + ": sample " + std::to_string(sample) +
+                    " lies outside of it: the dataset has changed while in use, or the file in "
+                    "data.index_cache is damaged; remove that folder");
 }
 
 void GptDataset::read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {

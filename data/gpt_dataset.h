@@ -17,10 +17,11 @@
 namespace trireme {
 
 struct GptDatasetOptions {
-    int64_t sequence_length = 0;  // tokens in a sample, T
-    int64_t n_samples = 0;        // that the run will take; epochs repeat until there are so many
-    uint64_t seed = 0;            // of the order; its low 32 bits count
-    int64_t vocab_size = 0;       // ids on disk must be below
+    int64_t sequence_length = 0;   // tokens in a sample, T
+    int64_t n_samples = 0;         // that the run will take; epochs repeat until there are so many
+    uint64_t seed = 0;             // of the order; its low 32 bits count
+    int64_t vocab_size = 0;        // ids on disk must be below
+    std::string index_cache = {};  // folder for large orders that processes share; empty: none
 };
 
 // Samples of one dataset in Megatron's shuffled order. The order depends on n_samples: a run of
@@ -44,6 +45,7 @@ private:
     // [at, at + count) of the sample's T + 1, in order.
     template <typename Visit>
     void for_runs(int64_t index, const Visit& visit) const;
+    [[noreturn]] void fail_order(int64_t sample) const;
 
     std::unique_ptr<TokenSource> corpus_;
     GptDatasetOptions options_;

@@ -65,12 +65,13 @@ int64_t last_at_most(int64_t limit, int64_t count, const ValueOf& value_of) {
 
 IndexedDataset::IndexedDataset(const std::string& prefix)
     : prefix_(prefix), bin_(open_half(prefix, ".bin")), idx_(open_half(prefix, ".idx")) {
-    read_sequences(read_header());
+    read_header();
+    check_sequences();
     check_documents();
     check_token_file();
 }
 
-int64_t IndexedDataset::read_header() {
+void IndexedDataset::read_header() {
     const InputFile& index = idx_;
     if (index.size() < IndexFormat::kHeaderBytes) {
         fail_index(index, index.size(), "the end of the file",
@@ -121,29 +122,32 @@ int64_t IndexedDataset::read_header() {
     }
     if (entries == 0) fail_index(index, 26, "0 document entries", "documents + 1");
     n_entries_ = static_cast<int64_t>(entries);
-    return static_cast<int64_t>(sequences);
+    n_sequences_ = static_cast<int64_t>(sequences);
 }
 
-void IndexedDataset::read_sequences(int64_t n_sequences) {
+void IndexedDataset::check_sequences() {
     const int64_t lengths_at = IndexFormat::kHeaderBytes;
-    lengths_.reserve(static_cast<size_t>(n_sequences));
-    read_array<int32_t>(idx_, lengths_at, n_sequences, [&](int32_t length, int64_t i) {
+    const int64_t item = size_of(type_);
+    std::vector<int64_t> pointers(static_cast<size_t>(std::min(n_sequences_, kChunk)));
+    read_array<int32_t>(idx_, lengths_at, n_sequences_, [&](int32_t length, int64_t i) {
+        const int64_t in_chunk = i % kChunk;
+        if (in_chunk == 0) {
+            idx_.read(pointers_at() + 8 * i, pointers.data(),
+                      8 * std::min(kChunk, n_sequences_ - i));
+        }
         if (length < 0) {
             fail_index(idx_, lengths_at + 4 * i,
                        "length " + std::to_string(length) + " of sequence " + std::to_string(i),
                        "0 or more tokens");
         }
-        lengths_.push_back(length);
-    });
-    const int64_t item = size_of(type_);
-    read_array<int64_t>(idx_, pointers_at(), n_sequences, [&](int64_t pointer, int64_t i) {
+        const int64_t pointer = pointers[static_cast<size_t>(in_chunk)];
         const int64_t expected = n_tokens_ * item;
         if (pointer != expected) {
             fail_index(idx_, pointers_at() + 8 * i,
                        "pointer " + std::to_string(pointer) + " of sequence " + std::to_string(i),
                        std::to_string(expected) + ", the bytes of the sequences before it");
         }
-        n_tokens_ += lengths_[static_cast<size_t>(i)];
+        n_tokens_ += length;
     });
 }
 
@@ -167,17 +171,41 @@ void IndexedDataset::check_documents() const {
     });
 }
 
+// What was right when the index was checked may have been changed since.
 int64_t IndexedDataset::start(int64_t sequence) const {
     int64_t pointer = 0;
     const int64_t at = pointers_at() + 8 * sequence;
     idx_.read(at, &pointer, sizeof pointer);
     const int64_t begin = pointer / size_of(type_);
-    // It was right when the index was checked.
-    if (pointer < 0 || begin > n_tokens_ - lengths_[static_cast<size_t>(sequence)]) {
-        fail_index(idx_, at, "pointer " + std::to_string(pointer),
-                   "what it was at first; do not change a dataset while it is in use");
-    }
+    if (pointer < 0 || begin > n_tokens_) fail_changed(at, pointer);
     return begin;
+}
+
+int64_t IndexedDataset::length(int64_t sequence) const {
+    int32_t length = 0;
+    const int64_t at = IndexFormat::kHeaderBytes + 4 * sequence;
+    idx_.read(at, &length, sizeof length);
+    if (length < 0 || length > n_tokens_) fail_changed(at, length);
+    return length;
+}
+
+std::vector<int32_t> IndexedDataset::read_lengths() const {
+    std::vector<int32_t> lengths(static_cast<size_t>(n_sequences_));
+    idx_.read(IndexFormat::kHeaderBytes, lengths.data(), 4 * n_sequences_);
+    int64_t total = 0;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+        total += lengths[i];
+        if (lengths[i] < 0 || total > n_tokens_) {
+            fail_changed(IndexFormat::kHeaderBytes + 4 * static_cast<int64_t>(i), lengths[i]);
+        }
+    }
+    if (total != n_tokens_) fail_changed(IndexFormat::kHeaderBytes, lengths.front());
+    return lengths;
+}
+
+void IndexedDataset::fail_changed(int64_t offset, int64_t found) const {
+    fail_index(idx_, offset, std::to_string(found),
+               "what it was at first; do not change a dataset while it is in use");
 }
 
 int64_t IndexedDataset::first_sequence(int64_t document) const {

@@ -20,8 +20,8 @@ struct IndexFormat {
 };
 
 // A tokenized corpus in Megatron's format, PREFIX.bin and PREFIX.idx, opened for reading. Its
-// tokens are numbered in file order, and a document is one sequence or more. In memory are only the
-// lengths, 4 bytes a sequence; the rest of the index stays on disk as the tokens do.
+// tokens are numbered in file order, and a document is one sequence or more. The index stays on
+// disk as the tokens do.
 class IndexedDataset final : public TokenSource {
 public:
     // Checks the whole index and the size of both files. Error(bad_data) naming file, offset, what
@@ -33,7 +33,9 @@ public:
     int64_t n_documents() const { return n_entries_ - 1; }
     int64_t n_tokens() const override { return n_tokens_; }
 
-    std::span<const int32_t> lengths() const override { return lengths_; }
+    int64_t n_sequences() const override { return n_sequences_; }
+    int64_t length(int64_t sequence) const override;
+    std::vector<int32_t> read_lengths() const override;
     int64_t start(int64_t sequence) const override;
     // The first sequence of a document; n_sequences() behind the last one.
     int64_t first_sequence(int64_t document) const;
@@ -43,19 +45,20 @@ public:
               int64_t vocab_size = kAnyVocab) const override;
 
 private:
-    int64_t read_header();  // returns the number of sequences
-    void read_sequences(int64_t n_sequences);
+    void read_header();
+    void check_sequences();
     void check_documents() const;
     int64_t pointers_at() const { return IndexFormat::kHeaderBytes + 4 * n_sequences(); }
     int64_t documents_at() const { return IndexFormat::kHeaderBytes + 12 * n_sequences(); }
     void check_token_file() const;
+    [[noreturn]] void fail_changed(int64_t offset, int64_t found) const;
     [[noreturn]] void fail_token(int64_t position, int64_t id, int64_t vocab_size) const;
 
     std::string prefix_;
     InputFile bin_, idx_;
     TokenType type_ = TokenType::i32;
     int64_t n_tokens_ = 0;
-    std::vector<int32_t> lengths_;
+    int64_t n_sequences_ = 0;
     int64_t n_entries_ = 0;  // documents and the end
 };
 

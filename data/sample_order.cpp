@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "data/numpy_random.h"
@@ -18,6 +19,12 @@ struct Epochs {
     bool separate_last = false;
     int64_t n_samples = 0;              // in all epochs
     int64_t n_samples_before_last = 0;  // meaningful when the last one is separate
+};
+
+struct Arrays {
+    std::vector<int32_t> documents;
+    std::vector<SamplePosition> positions;
+    std::vector<uint32_t> shuffle;
 };
 
 Epochs plan_epochs(int64_t n_tokens, int64_t sequence_length, int64_t n_samples) {
@@ -96,6 +103,15 @@ void append_shuffled_range(std::vector<uint32_t>& shuffle, int64_t end, NumpyRan
 
 }  // namespace
 
+int64_t sample_order_bytes(int64_t n_sequences, int64_t n_tokens, int64_t sequence_length,
+                           int64_t n_samples) {
+    const Epochs epochs = plan_epochs(std::max<int64_t>(n_tokens, 1), sequence_length, n_samples);
+    const double bytes =
+        static_cast<double>(epochs.count) * static_cast<double>(n_sequences) * sizeof(int32_t) +
+        static_cast<double>(epochs.n_samples) * (sizeof(SamplePosition) + sizeof(uint32_t));
+    return static_cast<int64_t>(std::min(bytes, 1e18));
+}
+
 SampleOrder make_sample_order(std::span<const int32_t> lengths, int64_t first_sequence,
                               int64_t sequence_length, int64_t n_samples, uint64_t seed) {
     TRIREME_CHECK(sequence_length > 0 && n_samples >= 0, "a positive sequence length");
@@ -115,24 +131,27 @@ SampleOrder make_sample_order(std::span<const int32_t> lengths, int64_t first_se
                         "give the dataset in parts");
     }
 
-    SampleOrder order;
-    order.n_epochs = epochs.count;
-    order.separate_last_epoch = epochs.separate_last;
+    const auto arrays = std::make_shared<Arrays>();
     NumpyRandomState random(static_cast<uint32_t>(seed));
     const int64_t n_first = epochs.separate_last ? epochs.count - 1 : epochs.count;
-    order.documents.reserve(static_cast<size_t>(epochs.count * n_sequences));
-    append_shuffled_documents(order.documents, n_first, first_sequence, n_sequences, random);
+    arrays->documents.reserve(static_cast<size_t>(epochs.count * n_sequences));
+    append_shuffled_documents(arrays->documents, n_first, first_sequence, n_sequences, random);
     if (epochs.separate_last) {
-        append_shuffled_documents(order.documents, 1, first_sequence, n_sequences, random);
+        append_shuffled_documents(arrays->documents, 1, first_sequence, n_sequences, random);
     }
-    order.positions =
-        make_positions(lengths, first_sequence, order.documents, sequence_length, epochs.n_samples);
-    order.shuffle.reserve(static_cast<size_t>(epochs.n_samples));
+    arrays->positions = make_positions(lengths, first_sequence, arrays->documents, sequence_length,
+                                       epochs.n_samples);
+    arrays->shuffle.reserve(static_cast<size_t>(epochs.n_samples));
     if (epochs.separate_last) {
-        append_shuffled_range(order.shuffle, epochs.n_samples_before_last, random);
+        append_shuffled_range(arrays->shuffle, epochs.n_samples_before_last, random);
     }
-    append_shuffled_range(order.shuffle, epochs.n_samples, random);
-    return order;
+    append_shuffled_range(arrays->shuffle, epochs.n_samples, random);
+    return {.n_epochs = epochs.count,
+            .separate_last_epoch = epochs.separate_last,
+            .documents = arrays->documents,
+            .positions = arrays->positions,
+            .shuffle = arrays->shuffle,
+            .storage = arrays};
 }
 
 }  // namespace trireme

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 namespace trireme {
 
@@ -18,13 +18,18 @@ struct SamplePosition {
 // in all; the last token of one is the first of the next.
 struct SampleOrder {
     int64_t n_epochs = 1;
-    bool separate_last_epoch = false;       // the last epoch is shuffled apart, being cut short
-    std::vector<int32_t> documents;         // sequences, shuffled, once an epoch
-    std::vector<SamplePosition> positions;  // [n_samples + 1]
-    std::vector<uint32_t> shuffle;          // [n_samples]
+    bool separate_last_epoch = false;           // the last epoch is shuffled apart, being cut short
+    std::span<const int32_t> documents;         // sequences, shuffled, once an epoch
+    std::span<const SamplePosition> positions;  // [n_samples + 1]
+    std::span<const uint32_t> shuffle;          // [n_samples]
+    std::shared_ptr<const void> storage;        // what they lie in
 
     int64_t n_samples() const { return static_cast<int64_t>(shuffle.size()); }
 };
+
+// About the bytes that the order of so many sequences with so many tokens takes.
+int64_t sample_order_bytes(int64_t n_sequences, int64_t n_tokens, int64_t sequence_length,
+                           int64_t n_samples);
 
 // The order over the sequences [first_sequence, first_sequence + lengths.size()), whose lengths
 // (in tokens) are given, so that at least n_samples samples exist. Only the low 32 bits of `seed`

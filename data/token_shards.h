@@ -25,7 +25,11 @@ public:
     const std::string& name() const override { return name_; }
     TokenType token_type() const override { return type_; }
     int64_t n_tokens() const override { return n_tokens_; }
-    std::span<const int32_t> lengths() const override { return lengths_; }
+    int64_t n_sequences() const override { return std::ssize(lengths_); }
+    int64_t length(int64_t sequence) const override {
+        return lengths_[static_cast<size_t>(sequence)];
+    }
+    std::vector<int32_t> read_lengths() const override { return lengths_; }
     int64_t start(int64_t sequence) const override {
         return starts_[static_cast<size_t>(sequence)];
     }

@@ -22,9 +22,11 @@ public:
     virtual const std::string& name() const = 0;  // as the user gave it
     virtual TokenType token_type() const = 0;
     virtual int64_t n_tokens() const = 0;
-    virtual std::span<const int32_t> lengths() const = 0;  // tokens; [n_sequences]
-    virtual int64_t start(int64_t sequence) const = 0;     // its first token
-    int64_t n_sequences() const { return static_cast<int64_t>(lengths().size()); }
+    virtual int64_t n_sequences() const = 0;
+    virtual int64_t start(int64_t sequence) const = 0;   // its first token
+    virtual int64_t length(int64_t sequence) const = 0;  // tokens
+    // All lengths, read for the caller: 4 bytes a sequence. Throws Error as read does.
+    virtual std::vector<int32_t> read_lengths() const = 0;
 
     // Where documents begin inside a sequence of which no index tells: how far behind `position`,
     // of the `count` tokens from there on, all of one sequence; without that of `position` itself.

@@ -37,7 +37,7 @@ std::vector<std::string> documents_of(const std::string& prefix) {
     const IndexedDataset dataset(prefix);
     std::vector<std::string> documents;
     for (int64_t i = 0; i < dataset.n_sequences(); ++i) {
-        std::vector<int32_t> ids(static_cast<size_t>(dataset.lengths()[static_cast<size_t>(i)]));
+        std::vector<int32_t> ids(static_cast<size_t>(dataset.length(i)));
         dataset.read(dataset.start(i), ids);
         REQUIRE(ids.back() == 256);
         documents.push_back(ByteTokenizer().decode(ids));

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/file_io.h"
+#include "core/random_id.h"
 #include "parallel/checkpoint_folders.h"
 
 namespace trireme {

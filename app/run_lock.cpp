@@ -12,13 +12,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <random>
 #include <sstream>
 #include <thread>
-#include <utility>
 
+#include "core/descriptor.h"
 #include "core/error.h"
 #include "core/file_io.h"
+#include "core/random_id.h"
 #include "parallel/frame_socket.h"
 
 namespace trireme {
@@ -74,14 +74,6 @@ bool is_at(const std::string& path, int descriptor) {
            at.st_ino == open.st_ino && at.st_dev == open.st_dev;
 }
 
-// A descriptor that closes itself.
-struct Descriptor {
-    int number = -1;
-    ~Descriptor() {
-        if (number >= 0) close(number);
-    }
-};
-
 Error failure(const std::string& path, const char* what) {
     const int reason = errno;
     return Error(reason == EACCES || reason == EROFS || reason == EPERM ? ExitCode::output_busy
@@ -104,10 +96,7 @@ RunLockOwner this_process() {
     us.started = start_of_process(us.pid);
     us.job = environment("SLURM_JOB_ID");
     us.job_starts = std::strtoll(environment("SLURM_RESTART_COUNT").c_str(), nullptr, 10);
-    std::random_device device;
-    std::array<char, 40> id{};
-    std::snprintf(id.data(), id.size(), "%08x%08x%08x%08x", device(), device(), device(), device());
-    us.id = id.data();
+    us.id = random_id(32);
     return us;
 }
 
@@ -214,17 +203,17 @@ RunLock::~RunLock() {
 }
 
 bool RunLock::try_to_make() {
-    Descriptor file{open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
-    if (file.number < 0) {
+    Descriptor file(open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    if (!file.is_open()) {
         if (errno == EEXIST) return false;
         throw failure(path_, "cannot be made");
     }
-    if (!write_whole(file.number, to_text(us_)) || fsync(file.number) != 0) {
+    if (!write_whole(file.number(), to_text(us_)) || fsync(file.number()) != 0) {
         const Error error = failure(path_, "cannot be written");
         unlink(path_.c_str());
         throw error;
     }
-    descriptor_ = std::exchange(file.number, -1);
+    descriptor_ = file.release();
     return true;
 }
 
@@ -235,12 +224,12 @@ Error RunLock::refusal(const RunLockOwner& owner) const {
 }
 
 std::optional<RunLockOwner> RunLock::read_owner() const {
-    const Descriptor file{open(path_.c_str(), O_RDONLY | O_CLOEXEC)};
-    if (file.number < 0) {
+    const Descriptor file(open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.is_open()) {
         if (errno == ENOENT) return std::nullopt;
         throw failure(path_, "cannot be read");
     }
-    return parse_lock_owner(read_descriptor(file.number));
+    return parse_lock_owner(read_descriptor(file.number()));
 }
 
 void RunLock::wait_for_stale(const RunLockOwner& owner, const Options& options) const {
@@ -257,22 +246,22 @@ void RunLock::wait_for_stale(const RunLockOwner& owner, const Options& options) 
 // Those who want the same stale lock take turns by flock; the file that is replaced is looked at
 // again first.
 bool RunLock::take_over(const RunLockOwner& owner) {
-    Descriptor old{open(path_.c_str(), O_RDWR | O_CLOEXEC)};
-    if (old.number < 0 || flock(old.number, LOCK_EX | LOCK_NB) != 0) return false;
-    const std::optional<RunLockOwner> now = parse_lock_owner(read_descriptor(old.number));
-    if (!now || now->id != owner.id || now->beats != owner.beats || !is_at(path_, old.number)) {
+    Descriptor old(open(path_.c_str(), O_RDWR | O_CLOEXEC));
+    if (!old.is_open() || flock(old.number(), LOCK_EX | LOCK_NB) != 0) return false;
+    const std::optional<RunLockOwner> now = parse_lock_owner(read_descriptor(old.number()));
+    if (!now || now->id != owner.id || now->beats != owner.beats || !is_at(path_, old.number())) {
         return false;
     }
     const std::string fresh = path_ + "." + us_.id;
-    Descriptor file{open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
-    if (file.number < 0) throw failure(fresh, "cannot be made");
-    if (!write_whole(file.number, to_text(us_)) || fsync(file.number) != 0 ||
+    Descriptor file(open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    if (!file.is_open()) throw failure(fresh, "cannot be made");
+    if (!write_whole(file.number(), to_text(us_)) || fsync(file.number()) != 0 ||
         rename(fresh.c_str(), path_.c_str()) != 0) {
         const Error error = failure(path_, "cannot be replaced");
         unlink(fresh.c_str());
         throw error;
     }
-    descriptor_ = std::exchange(file.number, -1);
+    descriptor_ = file.release();
     return true;
 }
 
@@ -286,9 +275,9 @@ bool RunLock::is_ours() const {
 }
 
 bool RunLock::beat() {
-    const Descriptor file{open(path_.c_str(), O_RDONLY | O_CLOEXEC)};
-    const bool missing = file.number < 0 && errno == ENOENT;
-    if (missing || (file.number >= 0 && !is_ours())) return false;
+    const Descriptor file(open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+    const bool missing = !file.is_open() && errno == ENOENT;
+    if (missing || (file.is_open() && !is_ours())) return false;
     ++us_.beats;
     write_whole(descriptor_, to_text(us_));  // a full disk is the checkpoint's business
     return true;

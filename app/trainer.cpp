@@ -16,6 +16,7 @@
 #include "app/replica_check.h"
 #include "core/clock.h"
 #include "core/file_io.h"
+#include "core/random_id.h"
 #include "data/gpt_dataset.h"
 #include "model/flops.h"
 #include "model/lr_schedule.h"

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "core/crc32c.h"
+#include "core/descriptor.h"
 #include "core/error.h"
 #include "core/file_io.h"
 #include "data/output_file.h"
@@ -90,28 +91,14 @@ private:
     size_t bytes_;
 };
 
-class Descriptor {
-public:
-    Descriptor(const std::string& path, int flags) : fd_(::open(path.c_str(), flags, 0600)) {}
-    ~Descriptor() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    operator int() const { return fd_; }
-
-private:
-    int fd_;
-};
-
 // Nothing where there is no whole file of this key.
 std::optional<SampleOrder> map_order(const std::string& path, const std::string& key) {
-    const Descriptor fd(path, O_RDONLY | O_CLOEXEC);
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat status {};
-    if (fd < 0 || ::fstat(fd, &status) != 0) return std::nullopt;
+    if (!file.is_open() || ::fstat(file.number(), &status) != 0) return std::nullopt;
     if (status.st_size < static_cast<off_t>(sizeof(Header))) return std::nullopt;
     const auto bytes = static_cast<size_t>(status.st_size);
-    void* const base = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    void* const base = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.number(), 0);
     if (base == MAP_FAILED) {
         throw Error(ExitCode::io, "mapping " + path + ": " + std::strerror(errno));
     }
@@ -152,12 +139,13 @@ SampleOrder shared_sample_order(const std::string& folder, const std::string& ke
     const std::string path = folder + name;
     if (auto order = map_order(path, key)) return *std::move(order);
 
-    const Descriptor lock(path + ".lock", O_RDWR | O_CREAT | O_CLOEXEC);
+    const std::string lock_path = path + ".lock";
+    const Descriptor lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     int rc = -1;
-    while (lock >= 0 && (rc = ::flock(lock, LOCK_EX)) != 0 && errno == EINTR) {
+    while (lock.is_open() && (rc = ::flock(lock.number(), LOCK_EX)) != 0 && errno == EINTR) {
     }
     if (rc != 0) {
-        throw Error(ExitCode::io, "cannot lock " + path + ".lock: " + std::strerror(errno) +
+        throw Error(ExitCode::io, "cannot lock " + lock_path + ": " + std::strerror(errno) +
                                       "; choose another folder as data.index_cache");
     }
     if (auto order = map_order(path, key)) return *std::move(order);

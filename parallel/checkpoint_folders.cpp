@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/file_io.h"
+#include "core/random_id.h"
 #include "parallel/checkpoint.h"
 
 namespace trireme {

@@ -14,9 +14,6 @@ inline constexpr const char* kLatestName = "LATEST";
 
 std::string step_folder_name(int64_t step);
 
-// 16 hexadecimal digits that no other save or run has.
-std::string random_id();
-
 // Tells other processes that this one is still working in a folder. The system forgets it when the
 // process ends, however that happens. Where the file system knows no locks, nothing is told.
 class FolderClaim {

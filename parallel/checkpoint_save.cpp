@@ -3,13 +3,13 @@
 #include <cstdio>
 #include <filesystem>
 #include <optional>
-#include <random>
 #include <thread>
 #include <utility>
 
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_io.h"
+#include "core/random_id.h"
 #include "core/safetensors.h"
 #include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folders.h"
@@ -184,13 +184,6 @@ void publish(const std::string& temporary, const std::string& folder, const std:
 }
 
 }  // namespace
-
-std::string random_id() {
-    std::random_device device;
-    std::string id;
-    while (id.size() < 16) id += "0123456789abcdef"[device() & 15u];
-    return id;
-}
 
 uint64_t save_checkpoint(ControlGroup& group, const std::string& folder,
                          const CheckpointState& state, std::span<const CheckpointPiece> pieces) {

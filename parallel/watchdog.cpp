@@ -5,12 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <optional>
-#include <random>
 #include <sstream>
 #include <utility>
 
+#include "core/random_id.h"
 #include "core/service_thread.h"
 #include "parallel/control_group.h"
 #include "parallel/frame_socket.h"
@@ -30,13 +29,6 @@ constexpr milliseconds kLeavePatience{500};
 
 double seconds_between(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
-}
-
-std::string random_token() {
-    std::random_device device;
-    char text[40];
-    std::snprintf(text, sizeof text, "%08x%08x%08x%08x", device(), device(), device(), device());
-    return text;
 }
 
 // Where a rank is to be found: "HOST PORT ADDRESS ADDRESS ...", port 0 where none is watched.
@@ -146,7 +138,7 @@ void Watchdog::Watch::join(World& world) {
     if (port != 0) {
         for (const std::string& address : own_addresses()) own += " " + address;
     }
-    const std::string token = group.broadcast(rank_ == 0 ? random_token() : std::string());
+    const std::string token = group.broadcast(rank_ == 0 ? random_id(32) : std::string());
     if (collector_) collector_->expect_token(token);
     const std::string first = group.broadcast(own, 0);
     const std::string deputy = group.broadcast(own, 1);

@@ -50,6 +50,16 @@ std::vector<int32_t> rows_of(const MicroBatch& batch) {
     return rows;
 }
 
+// One for each of the options' shards.
+std::vector<std::unique_ptr<BatchLoader>> loaders_of(const SampleSource& source,
+                                                     LoaderOptions options, int64_t consumed) {
+    std::vector<std::unique_ptr<BatchLoader>> loaders;
+    for (options.shard = 0; options.shard < options.n_shards; ++options.shard) {
+        loaders.push_back(std::make_unique<BatchLoader>(source, options, consumed));
+    }
+    return loaders;
+}
+
 TEST_CASE("shards take each sample of a step exactly once, whatever their number",
           "[data][loader]") {
     const int n_shards = GENERATE(1, 2, 3, 6);
@@ -57,17 +67,12 @@ TEST_CASE("shards take each sample of a step exactly once, whatever their number
     const int micro_batches = 12 / (n_shards * micro_batch);  // global batch 12
     const int64_t consumed = 24;
     const CountingSource source(1000, kLength);
-    std::vector<std::unique_ptr<BatchLoader>> loaders;
-    for (int shard = 0; shard < n_shards; ++shard) {
-        loaders.push_back(
-            std::make_unique<BatchLoader>(source,
-                                          LoaderOptions{.micro_batch = micro_batch,
-                                                        .micro_batches = micro_batches,
-                                                        .shard = shard,
-                                                        .n_shards = n_shards,
-                                                        .sequence_length = kLength},
-                                          consumed));
-    }
+    const auto loaders = loaders_of(source,
+                                    {.micro_batch = micro_batch,
+                                     .micro_batches = micro_batches,
+                                     .n_shards = n_shards,
+                                     .sequence_length = kLength},
+                                    consumed);
     for (int step = 0; step < 7; ++step) {
         std::multiset<int32_t> seen;
         for (int shard = 0; shard < n_shards; ++shard) {
@@ -119,18 +124,13 @@ TEST_CASE("documents are kept apart alike for every number of shards", "[data][l
     const int micro_batches = 12 / (n_shards * micro_batch);
     const int64_t consumed = 24, size = 50;  // begins again within a step
     const CountingSource source(size, kT);
-    std::vector<std::unique_ptr<BatchLoader>> loaders;
-    for (int shard = 0; shard < n_shards; ++shard) {
-        loaders.push_back(
-            std::make_unique<BatchLoader>(source,
-                                          LoaderOptions{.micro_batch = micro_batch,
-                                                        .micro_batches = micro_batches,
-                                                        .shard = shard,
-                                                        .n_shards = n_shards,
-                                                        .sequence_length = kT,
-                                                        .keep_documents_apart = true},
-                                          consumed));
-    }
+    const auto loaders = loaders_of(source,
+                                    {.micro_batch = micro_batch,
+                                     .micro_batches = micro_batches,
+                                     .n_shards = n_shards,
+                                     .sequence_length = kT,
+                                     .keep_documents_apart = true},
+                                    consumed);
     for (int step = 0; step < 5; ++step) {
         int64_t counting = 0;
         std::set<int64_t> announced;

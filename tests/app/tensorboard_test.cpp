@@ -106,7 +106,7 @@ TEST_CASE("event files that cannot be written cost one warning and no step", "[a
     Log log(0, 1, out);
     TensorBoardLog board(folder.path() + "/tensorboard", 0, "run: {}\n", log);
     board.write(StepMetrics{});
-    board.write(ValidationMetrics{.step = 1, .loss = 2.0});
+    board.write(ValidationMetrics{.step = 1, .loss = 2.0, .sets = {}});
     const std::string text = text_of(out);
     std::fclose(out);
     CHECK(text.find("warning: ") == 0);

@@ -39,7 +39,8 @@ std::string manifest() {
     manifest.id = "0123456789abcdef";
     manifest.state.config = "run: {steps: 1}\n";
     manifest.files = {{"shard-00000-of-00001.safetensors", 400, 7}};
-    ManifestTensor tensor{.name = "parameter/x", .dtype = DType::f32, .global = {5, 6}};
+    ManifestTensor tensor{
+        .name = "parameter/x", .dtype = DType::f32, .global = {5, 6}, .pieces = {}};
     tensor.pieces = {{0, "parameter/x#0", {{0, 0}, {2, 6}}, 1},
                      {0, "parameter/x#1", {{2, 0}, {3, 6}}, 2}};
     manifest.tensors["parameter/x"] = tensor;

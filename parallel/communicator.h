@@ -42,7 +42,7 @@ public:
     virtual Event all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
                              const char* label) = 0;
     // shard = this rank's part of the sum of all members' whole. shard may be its own part of
-    // whole; the other parts of whole are then left undefined.
+    // whole; nothing else of whole changes.
     virtual Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
                                  const char* label) = 0;
     virtual Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) = 0;

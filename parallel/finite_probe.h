@@ -9,8 +9,8 @@
 namespace trireme {
 
 // Remembers whether what this rank was about to add to other ranks' gradients was finite. After the
-// sum a NaN is everywhere; this says where it came from. Costs one pass over the gradients, on the
-// device. Nothing is allocated after construction.
+// sum a NaN is everywhere; this says where it came from. Costs one pass over what it looks at, on
+// the device. Nothing is allocated after construction.
 class FiniteProbe {
 public:
     FiniteProbe(Device& device, int n_places);

@@ -51,6 +51,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
         }
         coalesced = std::max(
             {coalesced, coalesced_elements(bucket.partial), coalesced_elements(bucket.kv)});
+        tell_kept_from_overwritten(bucket);
     }
     const bool rounds = options.gradient_wire == DType::bf16 && data.size() > 1;
     arena_.emplace(make_arena(device, "gradient reduction", [&](Arena& arena) {
@@ -63,10 +64,31 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
                 reduce_scatter_ ? bucket.wire.flat_range(data.rank() * shard, shard) : bucket.wire;
         }
     }));
-    if (options.probe_gradients && (data.size() > 1 || tensor.size() > 1)) {
+    if (options.probe_gradients && (data.size() > 1 || tensor.size() > 1 || replicas)) {
         probe_.emplace(device, static_cast<int>(buckets_.size()));
     }
     begin_step();
+}
+
+void GradientReducer::tell_kept_from_overwritten(Bucket& bucket) const {
+    bucket.overwritten = bucket.partial;
+    bucket.overwritten.insert(bucket.overwritten.end(), bucket.kv.begin(), bucket.kv.end());
+    if (data_.size() > 1 || replicas_) bucket.overwritten.push_back(bucket.shard);
+    std::vector<FlatLayout::Range> ranges;
+    const float* whole = bucket.whole.as<float>();
+    for (const Tensor& part : bucket.overwritten) {
+        ranges.push_back({part.as<float>() - whole, part.elements()});
+    }
+    std::sort(ranges.begin(), ranges.end(),
+              [](const auto& a, const auto& b) { return a.begin < b.begin; });
+    ranges.push_back({bucket.whole.elements(), 0});
+    int64_t seen = 0;
+    for (const FlatLayout::Range& range : ranges) {
+        if (range.begin > seen) {
+            bucket.kept.push_back(bucket.whole.flat_range(seen, range.begin - seen));
+        }
+        seen = std::max(seen, range.begin + range.size);
+    }
 }
 
 void GradientReducer::begin_step() {
@@ -102,7 +124,9 @@ void GradientReducer::count_down(Bucket& bucket) {
 void GradientReducer::start(Bucket& bucket) {
     TRIREME_CHECK(!bucket.started, "no gradient to become final after its bucket has started");
     bucket.started = true;
-    if (probe_) probe_->look_at(static_cast<int>(&bucket - buckets_.data()), bucket.whole);
+    for (const Tensor& part : bucket.overwritten) {
+        if (probe_) probe_->look_at(number_of(bucket), part);
+    }
     sum_shared(bucket.partial, tensor_, "partial gradients");
     sum_shared(bucket.kv, tensor_kv_, "shared key/value gradients");
     bucket.done = {};
@@ -139,8 +163,12 @@ void GradientReducer::finish() {
     }
 }
 
-std::vector<int> GradientReducer::not_finite() const {
-    return probe_ ? probe_->not_finite() : std::vector<int>();
+std::vector<int> GradientReducer::not_finite() {
+    if (!probe_) return {};
+    for (const Bucket& bucket : buckets_) {
+        for (const Tensor& part : bucket.kept) probe_->look_at(number_of(bucket), part);
+    }
+    return probe_->not_finite();
 }
 
 void GradientReducer::wait(const Event& event) {

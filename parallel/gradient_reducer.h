@@ -24,7 +24,8 @@ namespace trireme {
 class GradientReducer {
 public:
     // options.zero 0: afterwards every member holds the whole sum. 1: each holds the sum in its own
-    // part of each bucket (layout.shard_of(bucket, data.rank())); the rest is undefined.
+    // part of each bucket (layout.shard_of(bucket, data.rank())); the rest keeps this rank's own,
+    // the small ones that tensor ranks share summed over those.
     // options.overlap false: everything starts in finish().
     // options.gradient_wire bf16: each member's gradients are rounded before they are sent over the
     // data axis, and the sums once more on the way back.
@@ -46,8 +47,9 @@ public:
     void finish();
 
     // The buckets in which this rank's own gradients of the step, before any sum, were not finite;
-    // empty where gradients are summed with nobody's. Blocks.
-    std::vector<int> not_finite() const;
+    // empty where gradients are summed with nobody's. After finish(), before the gradients change.
+    // Blocks.
+    std::vector<int> not_finite();
 
     // Seconds of this step so far in which compute waited for the sums; on a GPU as of the last
     // synchronisation of its stream.
@@ -61,7 +63,9 @@ private:
         Tensor wire, wire_shard;      // the same in bf16, absent where gradients travel in f32
         std::vector<Tensor> partial;  // gradients to be summed over tensor
         std::vector<Tensor> kv;       // over tensor_kv
-        int n_waits = 0;              // its parameters, and the release of own_bucket ones
+        // Of this rank's own gradients, what the sums take the place of, and what they leave.
+        std::vector<Tensor> overwritten, kept;
+        int n_waits = 0;  // its parameters, and the release of own_bucket ones
         int waits_left = 0;
         bool started = false;
         Event done;
@@ -70,6 +74,10 @@ private:
     Bucket& bucket_of(int parameter) {
         return buckets_[static_cast<size_t>(bucket_index_[static_cast<size_t>(parameter)])];
     }
+    int number_of(const Bucket& bucket) const {
+        return static_cast<int>(&bucket - buckets_.data());
+    }
+    void tell_kept_from_overwritten(Bucket& bucket) const;
     void count_down(Bucket& bucket);
     void start(Bucket& bucket);
     void sum_shared(const std::vector<Tensor>& parts, Communicator& group, const char* label);

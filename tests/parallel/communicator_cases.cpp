@@ -114,6 +114,9 @@ void reduce_scatter_type(Communicator& group) {
         stream.wait(group.reduce_scatter(stream, all, own, "case scatter in place"));
         std::copy_n(static_cast<T*>(own.data), size, shard.begin());
         expect_same(shard, expected, "reduce_scatter in place");
+        const std::vector<T> before = values<T>(group.rank(), size * n);
+        std::copy_n(before.begin() + size * group.rank(), size, static_cast<T*>(own.data));
+        expect_same(whole, before, "all else after reduce_scatter in place");
     }
 }
 

@@ -1,6 +1,8 @@
 #include "parallel/gradient_reducer.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -53,6 +55,7 @@ struct Case {
     bool overlap = true;
     int64_t bucket_elements = 32;
     DType wire = DType::f32;
+    int shards = 0;  // among how many data ranks, the rest being replicas; 0: all
 
     DataParallelOptions options() const {
         return {.zero = zero_stage, .overlap = overlap, .gradient_wire = wire};
@@ -139,7 +142,68 @@ void check_case(World& world, const Case& c) {
     }
 }
 
+// One rank's gradient of each parameter in turn, at each end, is not finite before the sums.
+void check_origin(World& world, const Case& c) {
+    const auto device = make_device({Backend::cpu, 1}, 0, 1);
+    Mesh mesh(world, c.shape, c.kv_groups);
+    const std::vector<ParameterSpec> parameters = sample_parameters();
+    const int shards = c.shards > 0 ? c.shards : c.shape.data;
+    const FlatLayout layout = plan_flat_layout(parameters, shards, c.bucket_elements);
+    std::vector<float> memory(static_cast<size_t>(layout.elements));
+    const Tensor gradients(memory.data(), DType::f32, {layout.elements});
+    const auto shard = world.split(world.rank() / shards, world.rank(), "shard");
+    const auto replicas = world.split(world.rank() % shards, world.rank(), "replicas");
+    const bool is_split = shards != c.shape.data;
+    GradientReducer reducer(*device, is_split ? *shard : mesh.data(), mesh.tensor(),
+                            mesh.tensor_kv(), parameters, layout, gradients, c.options(),
+                            is_split ? replicas.get() : nullptr);
+    for (int culprit = 0; culprit < world.size(); ++culprit) {
+        for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
+            for (const bool at_end : {false, true}) {
+                std::fill(memory.begin(), memory.end(), 1.0f);
+                const int64_t last = parameters[static_cast<size_t>(p)].stored_elements() - 1;
+                const int64_t place =
+                    layout.offsets[static_cast<size_t>(p)] + (at_end ? last : int64_t{0});
+                if (world.rank() == culprit) memory[static_cast<size_t>(place)] = NAN;
+                reducer.begin_step();
+                reducer.finish();
+                std::vector<int> expected;
+                for (size_t b = 0; b < layout.buckets.size(); ++b) {
+                    const auto& held = layout.buckets[b].parameters;
+                    if (world.rank() == culprit && std::count(held.begin(), held.end(), p) > 0) {
+                        expected.push_back(static_cast<int>(b));
+                    }
+                }
+                expect(reducer.not_finite() == expected, "a NaN in parameter " + std::to_string(p) +
+                                                             " of rank " + std::to_string(culprit) +
+                                                             " to be found there alone, rank " +
+                                                             std::to_string(world.rank()));
+            }
+        }
+    }
+}
+
 }  // namespace
+
+TEST_CASE("what was not finite before the sums is found on its rank and in its bucket alone",
+          "[parallel][reducer]") {
+    const MeshShape shapes[] = {{1, 1, 3, 1}, {4, 1, 1, 1}, {4, 1, 2, 1}};
+    for (const MeshShape& shape : shapes) {
+        for (const int zero_stage : {0, 1}) {
+            for (const DType wire : {DType::f32, DType::bf16}) {
+                const Case c{shape, shape.tensor == 4 ? 2 : 1, zero_stage, true, 32, wire};
+                CAPTURE(shape.to_string(), zero_stage, name_of(wire));
+                REQUIRE_NOTHROW(
+                    run_thread_ranks(shape.ranks(), [&](World& world) { check_origin(world, c); }));
+            }
+        }
+    }
+    for (const int shards : {1, 2}) {
+        const Case c{{1, 1, 4, 1}, 1, 1, true, 32, DType::f32, shards};
+        CAPTURE(shards);
+        REQUIRE_NOTHROW(run_thread_ranks(4, [&](World& world) { check_origin(world, c); }));
+    }
+}
 
 TEST_CASE("gradients are summed over the ranks that share them", "[parallel][reducer]") {
     const MeshShape shapes[] = {{1, 1, 1, 1}, {1, 1, 3, 1}, {4, 1, 1, 1},

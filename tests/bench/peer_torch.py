@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""The peer of scripts/bench-gpu: the same model, batch and step in PyTorch.
+"""The peer of scripts/bench-gpu and bench-cpu: the same model, batch and step in PyTorch.
 
 Compiled, fused attention, fused AdamW, gradient clipping. Prints one line of JSON.
 
     peer_torch.py FAMILY LAYERS HIDDEN HEADS KV_HEADS FFN VOCAB BATCH SEQUENCE MICRO_BATCHES STEPS
-                  WEIGHTS
+                  WEIGHTS [tied] [cpu THREADS [fp32]]
 
 WEIGHTS: fp32 (bf16 autocast over fp32 weights and moments, as Trireme keeps them) or bf16 (weights
-and moments in bf16: less memory traffic than Trireme, and less exact).
+and moments in bf16: less memory traffic than Trireme, and less exact). cpu: on that many threads
+instead of a GPU; fp32 there: without autocast.
 """
 import json
 import statistics
@@ -103,23 +104,27 @@ def main():
     (layers, hidden, heads, kv_heads, ffn, vocab, batch, sequence, micro_batches,
      steps) = map(int, sys.argv[2:12])
     weights = sys.argv[12]
-    tie = len(sys.argv) > 13 and sys.argv[13] == "tied"
+    more = sys.argv[13:]
+    device = "cpu" if "cpu" in more else "cuda"
+    if device == "cpu":
+        torch.set_num_threads(int(more[more.index("cpu") + 1]))
+    autocast = weights == "fp32" and "fp32" not in more
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
     padded = -(-vocab // 128) * 128  # as its users do, for speed
-    with torch.device("cuda"):
-        model = Gpt(family, layers, hidden, heads, kv_heads, ffn, padded, sequence, tie)
+    with torch.device(device):
+        model = Gpt(family, layers, hidden, heads, kv_heads, ffn, padded, sequence, "tied" in more)
     if weights == "bf16":
         model = model.to(torch.bfloat16)
         model.cos, model.sin = model.cos.float(), model.sin.float()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     compiled = torch.compile(model)
-    ids = (torch.arange(batch * sequence, device="cuda") * 7919 % vocab).view(batch, sequence)
+    ids = (torch.arange(batch * sequence, device=device) * 7919 % vocab).view(batch, sequence)
 
     def step():
         for _ in range(micro_batches):
-            with torch.autocast("cuda", torch.bfloat16, enabled=weights == "fp32"):
+            with torch.autocast(device, torch.bfloat16, enabled=autocast):
                 loss = compiled(ids, ids) / micro_batches
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -136,11 +141,13 @@ def main():
         seconds.append(time.perf_counter() - begin)
     median = statistics.median(seconds)
     print(json.dumps({
-        "trainer": f"PyTorch {torch.__version__}, compiled, {weights} weights",
+        "trainer": f"PyTorch {torch.__version__}, compiled, {weights} weights"
+                   + (", bf16 autocast" if autocast else ""),
         "layers": layers, "batch": batch, "sequence": sequence, "micro_batches": micro_batches,
         "step_seconds": median, "step_seconds_min": min(seconds), "step_seconds_max": max(seconds),
         "tokens_per_second": batch * sequence * micro_batches / median,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(), "last_loss": loss}))
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
+        "last_loss": loss}))
 
 
 if __name__ == "__main__":

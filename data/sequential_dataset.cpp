@@ -1,7 +1,6 @@
 #include "data/sequential_dataset.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "core/error.h"
 #include "data/label_shift.h"
@@ -50,9 +49,7 @@ public:
                       "room for sequence_length tokens");
         const int64_t begin = index * sequence_length_;
         const int64_t end = std::min(begin + sequence_length_ + 1, corpus_->n_tokens());
-        const auto sequences = std::views::iota(int64_t{0}, corpus_->n_sequences());
-        auto at = std::ranges::partition_point(
-            sequences, [&](int64_t sequence) { return corpus_->start(sequence) <= begin; });
+        int64_t next = first_sequence_after(begin);
         int64_t n = 0;
         const auto add_run = [&](int64_t from, int64_t to) {
             if (from == to) return;
@@ -64,15 +61,29 @@ public:
             n += more;
         };
         int64_t from = begin;
-        for (; at != sequences.end() && corpus_->start(*at) < end; ++at) {
-            add_run(from, corpus_->start(*at));
-            from = corpus_->start(*at);
+        for (; next < corpus_->n_sequences() && corpus_->start(next) < end; ++next) {
+            add_run(from, corpus_->start(next));
+            from = corpus_->start(next);
         }
         add_run(from, end);
         return n;
     }
 
 private:
+    // n_sequences where there is none.
+    int64_t first_sequence_after(int64_t token) const {
+        int64_t low = 0, high = corpus_->n_sequences();
+        while (low < high) {
+            const int64_t middle = low + (high - low) / 2;
+            if (corpus_->start(middle) <= token) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        return low;
+    }
+
     std::unique_ptr<TokenSource> corpus_;
     int64_t sequence_length_;
     int64_t vocab_size_;

@@ -184,7 +184,8 @@ void create_folders(const std::string& path) {
 void sync_folder(const std::string& path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0) fail_io("open folder", path, errno);
-    const int error = fsync(descriptor) == 0 ? 0 : errno;
+    // Some network file systems do not know fsync of a folder (EINVAL); their rename is durable.
+    const int error = fsync(descriptor) == 0 || errno == EINVAL ? 0 : errno;
     const int close_error = ::close(descriptor) == 0 ? 0 : errno;
     if (error != 0) fail_io("sync folder", path, error);
     if (close_error != 0) fail_io("close folder", path, close_error);

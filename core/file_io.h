@@ -47,7 +47,7 @@ void replace_file(const std::string& path, const std::string& content);
 // Makes a folder and those above it, durably. Throws Error (output_busy) when it cannot be made.
 void create_folders(const std::string& path);
 
-// Makes names created, renamed or removed in the folder durable.
+// Makes names created, renamed or removed in the folder durable, if its file system can sync one.
 void sync_folder(const std::string& path);
 
 // Atomic; replaces a file or an empty folder of that name.

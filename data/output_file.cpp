@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/file_io.h"
 
 namespace trireme {
 namespace {
@@ -68,17 +69,6 @@ int open_locked(const std::string& path, int64_t resume_at) {
         }
         fail(code_of(error), "cannot create " + path, error);
     }
-}
-
-void sync_folder_of(const std::string& path) {
-    std::string folder = std::filesystem::path(path).parent_path().string();
-    if (folder.empty()) folder = ".";
-    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) fail(ExitCode::io, "cannot open folder " + folder, errno);
-    // Some network file systems do not know fsync of a folder (EINVAL); their rename is durable.
-    const int error = ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
-    ::close(fd);
-    if (error != 0) fail(ExitCode::io, "cannot sync folder " + folder, error);
 }
 
 }  // namespace
@@ -138,7 +128,8 @@ void OutputFile::publish() {
     }
     ::close(fd_);
     fd_ = -1;
-    sync_folder_of(path_);
+    const std::string folder = std::filesystem::path(path_).parent_path().string();
+    sync_folder(folder.empty() ? "." : folder);
 }
 
 }  // namespace trireme

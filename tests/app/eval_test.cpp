@@ -36,7 +36,7 @@ const char* const kQuestions =
 }  // namespace
 
 TEST_CASE("a blend in phases is resumed on another mesh, and each set of it is evaluated",
-          "[app][process]") {
+          "[app][process][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     make_data(at, "text", 300);

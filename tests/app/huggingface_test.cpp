@@ -121,7 +121,7 @@ TEST_CASE("an imported model has the loss that transformers computes, and its te
 }
 
 TEST_CASE("an imported model trains on from any folder and on any mesh",
-          "[app][process][huggingface]") {
+          "[app][process][huggingface][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     prepare_text(at);

@@ -282,7 +282,7 @@ TEST_CASE("a flipped bit in one replica is found and the rank in the minority na
 }
 
 TEST_CASE("a run ends with code 76 for a NaN and for a replica that drifts, and saves neither",
-          "[numerics][process]") {
+          "[numerics][process][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     write_text(at + "/text.txt", small_text(300));

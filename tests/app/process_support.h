@@ -12,7 +12,7 @@ struct Outcome {
     std::string out, error;
 };
 
-// Runs a program in `folder` to its end or to a time limit of 30 seconds.
+// Runs a program in `folder` to its end or to a time limit of 120 seconds.
 Outcome run_program(const Arguments& command, const std::string& folder);
 
 // Runs the built trireme, under mpirun for more than one process.

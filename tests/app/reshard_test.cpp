@@ -58,7 +58,7 @@ void check_pairs(Family family, DType compute, size_t stride) {
 }  // namespace
 
 TEST_CASE("some pairs of meshes hand parameters and moments to each other and back, bit for bit",
-          "[app][resume]") {
+          "[app][resume][long]") {
     check_pairs(Family::llama, DType::f32, 5);
 }
 

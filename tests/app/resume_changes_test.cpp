@@ -111,7 +111,8 @@ TEST_CASE("a resume refuses another model, records another course and ignores th
     CHECK(reader.state().run_id.size() == 16);
 }
 
-TEST_CASE("a resume on other training data is refused unless it is allowed", "[app][process]") {
+TEST_CASE("a resume on other training data is refused unless it is allowed",
+          "[app][process][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     write_text(at + "/run.yaml", tiny_run(8));
@@ -135,7 +136,7 @@ TEST_CASE("a resume on other training data is refused unless it is allowed", "[a
 }
 
 TEST_CASE("damage found while loading makes all processes take the checkpoint before",
-          "[app][process]") {
+          "[app][process][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     write_text(at + "/run.yaml", tiny_run(8));

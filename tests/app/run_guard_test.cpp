@@ -82,7 +82,7 @@ TEST_CASE("a STOP file ends a run with a checkpoint and 75, the next one goes on
 }
 
 TEST_CASE("a time limit ends a run with 75 in a step and in an evaluation",
-          "[app][process][stop]") {
+          "[app][process][stop][long]") {
     const Run run;
     const Outcome in_step = run.train(2, {"run.steps=100000", "run.time_limit=1"});
     INFO(in_step.error);
@@ -96,7 +96,7 @@ TEST_CASE("a time limit ends a run with 75 in a step and in an evaluation",
     CHECK_THAT(in_evaluation.error, !Contains("valid loss"));
 }
 
-TEST_CASE("a folder in which a run is at work is refused with 73", "[app][process][lock]") {
+TEST_CASE("a folder in which a run is at work is refused with 73", "[app][process][lock][long]") {
     const Run run;
     write_text(run.folder + "/out/run.lock", to_text(this_process()));
     const Outcome refused = run.train(2);
@@ -117,7 +117,7 @@ TEST_CASE("starts that get nowhere end with 93", "[app][process][restarts]") {
     CHECK(run.train(1, {"run.max_restarts=0"}).code == 0);
 }
 
-TEST_CASE("a stopped rank ends the run with 86 and is named", "[app][process][watchdog]") {
+TEST_CASE("a stopped rank ends the run with 86 and is named", "[app][process][watchdog][long]") {
     const Run run;
     // Waits for the first steps, then stops the last process that mpirun has started.
     const std::string script = std::string("mpirun --allow-run-as-root --oversubscribe -n 2 ") +

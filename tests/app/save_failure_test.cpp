@@ -16,7 +16,7 @@ using Catch::Contains;
 namespace fs = std::filesystem;
 
 TEST_CASE("a full disk ends a run with code 74 or lets it go on, and costs no checkpoint",
-          "[app][process]") {
+          "[app][process][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     write_text(at + "/run.yaml", tiny_run(7));  // a checkpoint takes about 140 kB

@@ -1,8 +1,11 @@
 #include "core/file_io.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <filesystem>
 #include <string>
 
@@ -125,4 +128,20 @@ TEST_CASE("renaming and exchanging move whole folders", "[core][file]") {
     sync_folder(folder.path());
     CHECK(std::filesystem::exists(b + "/x"));
     CHECK(error_of([&] { rename_path(a, b); }).code() == ExitCode::io);
+}
+
+TEST_CASE("a folder that its file system cannot sync is taken as it is", "[core][file]") {
+    // Linux answers so for /proc, as some network file systems do for all folders.
+    const int folder = open("/proc", O_RDONLY | O_DIRECTORY);
+    REQUIRE(folder >= 0);
+    const int answer = fsync(folder);
+    const int error = errno;
+    close(folder);
+    if (answer == 0 || error != EINVAL) {
+        WARN("fsync of /proc is not refused here, nothing to test");
+        return;
+    }
+    CHECK_NOTHROW(sync_folder("/proc"));
+    CHECK_THAT(error_of([] { sync_folder("/proc/version"); }).what(),
+               Contains("cannot open folder /proc/version"));
 }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <initializer_list>
 #include <random>
 #include <thread>
 #include <vector>
@@ -110,21 +111,28 @@ void check_all_mixes(CpuMatmul& matmul, const Case& size) {
     }
 }
 
-}  // namespace
-
-TEST_CASE("products of odd sizes and all types are within their bound", "[core][matmul]") {
-    const auto way = GENERATE(Bf16Matmul::convert, Bf16Matmul::amx, Bf16Matmul::onednn);
+void check_sizes(Bf16Matmul way, std::initializer_list<Case> sizes) {
     // Our AMX kernel runs only where the plan is to use it; oneDNN's bf16 needs AVX-512.
     if (way == Bf16Matmul::amx && this_processor().bf16_matmul != Bf16Matmul::amx) return;
     if (way == Bf16Matmul::onednn && this_processor().bf16_matmul == Bf16Matmul::convert) return;
     CpuMatmul matmul(2, way);
-    for (const Case& size : {Case{1, 1, 1}, Case{1, 17, 3}, Case{17, 1, 63}, Case{63, 65, 17},
-                             Case{65, 257, 63}, Case{257, 3, 65}, Case{33, 31, 257}}) {
-        check_all_mixes(matmul, size);
-    }
+    for (const Case& size : sizes) check_all_mixes(matmul, size);
 }
 
-TEST_CASE("large products keep their bound", "[core][matmul]") {
+}  // namespace
+
+TEST_CASE("products of odd sizes and all types are within their bound", "[core][matmul]") {
+    const auto way = GENERATE(Bf16Matmul::convert, Bf16Matmul::amx, Bf16Matmul::onednn);
+    check_sizes(way, {{17, 1, 63}, {33, 31, 257}});
+}
+
+TEST_CASE("products of more odd sizes and all types are within their bound",
+          "[core][matmul][long]") {
+    const auto way = GENERATE(Bf16Matmul::convert, Bf16Matmul::amx, Bf16Matmul::onednn);
+    check_sizes(way, {{1, 1, 1}, {1, 17, 3}, {63, 65, 17}, {65, 257, 63}, {257, 3, 65}});
+}
+
+TEST_CASE("large products keep their bound", "[core][matmul][long]") {
     const auto way = GENERATE(Bf16Matmul::convert, Bf16Matmul::amx);
     if (way == Bf16Matmul::amx && this_processor().bf16_matmul != Bf16Matmul::amx) return;
     CpuMatmul matmul(3, way);

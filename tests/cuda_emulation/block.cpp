@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -29,6 +30,7 @@ namespace {
 
 constexpr size_t kStackBytes = size_t{128} << 10;
 constexpr int kWarp = 32;
+constexpr int kMostThreads = 1024;
 
 [[noreturn]] void fail(const char* what) {
     std::fprintf(stderr, "CUDA emulation: %s\n", what);
@@ -94,14 +96,12 @@ void switch_context(Context& from, Context& to) {
 }
 #endif
 
-enum class Waits { nothing, block, warp, ended };
+enum class Waits : uint8_t { nothing, block, warp, ended };
 
 struct Fiber {
     Context context{};
     char* stack = nullptr;
     ThreadPlace place{};
-    Waits waits = Waits::ended;
-    uint64_t value = 0;  // given to the warp
     void* fake_stack = nullptr;
     void* tsan_fiber = nullptr;
 };
@@ -123,6 +123,10 @@ public:
         while (static_cast<int>(fibers_.size()) < n) add_fiber();
         n_threads_ = n;
         body_ = &body;
+        block_ = {};
+        warps_ = {};
+        waits_.fill(Waits::nothing);
+        turn_.fill(0);
         int i = 0;
         for (unsigned z = 0; z < threads.z; ++z) {
             for (unsigned y = 0; y < threads.y; ++y) {
@@ -140,11 +144,11 @@ public:
             bool progressed = false;
             for (int k = 0; k < n; ++k) {
                 const int at = descending ? n - 1 - k : k;
-                Fiber& fiber = *fibers_[static_cast<size_t>(at)];
-                if (fiber.waits != Waits::nothing) continue;
+                const Waits& waits = waits_[static_cast<size_t>(at)];
+                if (waits != Waits::nothing) continue;
                 resume(at);
                 progressed = true;
-                if (fiber.waits == Waits::ended) --left;
+                if (waits == Waits::ended) --left;
             }
             if (!progressed) fail("a barrier that some threads of a block never reach");
         }
@@ -155,25 +159,24 @@ public:
     }
 
     void synchronize() {
-        current().waits = Waits::block;
-        for (int i = 0; i < n_threads_; ++i) {
-            const Waits waits = fibers_[static_cast<size_t>(i)]->waits;
-            if (waits == Waits::ended) fail("__syncthreads after a thread of the block has ended");
-            if (waits != Waits::block) return yield();
+        if (block_.ended > 0) fail("__syncthreads after a thread of the block has ended");
+        wait_as(Waits::block);
+        if (++block_.waiting == n_threads_) {
+            block_.waiting = 0;
+            release(0, n_threads_);
         }
-        release(0, n_threads_);
         yield();
     }
 
-    // The value that `lane` of this thread's warp gave.
+    // The value that `lane` of this thread's warp gave. A thread can be one exchange ahead of
+    // another, whose value it must not write over yet; so values lie in two places in turn.
     uint64_t exchange(uint64_t value, int lane) {
-        const int warp = current_ / kWarp * kWarp;
-        current().value = value;
-        synchronize_warp(warp);
-        if (warp + lane >= n_threads_) fail("a shuffle with a lane that does not exist");
-        const uint64_t result = fibers_[static_cast<size_t>(warp + lane)]->value;
-        synchronize_warp(warp);
-        return result;
+        const int first = current_ / kWarp * kWarp;
+        auto& values = values_[turn_[static_cast<size_t>(current_)] ^= 1];
+        values[static_cast<size_t>(current_)] = value;
+        synchronize_warp(first);
+        if (first + lane >= n_threads_) fail("a shuffle with a lane that does not exist");
+        return values[static_cast<size_t>(first + lane)];
     }
 
     int lane() const {
@@ -188,19 +191,27 @@ private:
         return *fibers_[static_cast<size_t>(current_)];
     }
 
+    // How many of some threads wait for the others, and how many have ended.
+    struct Count {
+        int waiting = 0, ended = 0;
+    };
+
     void synchronize_warp(int first) {
-        current().waits = Waits::warp;
+        Count& warp = warps_[static_cast<size_t>(first / kWarp)];
+        if (warp.ended > 0) fail("a shuffle after a lane of the warp has ended");
+        wait_as(Waits::warp);
         const int end = std::min(first + kWarp, n_threads_);
-        for (int i = first; i < end; ++i) {
-            const Waits waits = fibers_[static_cast<size_t>(i)]->waits;
-            if (waits == Waits::ended) fail("a shuffle after a lane of the warp has ended");
-            if (waits != Waits::warp) return yield();
-        }
+        if (++warp.waiting < end - first) return yield();
+        warp.waiting = 0;
         release(first, end);
     }
 
+    void wait_as(Waits waits) {
+        waits_[static_cast<size_t>(current_)] = waits;
+    }
+
     void release(int begin, int end) {
-        for (int i = begin; i < end; ++i) fibers_[static_cast<size_t>(i)]->waits = Waits::nothing;
+        std::fill(waits_.begin() + begin, waits_.begin() + end, Waits::nothing);
     }
 
     void add_fiber() {
@@ -217,7 +228,6 @@ private:
 
     void start(Fiber& fiber) {
         prepare(fiber.context, fiber.stack, kStackBytes, &Block::enter);
-        fiber.waits = Waits::nothing;
     }
 
     static void enter();
@@ -263,6 +273,12 @@ private:
     }
 
     std::vector<std::unique_ptr<Fiber>> fibers_;
+    Count block_;
+    std::array<Count, kMostThreads / kWarp> warps_{};
+    // Of each thread.
+    std::array<Waits, kMostThreads> waits_{};
+    std::array<std::array<uint64_t, kMostThreads>, 2> values_{};  // given to the warp
+    std::array<uint8_t, kMostThreads> turn_{};
     Context scheduler_{};
     const void* scheduler_stack_ = nullptr;
     size_t scheduler_stack_bytes_ = 0;
@@ -282,7 +298,9 @@ void Block::enter() {
     Block& here = block();
     here.arrived();
     (*here.body_)();
-    here.current().waits = Waits::ended;
+    here.wait_as(Waits::ended);
+    ++here.block_.ended;
+    ++here.warps_[static_cast<size_t>(here.current_ / kWarp)].ended;
     here.leave(true);
 }
 
@@ -312,7 +330,7 @@ void* dynamic_shared_memory() {
 }
 
 void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& thread) {
-    if (threads.x * threads.y * threads.z > 1024) fail("more than 1024 threads in a block");
+    if (threads.x * threads.y * threads.z > kMostThreads) fail("more than 1024 threads in a block");
     dynamic_shared.resize(shared_bytes + 128);
     for (unsigned z = 0; z < blocks.z; ++z) {
         for (unsigned y = 0; y < blocks.y; ++y) {

@@ -82,7 +82,13 @@ std::map<std::string, std::string> files_of(const TestFolder& folder, const std:
     return files;
 }
 
-TEST_CASE("a killed preparation goes on and gives the same files", "[data][prepare]") {
+struct Kill {
+    int workers;
+    int at;  // batch; from the end if not above 0
+    bool twice;
+};
+
+void check_goes_on(double valid_fraction, const std::vector<Kill>& kills) {
     const TestFolder folder;
     write_bytes(folder / "toy.json", ToyVocabulary().json());
     write_bytes(folder / "a.jsonl", json_lines(12000, "first") + "{broken\n");
@@ -92,7 +98,7 @@ TEST_CASE("a killed preparation goes on and gives the same files", "[data][prepa
     PrepareOptions options{
         .inputs = {folder / "[ab].jsonl*", folder / "c.txt", folder / "d.txt.zst"},
         .tokenizer = folder / "toy.json",
-        .valid_fraction = GENERATE(0.0, 0.3),
+        .valid_fraction = valid_fraction,
         .on_bad_line = BadLine::skip,
         .checkpoint_bytes = 80000};
     options.output = folder / "whole";
@@ -105,17 +111,8 @@ TEST_CASE("a killed preparation goes on and gives the same files", "[data][prepa
     const auto expected = files_of(folder, "whole");
     CHECK(expected.size() == (options.valid_fraction == 0.0 ? 3 : 6));
 
-    struct Kill {
-        int workers, at;
-        bool twice;
-    };
-    for (const Kill& kill : std::vector<Kill>{{1, 1, false},
-                                              {3, 2, true},
-                                              {8, 5, false},
-                                              {1, 9, true},
-                                              {8, 7, false},
-                                              {3, n_batches - 1, false},
-                                              {1, n_batches, false}}) {
+    for (Kill kill : kills) {
+        if (kill.at <= 0) kill.at += n_batches;
         INFO(kill.workers << " workers, killed after " << kill.at);
         options.workers = kill.workers;
         options.output = folder / "killed";
@@ -132,6 +129,22 @@ TEST_CASE("a killed preparation goes on and gives the same files", "[data][prepa
             std::filesystem::remove(folder / ("killed" + end));
         }
     }
+}
+
+TEST_CASE("a killed preparation goes on and gives the same files", "[data][prepare]") {
+    check_goes_on(0.3, {{1, 1, false}, {3, 2, true}, {1, 0, false}});
+}
+
+TEST_CASE("a preparation killed at many places goes on and gives the same files",
+          "[data][prepare][long]") {
+    const double valid_fraction = GENERATE(0.0, 0.3);
+    check_goes_on(valid_fraction, {{1, 1, false},
+                                   {3, 2, true},
+                                   {8, 5, false},
+                                   {1, 9, true},
+                                   {8, 7, false},
+                                   {3, -1, false},
+                                   {1, 0, false}});
 }
 
 // The standard input is this file while it lives.

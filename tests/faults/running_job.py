@@ -96,7 +96,7 @@ class Job:
                     self.pids[int(variable.split("=")[1])] = int(name)
         return self.pids
 
-    def wait_for_ranks(self, count=None, limit=30):
+    def wait_for_ranks(self, count=None, limit=120):
         """Until so many have come (default: all) and catch signals; {rank: pid}."""
         end = time.monotonic() + limit
         while time.monotonic() < end and self.process.poll() is None:
@@ -106,7 +106,7 @@ class Job:
             time.sleep(0.002)
         raise RuntimeError("the ranks did not start:\n" + self.output())
 
-    def wait_for(self, text, limit=60):
+    def wait_for(self, text, limit=120):
         end = time.monotonic() + limit
         while text not in self.output():
             if time.monotonic() > end or self.process.poll() is not None:

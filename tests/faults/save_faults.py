@@ -72,7 +72,7 @@ class Suite:
             wrapped = ["env"] + [f"{name}={value}" for name, value in settings.items()] + words
             ranks = [wrapped if fault and r == rank else words for r in range(2)]
             words = MPIRUN + ["-n", "1"] + ranks[0] + [":", "-n", "1"] + ranks[1]
-        done = subprocess.run(words, env=environment, capture_output=True, timeout=60)
+        done = subprocess.run(words, env=environment, capture_output=True, timeout=300)
         self.words = done.stderr.decode(errors="replace")[-300:]
         return done.returncode
 

@@ -1,3 +1,5 @@
+#include <initializer_list>
+
 #include "core/cuda/attention.h"
 #include "tests/gpu/gpu_test_support.h"
 
@@ -96,6 +98,25 @@ void compare_attention(const AttentionShape& s, DType type, Kernels kernels = Ke
                     backward_of(s, kernels), what + ", backward");
 }
 
+// length: of most documents.
+void compare_documents(std::initializer_list<AttentionShape> shapes, DType type, int length) {
+    for (const AttentionShape& s : shapes) {
+        CAPTURE(length);
+        // The first one of each sequence is cut short, and that more in the second.
+        Doubles begins;
+        for (int64_t b = 0; b < s.batch; ++b) {
+            for (int64_t t = 0; t < s.sequence; ++t) {
+                const int64_t cut = 2 * b + 1;
+                begins.push_back(
+                    static_cast<double>(std::max<int64_t>(0, (t + cut) / length * length - cut)));
+            }
+        }
+        compare_attention(s, type, Kernels::own, 1.0, begins);
+        // cuDNN, which knows no documents, must not be chosen.
+        compare_attention(s, type, Kernels::chosen, 1.0, begins);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("the GPU's own attention and its gradient equal the CPU's", "[gpu][attention]") {
@@ -170,23 +191,16 @@ TEST_CASE("the GPU's own attention has the same bits in every run", "[gpu][atten
 
 TEST_CASE("the GPU's attention keeps documents apart as the CPU's", "[gpu][attention]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
-    const int length = GENERATE(1, 3, 50, 64, 100);  // of most documents
-    for (const AttentionShape& s : {shape_of(2, 7, 6, 2, 10, 0.3f), shape_of(2, 70, 4, 2, 16),
-                                    shape_of(1, 195, 2, 1, 64), shape_of(1, 140, 1, 1, 96, 0.3f)}) {
-        CAPTURE(length);
-        // The first one of each sequence is cut short, and that more in the second.
-        Doubles begins;
-        for (int64_t b = 0; b < s.batch; ++b) {
-            for (int64_t t = 0; t < s.sequence; ++t) {
-                const int64_t cut = 2 * b + 1;
-                begins.push_back(
-                    static_cast<double>(std::max<int64_t>(0, (t + cut) / length * length - cut)));
-            }
-        }
-        compare_attention(s, type, Kernels::own, 1.0, begins);
-        // cuDNN, which knows no documents, must not be chosen.
-        compare_attention(s, type, Kernels::chosen, 1.0, begins);
-    }
+    const int length = GENERATE(3, 64);
+    compare_documents({shape_of(2, 7, 6, 2, 10, 0.3f), shape_of(2, 70, 4, 2, 16)}, type, length);
+}
+
+TEST_CASE("the GPU's attention keeps documents of any length and over several tiles apart",
+          "[gpu][attention][long]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const int length = GENERATE(1, 3, 50, 64, 100);
+    compare_documents({shape_of(2, 7, 6, 2, 10, 0.3f), shape_of(2, 70, 4, 2, 16)}, type, length);
+    compare_documents({shape_of(1, 195, 2, 1, 64), shape_of(1, 140, 1, 1, 96, 0.3f)}, type, length);
 }
 
 TEST_CASE("large scores overflow on the GPU no more than on the CPU", "[gpu][attention]") {

@@ -151,7 +151,7 @@ TEST_CASE("an exception ends the communication that it leaves behind on a GPU", 
 #ifdef TRIREME_CUDA_EMULATED
 
 // With a member that never comes, NCCL does not return to the rank's thread.
-TEST_CASE("a call into NCCL that does not return ends the run", "[gpu][comm]") {
+TEST_CASE("a call into NCCL that does not return ends the run", "[gpu][comm][long]") {
     class Control final : public ForwardingWorld {
     public:
         Control(World& world, std::atomic<int>& code) : ForwardingWorld(world), code_(code) {}

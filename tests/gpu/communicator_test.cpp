@@ -373,8 +373,9 @@ TEST_CASE("thousands of operations may be under way on a GPU", "[gpu][comm]") {
 
 #ifdef TRIREME_CUDA_EMULATED
 
-TEST_CASE("the cases of every carrier hold with NCCL", "[gpu][comm]") {
-    const int ranks = GENERATE(2, 3, 4, 8);
+namespace {
+
+void check_cases_of_every_carrier(int ranks) {
     // Device memory of an emulated GPU is host memory.
     cuda_emulation::allow_host_memory_in_nccl(true);
     for (const auto& one : testing::communicator_cases()) {
@@ -385,6 +386,18 @@ TEST_CASE("the cases of every carrier hold with NCCL", "[gpu][comm]") {
         }));
     }
     cuda_emulation::allow_host_memory_in_nccl(false);
+}
+
+}  // namespace
+
+TEST_CASE("the cases of every carrier hold with NCCL", "[gpu][comm]") {
+    const int ranks = GENERATE(2, 3);
+    check_cases_of_every_carrier(ranks);
+}
+
+TEST_CASE("the cases of every carrier hold with NCCL among more GPUs", "[gpu][comm][long]") {
+    const int ranks = GENERATE(4, 8);
+    check_cases_of_every_carrier(ranks);
 }
 
 #endif

@@ -44,7 +44,14 @@ Curve one_rank(Family family) {
 
 }  // namespace
 
-TEST_CASE("every schedule gives the curve of one rank", "[model][schedules]") {
+TEST_CASE("every schedule gives the curve of one rank on four", "[model][schedules]") {
+    const Curve want = one_rank(Family::llama);
+    for (const NamedSchedule& schedule : kSchedules) {
+        require_equal(scenario_of(Family::llama, {.data = 2, .pipeline = 2}, schedule), want);
+    }
+}
+
+TEST_CASE("every schedule gives the curve of one rank", "[model][schedules][long]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const Curve want = one_rank(family);
     int i = 0;

@@ -6,7 +6,7 @@
 
 namespace trireme::testing {
 
-TEST_CASE("tokens travel behind the products that need or make them", "[model][overlap]") {
+TEST_CASE("tokens travel behind the products that need or make them", "[model][overlap][long]") {
     ModelOptions model;
     model.family = Family::gpt2;
     model.layers = 4;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "tests/model/training_support.h"
 
@@ -62,7 +63,17 @@ double share(size_t part, size_t whole) {
 
 }  // namespace
 
-TEST_CASE("sharded gradients and parameters give the curve of one rank", "[model][zero]") {
+TEST_CASE("sharded gradients and parameters give the curve of one rank on all axes",
+          "[model][zero]") {
+    for (const auto& [family, zero] : {std::pair(Family::gpt2, 2), std::pair(Family::llama, 3)}) {
+        Scenario scenario = scenario_of(family, mesh_of(2, 2, 2), zero);
+        scenario.sequence_parallel = true;
+        scenario.recompute.policy = Recompute::selective;
+        require_single_rank_curve(scenario);
+    }
+}
+
+TEST_CASE("sharded gradients and parameters give the curve of one rank", "[model][zero][long]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const int zero = GENERATE(2, 3);
     for (const std::string schedule : {"gpipe", "1f1b"}) {
@@ -88,7 +99,16 @@ TEST_CASE("sharded gradients and parameters give the curve of one rank", "[model
     CHECK(largest_difference(train(scenario).losses, train(alone).losses) < 1.0e-5);
 }
 
-TEST_CASE("sharding among a part of the data ranks gives the curve of one rank", "[model][zero]") {
+TEST_CASE("sharding among half the data ranks gives the curve of one rank", "[model][zero]") {
+    for (const auto& [family, zero] : {std::pair(Family::gpt2, 1), std::pair(Family::llama, 3)}) {
+        Scenario scenario = scenario_of(family, mesh_of(1, 4, 1), zero);
+        scenario.data_shards = 2;
+        require_single_rank_curve(scenario);
+    }
+}
+
+TEST_CASE("sharding among a part of the data ranks gives the curve of one rank",
+          "[model][zero][long]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     for (const int zero : {0, 1, 2, 3}) {
         for (const int shards : {1, 2}) {

@@ -29,7 +29,7 @@ TEST_CASE("gradients travel behind the backward pass", "[parallel][overlap]") {
 }
 
 TEST_CASE("activations and gradients travel behind the other micro-batches' compute",
-          "[parallel][overlap]") {
+          "[parallel][overlap][long]") {
     require_overlap(schedule_case("gpipe", 1, 2.0), 0.8);
     require_overlap(schedule_case("1f1b", 1, 2.0, 2), 0.8);
 }

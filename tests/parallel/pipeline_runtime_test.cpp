@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <initializer_list>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -206,8 +207,10 @@ TEST_CASE("chunks on one rank hand over without a transfer", "[parallel][pipelin
     }
 }
 
-TEST_CASE("every schedule runs on ranks of any pace", "[parallel][pipeline]") {
-    for (int stages : {2, 3, 4, 8}) {
+namespace {
+
+void check_schedules_on(std::initializer_list<int> numbers_of_stages) {
+    for (int stages : numbers_of_stages) {
         CAPTURE(stages);
         REQUIRE_NOTHROW(run_thread_ranks(stages, [&](World& world) {
             Pipeline pipeline(world);
@@ -241,6 +244,16 @@ TEST_CASE("every schedule runs on ranks of any pace", "[parallel][pipeline]") {
     }
 }
 
+}  // namespace
+
+TEST_CASE("every schedule runs on ranks of any pace", "[parallel][pipeline]") {
+    check_schedules_on({2, 3});
+}
+
+TEST_CASE("every schedule runs on more ranks of any pace", "[parallel][pipeline][long]") {
+    check_schedules_on({4, 8});
+}
+
 TEST_CASE("a slow stage shows as the others' idle time", "[parallel][pipeline]") {
     class SlowSecond : public StageExecutor {
     public:
@@ -258,14 +271,20 @@ TEST_CASE("a slow stage shows as the others' idle time", "[parallel][pipeline]")
         }
         bool slow_;
     };
-    REQUIRE_NOTHROW(run_thread_ranks(2, [&](World& world) {
-        Pipeline pipeline(world);
-        PipelineRuntime runtime(*pipeline.device, *pipeline.activations, *pipeline.gradients,
-                                make_schedule("1f1b", 2, 1, 4), DType::f32, kBoundary);
-        SlowSecond stage(world.rank());
-        runtime.run(stage);
-        if (world.rank() == 0) expect(runtime.idle_seconds() > 0.05, "most of 80 ms idle");
-    }));
+    // Of the 80 ms that the second stage works. On a busy machine the first may be kept from
+    // waiting, now and then.
+    double idle = 0.0;
+    for (int attempt = 0; attempt < 3 && idle <= 0.05; ++attempt) {
+        REQUIRE_NOTHROW(run_thread_ranks(2, [&](World& world) {
+            Pipeline pipeline(world);
+            PipelineRuntime runtime(*pipeline.device, *pipeline.activations, *pipeline.gradients,
+                                    make_schedule("1f1b", 2, 1, 4), DType::f32, kBoundary);
+            SlowSecond stage(world.rank());
+            runtime.run(stage);
+            if (world.rank() == 0) idle = runtime.idle_seconds();
+        }));
+    }
+    CHECK(idle > 0.05);
 }
 
 TEST_CASE("a stage that fails ends the pipeline instead of hanging it", "[parallel][pipeline]") {

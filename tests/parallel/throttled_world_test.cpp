@@ -149,10 +149,12 @@ TEST_CASE("a collective starts with its last member", "[parallel][link]") {
     }));
 }
 
-TEST_CASE("only groups of the named axis are slower, and queues do not wait for each other",
-          "[parallel][link]") {
-    REQUIRE_NOTHROW(run_thread_ranks(2, [](World& world) {
-        const LinkOptions slow_link{MeshAxis::data, 1000.0, 0.0};
+namespace {
+
+// A fast group beside one with a link that holds each operation for so long.
+void check_beside_slow_link(double latency_ms) {
+    run_thread_ranks(2, [latency_ms](World& world) {
+        const LinkOptions slow_link{MeshAxis::data, latency_ms, 0.0};
         const auto slow = make_throttled_world(world, {slow_link});
         const auto data = slow->split(0, 0, "data");
         const auto tensor = slow->split(0, 0, "tensor_kv");
@@ -169,10 +171,23 @@ TEST_CASE("only groups of the named axis are slower, and queues do not wait for 
         }
         expect(value == 2048.0f, "the sum");
         expect(!late.source->done(late.ticket), "the slow send to be under way");
-        expect(milliseconds_since(begin) < 1000.0, "the fast group not to wait for the slow one");
+        expect(milliseconds_since(begin) < latency_ms,
+               "the fast group not to wait for the slow one");
         stream.wait(late);
-        expect_at_least(milliseconds_since(begin), 1000.0, "the slow send");
-    }));
+        expect_at_least(milliseconds_since(begin), latency_ms, "the slow send");
+    });
+}
+
+}  // namespace
+
+TEST_CASE("only groups of the named axis are slower, and queues do not wait for each other",
+          "[parallel][link]") {
+    try {
+        check_beside_slow_link(500.0);
+    } catch (const std::exception&) {
+        // On a busy machine the fast group may need more than that.
+        REQUIRE_NOTHROW(check_beside_slow_link(8000.0));
+    }
 }
 
 TEST_CASE("a link sleeps while it holds an operation", "[parallel][link]") {

@@ -1,0 +1,116 @@
+#include "app/config.h"
+
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "tests/app/config_support.h"
+
+using namespace trireme;
+using namespace trireme::test;
+using Catch::Matchers::Contains;
+
+TEST_CASE("impossible combinations are refused with the numbers that clash", "[app][config]") {
+    struct Case {
+        Sets sets;
+        std::string key, text;
+    };
+    const std::vector<Case> cases = {
+        {{"model.heads=5", "model.kv_heads=5"},
+         "model.heads",
+         "found 5, expected a divisor of model.hidden 48"},
+        {{"model.kv_heads=4"}, "model.kv_heads", "found 4, expected a divisor of model.heads 6"},
+        {{"model.head_dim=7"}, "model.head_dim", "found 7, expected an even width"},
+        {{"mesh.tensor=4", "model.kv_heads=6", "model.ffn_hidden=128"},
+         "model.heads",
+         "found 6, expected a multiple of mesh.tensor 4"},
+        {{"model.heads=12", "model.kv_heads=4", "mesh.tensor=6", "model.ffn_hidden=132"},
+         "model.kv_heads",
+         "found 4, expected a multiple or a divisor of mesh.tensor 6"},
+        {{"mesh.tensor=2", "model.ffn_hidden=129"},
+         "model.ffn_hidden",
+         "found 129, expected a multiple of mesh.tensor 2; the nearest are 128 or 130"},
+        {{"mesh.pipeline=6"}, "mesh.pipeline", "found 6, expected at most model.layers 5"},
+        {{"mesh.context=2"}, "mesh.context", "found 2, which is not built in yet, expected 1"},
+        {{"data.sequence_length=34"},
+         "data.sequence_length",
+         "found 34, expected at most model.max_sequence_length 33"},
+        {{"model.vocab_size=256"}, "model.vocab_size", "found 256, expected at least 257"},
+        {{"evaluation.interval=5"}, "data.valid", "found no dataset"},
+        {{"mesh.pipeline=2", "pipeline.schedule=interleaved", "pipeline.virtual_stages=3"},
+         "mesh.pipeline",
+         "found 2 * pipeline.virtual_stages 3, expected at most model.layers 5"},
+        {{"pipeline.schedule=zb-h3"}, "pipeline.schedule", "found zb-h3, expected gpipe, 1f1b"},
+        {{"data_parallel.zero=4"}, "data_parallel.zero", "found 4, expected"},
+        {{"data_parallel.shards=2", "mesh.data=3", "batch.global=12"},
+         "data_parallel.shards",
+         "found 2, expected a divisor of mesh.data 3, or 0"},
+        {{"precision.compute=fp8"}, "precision.compute", "found fp8, which is not built in yet"},
+        {{"recompute=some"}, "recompute", "found some, expected none, selective or full"},
+        {{"schedule.min_lr=1"}, "schedule.min_lr", "found 1, expected at most optimizer.lr"},
+        {{"schedule.warmup_steps=21"},
+         "schedule.warmup_steps",
+         "found 21, expected at most run.steps 20"},
+        {{"schedule.name=wsd", "schedule.warmup_steps=10", "schedule.decay_steps=11"},
+         "schedule.decay_steps",
+         "found 11, expected at most run.steps 20"},
+        {{"tensor_parallel.sequence_parallel=true", "mesh.tensor=2", "batch.micro=1"},
+         "tensor_parallel.sequence_parallel",
+         "found true, expected batch.micro 1 * data.sequence_length 33 = 33 tokens"},
+        {{"tensor_parallel.pieces=17"}, "tensor_parallel.pieces", "found 17, expected"},
+        {{"tensor_parallel.pieces=5", "mesh.tensor=2", "batch.micro=4"},
+         "tensor_parallel.pieces",
+         "found 5, expected a divisor of the 132 tokens of a micro-batch"},
+        {{"tensor_parallel.pieces=4", "tensor_parallel.sequence_parallel=true", "mesh.tensor=2",
+          "batch.micro=4"},
+         "tensor_parallel.pieces",
+         "found 4, expected a divisor of the 66 tokens of a micro-batch that a process holds"},
+        {{"mesh.data=5"},
+         "batch.global",
+         "found 24, expected a multiple of batch.micro 4 * mesh.data 5 = 20; the nearest are 20 "
+         "or 40"},
+    };
+    for (const Case& c : cases) {
+        const std::string message = refusal_of_set(c.sets);
+        INFO(c.sets.front() << " -> " << message);
+        CHECK_THAT(message, Contains(c.key + ": " + c.text));
+        CHECK_THAT(message, !Contains("problems"));
+    }
+    CHECK(refusal_of_set({"model.heads=5", "model.kv_heads=5", "model.head_dim=8"}) == "");
+    CHECK(refusal_of_set({"model.head_dim=7", "model.family=gpt2"}) == "");
+    CHECK(refusal_of_set({"mesh.tensor=6", "model.ffn_hidden=132"}) == "");
+}
+
+TEST_CASE("head norms, biases and stretched RoPE are for llama, and their numbers must fit",
+          "[app][config]") {
+    const auto has = [](const Sets& sets, const std::string& text) {
+        const std::string found = refusal_of_set(sets);
+        INFO(found);
+        CHECK(found.find(text) != std::string::npos);
+    };
+    has({"model.family=gpt2", "model.qk_norm=true"}, "model.qk_norm: found true, expected false");
+    has({"model.family=gpt2", "model.qkv_bias=true"}, "model.qkv_bias: found true, expected false");
+    has({"model.family=gpt2", "model.rope_scaling=linear"}, "model.rope_scaling: found another");
+    has({"model.rope_scaling_factor=8"}, "expected 1 because model.rope_scaling is none");
+    has({"model.rope_scaling=llama3", "model.rope_scaling_low_freq_factor=4"},
+        "expected more than model.rope_scaling_low_freq_factor 4");
+    has({"model.qk_norm=true", "model.head_dim=4098"}, "expected at most 4096 with model.qk_norm");
+}
+
+TEST_CASE("the mesh must multiply to the number of processes", "[app][config]") {
+    CHECK_THAT(refusal_of_set({"mesh.tensor=2", "mesh.pipeline=2", "mesh.data=1"}, 6),
+               Contains("mesh: found tensor 2 * pipeline 2 * context 1 * data 1 = 4 and 6 "
+                        "processes, expected the same number; start it with mpirun -n 4"));
+    CHECK_THAT(refusal_of_set({"mesh.tensor=2", "mesh.pipeline=2"}, 6),
+               Contains("mesh: found tensor 2 * pipeline 2 * context 1 = 4 and 6 processes, "
+                        "expected a number of processes that is a multiple of 4"));
+    CHECK_THAT(refusal_of_set({}, 5),
+               Contains("batch.global: found 24") && Contains("batch.micro 4 * mesh.data 5 = 20"));
+
+    Config config = small({"mesh.tensor=2", "mesh.pipeline=2"});
+    check_world(config, 12);
+    CHECK(config.mesh == MeshShape{.tensor = 2, .context = 1, .data = 3, .pipeline = 2});
+    CHECK(config.micro_batches() == 2);
+    CHECK_THROWS_AS(check_world(config, 8), Error);
+}

@@ -1,0 +1,61 @@
+#include "app/yaml_tree.h"
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "tests/app/config_support.h"
+
+using namespace trireme;
+using namespace trireme::test;
+using Catch::Matchers::Contains;
+
+TEST_CASE("YAML that is more than data is refused", "[app][config]") {
+    CHECK_THAT(
+        refusal("run: &a {steps: 1}\nmodel: *a"),
+        Contains("c.yaml:1: run: found an anchor") && Contains("c.yaml:2: model: found an alias"));
+    CHECK_THAT(refusal("run: {steps: !!int 1}"), Contains("c.yaml:1: run.steps: found the tag"));
+    CHECK_THAT(refusal("run: !x {steps: 1}"), Contains("run: found the tag !x"));
+    CHECK_THAT(refusal("run:\n  <<: {steps: 1}"), Contains("c.yaml:2: run.<<: found a merge key"));
+    CHECK_THAT(refusal("run: {[a]: 1}"), Contains("found a key that is not a word"));
+    CHECK_THAT(refusal("run: {steps: 1}\n---\nrun: {}"), Contains("found a second document"));
+    CHECK_THAT(refusal("run: {steps: 1\nmodel: ["), Contains("found a syntax error"));
+    CHECK_THAT(refusal("[1, 2]"), Contains("found no sections"));
+    CHECK_THAT(refusal("run: 5"), Contains("c.yaml:1: run: found a single value"));
+    CHECK_THAT(refusal("run: {name: \xff}"), Contains("offset 12, expected UTF-8"));
+    CHECK_THAT(refusal(std::string("run:\n\0", 6)), Contains("c.yaml:2: found a byte"));
+}
+
+TEST_CASE("huge, deep and repetitive YAML is refused quickly", "[app][config][long]") {
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK_THAT(refusal(std::string((1u << 20) + 1, '#')), Contains("at most 1048576"));
+    CHECK(refusal(std::string(1u << 20, '\n')).find("run.steps") != std::string::npos);
+    CHECK_THAT(refusal(std::string(500000, '[')), Contains("levels of nesting"));
+    std::string nested;
+    for (int i = 0; i < 200; ++i) nested += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+    CHECK_THAT(refusal(nested), Contains("levels of nesting"));
+    std::string many = "[";
+    for (int i = 0; i < 150000; ++i) many += "1,";
+    CHECK_THAT(refusal(many + "]"), Contains("more than 100000 values"));
+    std::string keys;
+    for (int i = 0; i < 40000; ++i) keys += "model_" + std::to_string(i) + ":\n";
+    CHECK_THAT(refusal(keys), Contains("and 39908 more"));
+    CHECK(refusal("run: {" + std::string(300000, 'n') + ": 1}").size() < 2000);
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+}
+
+TEST_CASE("a text survives as a YAML scalar", "[app][config]") {
+    for (const std::string text : {"plain/path-1.2", "null", "", "- a", "a: b", "# c", "tab\there",
+                                   "\"quoted\"", "back\\slash", "line\nbreak", "ümläut", "~", "-x",
+                                   "{a}", "true", " lead", "trail ", "\x01"}) {
+        std::vector<YamlProblem> problems;
+        const YamlNode node = parse_yaml("k: [" + yaml_text(text) + "]", problems);
+        INFO(yaml_text(text));
+        CHECK(problems.empty());
+        REQUIRE(node.items.size() == 1);
+        REQUIRE(node.items[0].items.size() == 1);
+        CHECK(node.items[0].items[0].kind == YamlNode::Kind::scalar);
+        CHECK(node.items[0].items[0].text == text);
+    }
+}

@@ -161,17 +161,21 @@ private:
                        rows.longest(), log_);
         const ChoiceAccuracy result = rows.accuracy(scores);
         const double accuracy = result.accuracy(), by_byte = result.accuracy_by_byte();
+        const double by_character = result.accuracy_by_character();
         report.json["choices"].push_back({{"file", path},
                                           {"questions", result.questions},
                                           {"acc", accuracy},
                                           {"acc_stderr", result.error_of(accuracy)},
-                                          {"acc_norm", by_byte},
-                                          {"acc_norm_stderr", result.error_of(by_byte)}});
-        report.text +=
-            format("acc %.4f", accuracy) + format(" (+- %.4f)", result.error_of(accuracy)) +
-            format(" | acc_norm %.4f", by_byte) + format(" (+- %.4f)", result.error_of(by_byte)) +
-            " | " + std::to_string(result.questions) + " questions | step " +
-            std::to_string(reader_.state().step) + " | " + path + "\n";
+                                          {"acc_norm", by_character},
+                                          {"acc_norm_stderr", result.error_of(by_character)},
+                                          {"acc_bytes", by_byte},
+                                          {"acc_bytes_stderr", result.error_of(by_byte)}});
+        report.text += format("acc %.4f", accuracy) +
+                       format(" (+- %.4f)", result.error_of(accuracy)) +
+                       format(" | acc_norm %.4f", by_character) +
+                       format(" (+- %.4f)", result.error_of(by_character)) + " | " +
+                       std::to_string(result.questions) + " questions | step " +
+                       std::to_string(reader_.state().step) + " | " + path + "\n";
     }
 
     World& world_;

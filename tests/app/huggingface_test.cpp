@@ -225,6 +225,7 @@ TEST_CASE("what is wrong with a Hugging Face folder is said in a line, and nothi
         {"gpt2", set({{"scale_attn_by_inverse_layer_idx", true}}), 78,
          "scale_attn_by_inverse_layer_idx"},
         {"gpt2", set({{"activation_function", "relu"}}), 78, "activation_function"},
+        {"gpt2", set({{"layer_norm_epsilon", 1e39}}), 78, "layer_norm_epsilon: found 1e+39"},
         {"qwen3", set({{"hidden_size", "wide"}}), 65, "hidden_size: found \"wide\""},
         {"qwen3", set({{"num_key_value_heads", 4}}), 78, "model.kv_heads"},
         {"qwen3", set({{"intermediate_size", 11}}), 65, "expected [11, 12]"},

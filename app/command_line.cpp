@@ -134,11 +134,25 @@ void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
             "Questions as JSON lines, in the form of HellaSwag or ARC; given again for more")
         ->allow_extra_args(false)
         ->type_name("FILE");
+    CLI::Option* logits =
+        command
+            ->add_option("--logits", arguments.logits,
+                         "Write the logits of the dataset's first windows, with their tokens and "
+                         "targets, to this new safetensors file")
+            ->type_name("FILE");
+    command
+        ->add_option("--logits-windows", arguments.logits_windows,
+                     "How many windows of data.sequence_length tokens --logits takes; default: 1")
+        ->needs(logits)
+        ->check(within(1, 1e9));
     command->add_flag("--json", arguments.json, "Print the result as JSON");
     add_sets(command, arguments.sets);
     command->callback([&] {
         if (arguments.data.empty() && arguments.choices.empty()) {
             throw CLI::RequiredError("--data or --choices");
+        }
+        if (!arguments.logits.empty() && arguments.data.size() != 1) {
+            throw CLI::ValidationError("--logits", "needs --data exactly once");
         }
         chosen = [&] { return eval_command(arguments); };
     });

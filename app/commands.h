@@ -38,6 +38,8 @@ struct EvalArguments {
     std::vector<std::string> data;     // datasets: prefixes, token files or patterns
     std::string format = "auto";       // of all of them, see DataFormat
     std::vector<std::string> choices;  // files of multiple-choice questions
+    std::string logits;                // file for logits of the one dataset; empty: none
+    int64_t logits_windows = 1;        // of so many of its windows, at most
     bool json = false;
     std::vector<std::string> sets;
 };

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "data/sample_source.h"
+#include "data/utf8.h"
 
 namespace trireme {
 
@@ -54,17 +55,23 @@ ChoiceAccuracy ChoiceRows::accuracy(std::span<const double> scores) const {
     ChoiceAccuracy result;
     size_t row = 0;
     for (const ChoiceQuestion& question : questions_) {
-        size_t best = 0, best_by_byte = 0;
-        const auto by_byte = [&](size_t i) {
-            return scores[row + i] / static_cast<double>(question.choices[i].size());
+        // Of equal ones the first is taken.
+        const auto is_right = [&](const auto& length_of) {
+            size_t best = 0;
+            double best_score = 0;
+            for (size_t i = 0; i < question.choices.size(); ++i) {
+                const double score =
+                    scores[row + i] / static_cast<double>(length_of(question.choices[i]));
+                if (i > 0 && score <= best_score) continue;
+                best = i;
+                best_score = score;
+            }
+            return best == question.answer ? 1 : 0;
         };
-        for (size_t i = 1; i < question.choices.size(); ++i) {
-            if (scores[row + i] > scores[row + best]) best = i;
-            if (by_byte(i) > by_byte(best_by_byte)) best_by_byte = i;
-        }
         ++result.questions;
-        result.correct += best == question.answer ? 1 : 0;
-        result.correct_by_byte += best_by_byte == question.answer ? 1 : 0;
+        result.correct += is_right([](const std::string&) { return size_t{1}; });
+        result.correct_by_character += is_right(count_code_points);
+        result.correct_by_byte += is_right([](const std::string& text) { return text.size(); });
         row += question.choices.size();
     }
     return result;

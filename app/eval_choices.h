@@ -12,13 +12,15 @@
 namespace trireme {
 
 // How often a model finds the answer likeliest of all choices: by the sum of its tokens'
-// log-likelihoods, and by that sum for each byte of the choice.
+// log-likelihoods, by that sum for each character (code point) of the choice, and for each byte.
 struct ChoiceAccuracy {
     int64_t questions = 0;
     int64_t correct = 0;
+    int64_t correct_by_character = 0;
     int64_t correct_by_byte = 0;
 
     double accuracy() const { return share(correct); }
+    double accuracy_by_character() const { return share(correct_by_character); }
     double accuracy_by_byte() const { return share(correct_by_byte); }
     // Standard error of such a share.
     double error_of(double share) const;

@@ -1,9 +1,12 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "app/commands.h"
 #include "app/eval_choices.h"
+#include "app/logits_file.h"
 #include "app/model_checkpoint.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
@@ -39,7 +42,8 @@ void put_loss(Json& json, double loss_sum, int64_t tokens) {
     json["perplexity"] = std::exp(loss);
 }
 
-EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Log& log) {
+EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data,
+                              const LogitRequest& logits, Log& log) {
     const MeshShape& mesh = setup.config().mesh;
     LoaderOptions options;
     options.micro_batch = kBatch;
@@ -51,14 +55,15 @@ EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Log& l
     BatchLoader loader(data, options, 0);
     const int64_t at_once = int64_t{kBatch} * mesh.data;
     const int micro_batches = static_cast<int>((data.size() + at_once - 1) / at_once);
-    return setup.engine().evaluate(micro_batches, [&](int i) {
+    const auto next = [&](int i) {
         if (i > 0 && i % 100 == 0) {
             log.info("evaluated " + std::to_string(i) + " of " + std::to_string(micro_batches) +
                      " batches");
         }
         const MicroBatch& batch = loader.next();
         return HostMicroBatch{batch.tokens, batch.labels, batch.first_sample, batch.document_begin};
-    });
+    };
+    return setup.engine().evaluate(micro_batches, next, {}, logits);
 }
 
 class Evaluation {
@@ -83,6 +88,11 @@ public:
                                                    config_.data.sequence_length,
                                                    config_.model.vocab_size));
         }
+        if (!arguments_.logits.empty()) {
+            logits_ = {std::min(arguments_.logits_windows, sets[0]->size()),
+                       config_.data.sequence_length, config_.model.vocab_size};
+            logits_.check();
+        }
         std::vector<ChoiceRows> questions;
         if (!arguments_.choices.empty()) {
             const auto tokenizer = make_tokenizer(config_.data.tokenizer);
@@ -105,11 +115,16 @@ private:
         RankSetup setup(world_, config_, RankSetup::Use::forward, kBatch,
                         config_.data.sequence_length);
         load_model(setup.engine(), reader_);
+        std::optional<LogitsFile> logits;
+        if (!arguments_.logits.empty()) {
+            logits.emplace(setup.control(), arguments_.logits, *sets[0], logits_);
+        }
         double loss_sum = 0;
         int64_t tokens = 0;
         Json records = Json::array();
         for (size_t i = 0; i < sets.size(); ++i) {
-            const EvaluationResult result = evaluate_set(setup, *sets[i], log_);
+            const EvaluationResult result =
+                evaluate_set(setup, *sets[i], logits ? logits->request() : LogitRequest{}, log_);
             Json& record = records.emplace_back();
             record["data"] = arguments_.data[i];
             put_loss(record, result.loss_sum, result.tokens);
@@ -123,6 +138,14 @@ private:
         report.json["data"] = sets.size() == 1 ? Json(arguments_.data[0]) : Json(arguments_.data);
         put_loss(report.json, loss_sum, tokens);
         report.json["sets"] = std::move(records);
+        if (!logits) return;
+        logits->publish();
+        report.json["logits"] = {{"file", arguments_.logits},
+                                 {"windows", logits_.windows},
+                                 {"sequence_length", logits_.sequence},
+                                 {"vocab_size", logits_.vocab_size}};
+        report.text += "logits of " + std::to_string(logits_.windows) + " windows in " +
+                       arguments_.logits + "\n";
     }
 
     static std::string format_of_loss(const Json& record) {
@@ -138,17 +161,21 @@ private:
                        rows.longest(), log_);
         const ChoiceAccuracy result = rows.accuracy(scores);
         const double accuracy = result.accuracy(), by_byte = result.accuracy_by_byte();
+        const double by_character = result.accuracy_by_character();
         report.json["choices"].push_back({{"file", path},
                                           {"questions", result.questions},
                                           {"acc", accuracy},
                                           {"acc_stderr", result.error_of(accuracy)},
-                                          {"acc_norm", by_byte},
-                                          {"acc_norm_stderr", result.error_of(by_byte)}});
-        report.text +=
-            format("acc %.4f", accuracy) + format(" (+- %.4f)", result.error_of(accuracy)) +
-            format(" | acc_norm %.4f", by_byte) + format(" (+- %.4f)", result.error_of(by_byte)) +
-            " | " + std::to_string(result.questions) + " questions | step " +
-            std::to_string(reader_.state().step) + " | " + path + "\n";
+                                          {"acc_norm", by_character},
+                                          {"acc_norm_stderr", result.error_of(by_character)},
+                                          {"acc_bytes", by_byte},
+                                          {"acc_bytes_stderr", result.error_of(by_byte)}});
+        report.text += format("acc %.4f", accuracy) +
+                       format(" (+- %.4f)", result.error_of(accuracy)) +
+                       format(" | acc_norm %.4f", by_character) +
+                       format(" (+- %.4f)", result.error_of(by_character)) + " | " +
+                       std::to_string(result.questions) + " questions | step " +
+                       std::to_string(reader_.state().step) + " | " + path + "\n";
     }
 
     World& world_;
@@ -157,6 +184,7 @@ private:
     std::vector<std::string> skipped_;
     CheckpointReader reader_;
     const Config config_;
+    LogitsShape logits_;
 };
 
 void evaluate(World& world, const EvalArguments& arguments) {

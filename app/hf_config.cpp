@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 #include "app/config_problems.h"
@@ -95,7 +96,14 @@ DType read_dtype(HfKeyReader& keys) {
 
 float positive(HfKeyReader& keys, const std::string& key, double otherwise) {
     const double value = keys.number(key, otherwise);
-    if (!(value > 0.0)) keys.refuse(key, "found " + number_text(value) + ", expected above 0");
+    // As a float it must not become 0 or infinite.
+    const bool fits =
+        value >= std::numeric_limits<float>::min() && value <= std::numeric_limits<float>::max();
+    if (!fits) {
+        keys.refuse(key, "found " + number_text(value) +
+                             ", expected above 0, and a number of "
+                             "single precision");
+    }
     return static_cast<float>(value);
 }
 
@@ -216,10 +224,10 @@ void read_gpt2(HfKeyReader& keys, HfConfig& config) {
     for (const char* key : {"embd_pdrop", "attn_pdrop"}) {
         if (keys.number(key, 0.1) != dropout) keys.refuse(key, "differs from resid_pdrop");
     }
-    if (!(dropout >= 0.0 && dropout < 1.0)) {
+    model.dropout = static_cast<float>(dropout);
+    if (!(dropout >= 0.0 && model.dropout < 1.0f)) {
         keys.refuse("resid_pdrop", "expected at least 0 and below 1");
     }
-    model.dropout = static_cast<float>(dropout);
 }
 
 // The shortest decimal that is this float, so that files say 1e-05 and not 9.99999974e-06.

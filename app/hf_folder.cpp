@@ -57,26 +57,27 @@ void convert(const std::vector<char>& bytes, uint64_t count, float* to, const Co
     }
 }
 
-// The files that an index names, each a name in the same folder.
-std::set<std::string> files_of_index(const nlohmann::json& index, const std::string& path) {
+}  // namespace
+
+std::map<std::string, std::string> parse_hf_index(const std::string& text,
+                                                  const std::string& path) {
+    const nlohmann::json index = parse_strict_json(text, path, 4);
     const nlohmann::json& map = member(index, "weight_map", path);
     if (!map.is_object()) fail(path + ": weight_map is not an object");
-    std::set<std::string> names;
+    std::map<std::string, std::string> files;
     for (const auto& [tensor, file] : map.items()) {
         if (!file.is_string()) fail(path + ": the file of '" + shown(tensor) + "' is not a text");
         const std::string& name = file.get_ref<const std::string&>();
-        if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos ||
+        if (name.empty() || name[0] == '.' ||
+            name.find_first_of(std::string_view("/\0", 2)) != std::string::npos ||
             !name.ends_with(".safetensors")) {
             fail(path + ": '" + shown(tensor) + "' is said to be in '" + shown(name) +
                  "', expected the name of a .safetensors file in the same folder");
         }
-        names.insert(name);
-        if (names.size() > kMostFiles) fail(path + ": names more than 10000 files");
+        files.emplace(tensor, name);
     }
-    return names;
+    return files;
 }
-
-}  // namespace
 
 HfFolder::HfFolder(const std::string& folder) : folder_(folder) {
     if (exists(folder + "/" + kSingleName)) {
@@ -90,11 +91,14 @@ HfFolder::HfFolder(const std::string& folder) : folder_(folder) {
         fail(folder + ": neither " + kSingleName + " nor " + kIndexName +
              (is_pickled ? "; pytorch_model.bin is not read: save the model as safetensors" : ""));
     }
-    const nlohmann::json index = parse_strict_json(read_file(path, kMaxIndexBytes), path, 4);
-    for (const std::string& name : files_of_index(index, path)) add_file(folder + "/" + name);
-    for (const auto& [tensor, file] : index.at("weight_map").items()) {
+    const auto files = parse_hf_index(read_file(path, kMaxIndexBytes), path);
+    std::set<std::string> names;
+    for (const auto& [tensor, file] : files) names.insert(file);
+    if (names.size() > kMostFiles) fail(path + ": names more than 10000 files");
+    for (const std::string& name : names) add_file(folder + "/" + name);
+    for (const auto& [tensor, file] : files) {
         const auto found = tensors_.find(tensor);
-        const std::string expected = folder + "/" + file.get<std::string>();
+        const std::string expected = folder + "/" + file;
         if (found == tensors_.end() || files_[found->second.file].path() != expected) {
             fail(path + ": tensor '" + shown(tensor) + "' is not in " + expected);
         }

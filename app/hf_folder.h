@@ -10,6 +10,10 @@
 
 namespace trireme {
 
+// Reads the text of a model.safetensors.index.json: the file of each tensor, a name in the same
+// folder. Error (bad_data) naming `path` for anything else.
+std::map<std::string, std::string> parse_hf_index(const std::string& text, const std::string& path);
+
 // The tensors of a Hugging Face folder: model.safetensors, or the files that
 // model.safetensors.index.json names. Nobody vouches for them: Error (bad_data) naming file and
 // tensor for whatever is wrong, before anything is allocated by a size that a file tells.

@@ -1,5 +1,7 @@
 #include "app/hf_tokenizer.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 
@@ -43,6 +45,10 @@ std::string generation_text(const HfTokenIds& ids) {
     return out.dump(2) + "\n";
 }
 
+bool is_id(const json& value) {
+    return value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{INT32_MAX};
+}
+
 json member_or_null(const json& object, const char* key) {
     return object.is_object() ? object.value(key, json()) : json();
 }
@@ -80,6 +86,22 @@ std::string folder_of(const std::string& tokenizer) {
 
 }  // namespace
 
+HfTokenIds parse_generation_config(const std::string& text, const std::string& path) {
+    const json file = parse_strict_json(text, path, kMaxDepth);
+    if (!file.is_object()) {
+        throw Error(ExitCode::bad_data, path + ": expected an object, found " + file.type_name());
+    }
+    const auto ids = [&](const char* key) {
+        json value = file.value(key, json());
+        const bool is_list =
+            value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), is_id);
+        if (value.is_null() || is_id(value) || is_list) return value;
+        throw Error(ExitCode::bad_data,
+                    path + ": " + key + ": expected a token id or a list of them");
+    };
+    return {ids("bos_token_id"), ids("eos_token_id"), ids("pad_token_id")};
+}
+
 bool carry_tokenizer(const std::string& from, const std::string& to, int64_t vocab_size,
                      const HfTokenIds& ids, std::string& warning) {
     if (!is_file(from + "/" + kTokenizerName)) return false;
@@ -113,9 +135,7 @@ HfTokenIds token_ids_of(const std::string& tokenizer, std::string& warning) {
     try {
         const std::string path = folder_of(tokenizer) + "/" + kGenerationName;
         if (is_tokenizer_json(tokenizer) && is_file(path)) {
-            const json file = parse_strict_json(read_file(path, kMostBytes), path, kMaxDepth);
-            return {member_or_null(file, "bos_token_id"), member_or_null(file, "eos_token_id"),
-                    member_or_null(file, "pad_token_id")};
+            return parse_generation_config(read_file(path, kMostBytes), path);
         }
         return {nullptr, make_tokenizer(tokenizer)->end_of_text(), nullptr};
     } catch (const Error& error) {

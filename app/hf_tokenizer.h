@@ -11,6 +11,10 @@ struct HfTokenIds {
     nlohmann::json begin, end, padding;
 };
 
+// Reads the text of a generation_config.json; ids that it does not give are null. Error (bad_data)
+// naming `path` for a text that is not valid, or an id that is neither a number nor a list of them.
+HfTokenIds parse_generation_config(const std::string& text, const std::string& path);
+
 // Copies the files of the tokenizer, and generation_config.json or what `ids` make of it, from a
 // Hugging Face folder to another. Returns whether there is a tokenizer.json. Throws Error
 // (bad_data) when that is damaged or has ids that a model of `vocab_size` tokens does not know; one

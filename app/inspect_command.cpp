@@ -4,12 +4,15 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "app/commands.h"
+#include "app/config_problems.h"
 #include "app/progress_line.h"
 #include "app/readable.h"
 #include "core/error.h"
 #include "core/safetensors.h"
+#include "data/dataset_manifest.h"
 #include "data/describe.h"
 #include "data/token_source.h"
 #include "parallel/checkpoint.h"
@@ -138,6 +141,21 @@ Report inspect_safetensors(const std::string& path, bool verify) {
     return report;
 }
 
+// What the manifest of a dataset knows of its ids, unless another program has written the dataset
+// anew since.
+void add_vocabulary(const DatasetSummary& summary, Report& report) {
+    const std::optional<DatasetManifest> manifest = read_manifest(summary.path);
+    if (!manifest || manifest->bin.bytes != summary.bytes) return;
+    report.lines.emplace_back("vocabulary",
+                              with_commas(static_cast<uint64_t>(manifest->vocab_size)) +
+                                  " ids, the largest that occurs is " +
+                                  std::to_string(manifest->largest_id));
+    report.lines.emplace_back("tokenizer", shown(manifest->tokenizer));
+    report.json["vocab_size"] = manifest->vocab_size;
+    report.json["largest_token"] = manifest->largest_id;
+    report.json["tokenizer"] = manifest->tokenizer;
+}
+
 Report inspect_dataset(const DataSourceOptions& source, bool verify) {
     Report report;
     const auto progress = [line = std::make_shared<ProgressLine>("reading")](int64_t done,
@@ -173,6 +191,7 @@ Report inspect_dataset(const DataSourceOptions& source, bool verify) {
                    {"longest_sequence", summary.longest_sequence},
                    {"bytes", summary.bytes}};
     if (summary.end_of_text) report.json["end_of_text"] = *summary.end_of_text;
+    if (format_of(source) == DataFormat::megatron) add_vocabulary(summary, report);
     if (verify) {
         const int64_t largest = verify_dataset(source, 0, progress);
         report.lines.emplace_back("verified", "largest token id " + count(largest));

@@ -9,8 +9,8 @@
 
 namespace trireme {
 
-// f16 is for files only: no operation computes in it.
-enum class DType : uint8_t { f32, bf16, f64, i32, i64, u8, f16 };
+// f16 and boolean are for files only: no operation computes in them.
+enum class DType : uint8_t { f32, bf16, f64, i32, i64, u8, f16, boolean };
 
 constexpr size_t size_of(DType type) {
     switch (type) {
@@ -24,6 +24,7 @@ constexpr size_t size_of(DType type) {
         case DType::i64:
             return 8;
         case DType::u8:
+        case DType::boolean:
             return 1;
     }
     return 0;

@@ -78,6 +78,12 @@ File File::create(const std::string& path, bool only_new) {
     return File(path, descriptor);
 }
 
+File File::change(const std::string& path) {
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor < 0) fail_io("open", path, errno);
+    return File(path, descriptor);
+}
+
 File::File(File&& other) noexcept
     : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
 
@@ -101,6 +107,17 @@ void File::write_all(const void* data, size_t bytes) {
     const char* from = static_cast<const char*>(data);
     for (size_t done = 0; done < bytes;) {
         const ssize_t n = ::write(descriptor_, from + done, bytes - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) fail_write(path_, descriptor_, done, bytes, n < 0 ? errno : ENOSPC);
+        done += static_cast<size_t>(n);
+    }
+}
+
+void File::write_all_at(const void* data, size_t bytes, uint64_t offset) {
+    const char* from = static_cast<const char*>(data);
+    for (size_t done = 0; done < bytes;) {
+        const ssize_t n =
+            ::pwrite(descriptor_, from + done, bytes - done, static_cast<off_t>(offset + done));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) fail_write(path_, descriptor_, done, bytes, n < 0 ? errno : ENOSPC);
         done += static_cast<size_t>(n);

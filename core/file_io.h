@@ -15,6 +15,8 @@ public:
     static File open(const std::string& path, bool follow_link = true);
     // A file for writing: emptied when it exists, or (only_new) refused.
     static File create(const std::string& path, bool only_new = false);
+    // An existing file, to be changed in place.
+    static File change(const std::string& path);
 
     File(File&& other) noexcept;
     File& operator=(File&& other) noexcept;
@@ -26,6 +28,8 @@ public:
     uint64_t size() const;
 
     void write_all(const void* data, size_t bytes);
+    // At an offset, which may lie behind the end; where write_all goes on does not change.
+    void write_all_at(const void* data, size_t bytes, uint64_t offset);
     // Throws Error (bad_data) when the file ends before offset + bytes.
     void read_all(void* to, size_t bytes, uint64_t offset) const;
     void sync();  // to the disk; after an error the file must be given up, not synced again

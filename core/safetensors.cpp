@@ -54,7 +54,7 @@ SafetensorsEntry parse_entry(const std::string& name, const json& object, const 
     if (!dtype) {
         throw Error(ExitCode::bad_data, where + ": element type " + type.substr(0, 40) +
                                             " is not supported; expected F32, BF16, F16, F64, "
-                                            "I32, I64 or U8");
+                                            "I32, I64, U8 or BOOL");
     }
     entry.dtype = *dtype;
     const json& shape = member(object, "shape", where);
@@ -106,8 +106,8 @@ const SafetensorsEntry* SafetensorsHeader::find(const std::string& name) const {
 }
 
 std::optional<DType> dtype_named(std::string_view name) {
-    for (const DType type :
-         {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::u8, DType::f16}) {
+    for (const DType type : {DType::f32, DType::bf16, DType::f64, DType::i32, DType::i64, DType::u8,
+                             DType::f16, DType::boolean}) {
         if (name_of(type) == name) return type;
     }
     return std::nullopt;

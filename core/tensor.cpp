@@ -18,6 +18,8 @@ std::string_view name_of(DType type) {
             return "U8";
         case DType::f16:
             return "F16";
+        case DType::boolean:
+            return "BOOL";
     }
     return "?";
 }

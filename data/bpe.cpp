@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
-#include <queue>
-#include <tuple>
 
 #include "core/error.h"
 #include "data/bytes_hash.h"
@@ -80,6 +78,7 @@ int32_t Bpe::find(std::string_view token) const {
 }
 
 void Bpe::add_merge(const BpeMerge& merge) {
+    TRIREME_CHECK(merge.rank >= 0, "ranks of zero or more");
     const uint64_t key = pair_key(merge.left, merge.right);
     size_t at = mix_hash(key) & (pairs_.size() - 1);
     while (pairs_[at].pair != UINT64_MAX) {
@@ -161,53 +160,61 @@ void Bpe::merge_few(std::string_view piece, std::vector<int32_t>& ids) const {
     for (size_t i = 0; i < n; i = behind[i]) ids.push_back(parts[i]);
 }
 
-// The parts are a linked list, and a heap holds the merges to try. An entry that a merge beside it
-// has overtaken no longer fits the ids in the list and is passed over.
+// The parts are a linked list, and a heap holds the merges to try: their ranks, and below them the
+// places. An entry counts when the pair at its place has its rank; one that a merge beside it has
+// overtaken does not, and is passed over. Little is kept for each byte, because a piece may be a
+// whole document.
 void Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const {
     struct Part {
-        int32_t id;
-        size_t before, behind;
+        int32_t id;  // -1: has become a part of the one before
+        uint32_t before, behind;
     };
-    struct Candidate {
-        int32_t rank;
-        size_t at;
-        int32_t left, right, merged;
-        bool operator>(const Candidate& other) const {
-            return std::tie(rank, at) > std::tie(other.rank, other.at);
-        }
-    };
-    constexpr size_t kEnd = SIZE_MAX;
-    const size_t n = piece.size();
+    constexpr uint32_t kEnd = UINT32_MAX;
+    TRIREME_CHECK(piece.size() < kEnd, "a piece of less than 4 GiB");
+    const auto n = static_cast<uint32_t>(piece.size());
     std::vector<Part> parts(n);
-    for (size_t i = 0; i < n; ++i) {
+    for (uint32_t i = 0; i < n; ++i) {
         parts[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], i == 0 ? kEnd : i - 1,
                     i + 1 == n ? kEnd : i + 1};
     }
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
-    const auto push = [&](size_t at) {
-        if (at == kEnd || parts[at].behind == kEnd) return;
-        const int32_t left = parts[at].id;
-        const int32_t right = parts[parts[at].behind].id;
-        const Merged merged = merge_of(left, right);
-        if (merged.id >= 0) queue.push({merged.rank, at, left, right, merged.id});
+    const auto merge_at = [&](uint32_t at) {
+        if (parts[at].id < 0 || parts[at].behind == kEnd) return kNone;
+        return merge_of(parts[at].id, parts[parts[at].behind].id);
     };
-    for (size_t i = 0; i < n; ++i) push(i);
-    while (!queue.empty()) {
-        const Candidate best = queue.top();
-        queue.pop();
-        Part& left = parts[best.at];
-        if (left.id != best.left || left.behind == kEnd || parts[left.behind].id != best.right) {
-            continue;
-        }
+    const auto key_of = [](Merged merged, uint32_t at) {
+        return static_cast<uint64_t>(merged.rank) << 32 | at;
+    };
+    std::vector<uint64_t> heap;
+    heap.reserve(n);
+    for (uint32_t i = 0; i + 1 < n; ++i) {
+        const Merged merged = merge_of_bytes(piece[i], piece[i + 1]);
+        if (merged.id >= 0) heap.push_back(key_of(merged, i));
+    }
+    std::make_heap(heap.begin(), heap.end(), std::greater<>());
+    const auto push = [&](uint32_t at) {
+        if (at == kEnd) return;
+        const Merged merged = merge_at(at);
+        if (merged.id < 0) return;
+        heap.push_back(key_of(merged, at));
+        std::push_heap(heap.begin(), heap.end(), std::greater<>());
+    };
+    while (!heap.empty()) {
+        std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+        const uint64_t best = heap.back();
+        heap.pop_back();
+        const auto at = static_cast<uint32_t>(best);
+        const Merged merged = merge_at(at);
+        if (merged.id < 0 || key_of(merged, at) != best) continue;
+        Part& left = parts[at];
         Part& right = parts[left.behind];
-        left.id = best.merged;
+        left.id = merged.id;
         left.behind = right.behind;
         right.id = -1;
-        if (left.behind != kEnd) parts[left.behind].before = best.at;
-        push(best.at);
+        if (left.behind != kEnd) parts[left.behind].before = at;
+        push(at);
         push(left.before);
     }
-    for (size_t i = 0; i != kEnd; i = parts[i].behind) ids.push_back(parts[i].id);
+    for (uint32_t i = 0; i != kEnd; i = parts[i].behind) ids.push_back(parts[i].id);
 }
 
 }  // namespace trireme

@@ -38,7 +38,7 @@ std::string manifest_path(const std::string& prefix) {
     return prefix + ".json";
 }
 
-void write_manifest(const std::string& prefix, const DatasetManifest& manifest) {
+std::string manifest_text(const DatasetManifest& manifest) {
     nlohmann::ordered_json out;
     out["format"] = kFormat;
     out["version"] = 1;
@@ -54,8 +54,11 @@ void write_manifest(const std::string& prefix, const DatasetManifest& manifest) 
     out["largest_id"] = manifest.largest_id;
     out["bin"] = json_of(manifest.bin);
     out["idx"] = json_of(manifest.idx);
-    replace_file(manifest_path(prefix),
-                 out.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+    return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+void write_manifest(const std::string& prefix, const DatasetManifest& manifest) {
+    replace_file(manifest_path(prefix), manifest_text(manifest));
 }
 
 std::optional<DatasetManifest> read_manifest(const std::string& prefix) {
@@ -63,29 +66,33 @@ std::optional<DatasetManifest> read_manifest(const std::string& prefix) {
     std::error_code error;
     if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
     if (std::filesystem::file_size(path, error) > kMaxBytes) return std::nullopt;
-    const std::string text = read_file(path, kMaxBytes);
+    return parse_manifest_text(read_file(path, kMaxBytes), path);
+}
+
+std::optional<DatasetManifest> parse_manifest_text(const std::string& text,
+                                                   const std::string& source) {
     if (text.find(kFormat) == std::string::npos) return std::nullopt;
-    const json file = parse_strict_json(text, path, 8);
+    const json file = parse_strict_json(text, source, 8);
     const auto number = [&](const json& object, const char* key) {
-        return whole_number(member(object, key, path), path, "'" + std::string(key) + "'");
+        return whole_number(member(object, key, source), source, "'" + std::string(key) + "'");
     };
-    if (string_member(file, "format", path) != kFormat || number(file, "version") != 1) {
+    if (string_member(file, "format", source) != kFormat || number(file, "version") != 1) {
         return std::nullopt;
     }
-    const json& tokenizer = member(file, "tokenizer", path);
+    const json& tokenizer = member(file, "tokenizer", source);
     DatasetManifest manifest;
-    manifest.tokenizer = string_member(tokenizer, "name", path);
-    manifest.tokenizer_fingerprint = string_member(tokenizer, "fingerprint", path);
+    manifest.tokenizer = string_member(tokenizer, "name", source);
+    manifest.tokenizer_fingerprint = string_member(tokenizer, "fingerprint", source);
     manifest.vocab_size = number(tokenizer, "vocab_size");
     manifest.end_of_text = number(tokenizer, "end_of_text");
-    manifest.token_type = string_member(file, "token_type", path);
+    manifest.token_type = string_member(file, "token_type", source);
     manifest.documents = number(file, "documents");
     manifest.tokens = number(file, "tokens");
     manifest.text_bytes = number(file, "text_bytes");
     manifest.skipped_lines = number(file, "skipped_lines");
     manifest.largest_id = number(file, "largest_id");
-    manifest.bin = content_of(member(file, "bin", path), path);
-    manifest.idx = content_of(member(file, "idx", path), path);
+    manifest.bin = content_of(member(file, "bin", source), source);
+    manifest.idx = content_of(member(file, "idx", source), source);
     return manifest;
 }
 

@@ -28,6 +28,12 @@ struct DatasetManifest {
 
 std::string manifest_path(const std::string& prefix);
 
+// What PREFIX.json holds, and back: nothing when the text is none of ours, Error(bad_data) naming
+// `source` when it is, but damaged.
+std::string manifest_text(const DatasetManifest& manifest);
+std::optional<DatasetManifest> parse_manifest_text(const std::string& text,
+                                                   const std::string& source);
+
 // Replaces PREFIX.json, durably. Error(io).
 void write_manifest(const std::string& prefix, const DatasetManifest& manifest);
 

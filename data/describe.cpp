@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "core/crc32c.h"
-#include "data/dataset_manifest.h"
 #include "data/indexed_dataset.h"
 #include "data/token_shards.h"
 
@@ -55,6 +54,8 @@ void find_documents(const TokenShards& shards, const TokenProgress& progress,
     summary.sequences = summary.documents;
 }
 
+}  // namespace
+
 std::string difference(const std::string& path, const DatasetManifest::FileContent& expected) {
     const InputFile file(path);
     if (file.size() != expected.bytes) {
@@ -70,8 +71,6 @@ std::string difference(const std::string& path, const DatasetManifest::FileConte
     }
     return crc == expected.checksum ? "" : path + " does not have the checksum of its manifest";
 }
-
-}  // namespace
 
 std::optional<std::vector<std::string>> compare_with_manifest(const std::string& prefix) {
     const std::optional<DatasetManifest> manifest = read_manifest(prefix);

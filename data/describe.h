@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/data_options.h"
+#include "data/dataset_manifest.h"
 
 namespace trireme {
 
@@ -36,6 +37,9 @@ DatasetSummary describe_dataset(const DataSourceOptions& source,
 // that is not below vocab_size; 0 admits every id that is not negative.
 int64_t verify_dataset(const DataSourceOptions& source, int64_t vocab_size = 0,
                        const TokenProgress& progress = {});
+
+// Reads the whole file; what differs from `expected`, empty when nothing does.
+std::string difference(const std::string& path, const DatasetManifest::FileContent& expected);
 
 // Reads both files of a Megatron dataset and compares them with what its manifest says of them.
 // Nothing where there is no manifest; else what differs, empty when all is well.

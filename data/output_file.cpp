@@ -73,6 +73,12 @@ int open_locked(const std::string& path, int64_t resume_at) {
 
 }  // namespace
 
+void remove_former(const std::string& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        throw Error(ExitCode::output_busy, "cannot replace " + path + ": " + std::strerror(errno));
+    }
+}
+
 OutputFile::OutputFile(const std::string& path, int64_t resume_at)
     : path_(path), partial_path_(path + ".partial"), keeps_(resume_at > 0) {
     const std::filesystem::path folder = std::filesystem::path(path).parent_path();

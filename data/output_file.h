@@ -7,6 +7,9 @@
 
 namespace trireme {
 
+// Error(output_busy) when there is a file of that name and it cannot be removed.
+void remove_former(const std::string& path);
+
 // Writes PATH under the name PATH.partial and gives it its name only when it is whole and on the
 // disk. Destroyed before publish(), it removes what it wrote. The partial file is locked: a
 // second writer of the same path gets Error(output_busy); what a killed one left is reused, or

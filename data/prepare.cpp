@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <filesystem>
@@ -16,6 +17,7 @@
 #include "data/document_stream.h"
 #include "data/document_text.h"
 #include "data/encode_pipeline.h"
+#include "data/finished_datasets.h"
 #include "data/indexed_dataset_writer.h"
 #include "data/input_list.h"
 #include "data/prepare_progress.h"
@@ -105,6 +107,7 @@ public:
         manifest.text_bytes = counts_.bytes;
         writer_->finish(manifest);
     }
+    void publish(const DatasetManifest& manifest) { writer_->publish(manifest); }
 
 private:
     std::string prefix_;
@@ -146,6 +149,7 @@ private:
             total_is_known = total_is_known && !is_standard_input(path);
         }
         fingerprint_ = fingerprint_of(options_, inputs_, *tokenizer_);
+        if (const auto former = finish_former()) return *former;
         DocumentStream stream(inputs_, held_out_from(options_, inputs_), options_.format);
         // Before resume() holds any file, since too many workers are no reason to lose a
         // checkpoint.
@@ -175,10 +179,8 @@ private:
     }
 
     void resume(DocumentStream& stream) {
-        std::vector<std::string> prefixes;
-        for (const Part& part : parts_) prefixes.push_back(part.prefix());
         const std::optional<PrepareProgress> progress =
-            read_progress(options_.output, fingerprint_, prefixes, token_type_);
+            read_progress(options_.output, fingerprint_, prefixes(), token_type_);
         if (!progress) return;
         if (progress->position.file > static_cast<int64_t>(inputs_.size())) return;
         // What this refuses is no reason to lose the checkpoint: no part holds a file yet.
@@ -277,23 +279,50 @@ private:
 
     PrepareResult finish() {
         check_parts();
-        PrepareResult result;
+        FinishedDatasets finished{fingerprint_, {}};
         for (Part& part : parts_) {
-            DatasetManifest manifest;
+            DatasetManifest& manifest = finished.parts.emplace_back();
             manifest.tokenizer = options_.tokenizer;
             manifest.tokenizer_fingerprint = tokenizer_->fingerprint();
             manifest.vocab_size = tokenizer_->vocab_size();
             manifest.end_of_text = tokenizer_->end_of_text();
             manifest.skipped_lines = skipped_lines_;
             part.finish(manifest);
-            result.prefixes.push_back(part.prefix());
         }
+        write_finished(options_.output, finished);
+        has_checkpoint_ = true;
+        for (size_t i = 0; i < parts_.size(); ++i) parts_[i].publish(finished.parts[i]);
+        return end(finished);
+    }
+
+    // A run that was killed while it gave the files their names has nothing more to read.
+    std::optional<PrepareResult> finish_former() {
+        if (std::any_of(inputs_.begin(), inputs_.end(), is_standard_input)) return std::nullopt;
+        const auto finished = read_finished(options_.output, fingerprint_, parts_.size());
+        if (!finished || !publish_finished(prefixes(), *finished)) return std::nullopt;
+        for (const DatasetManifest& part : finished->parts) resumed_bytes_ += part.text_bytes;
+        return end(*finished);
+    }
+
+    PrepareResult end(const FinishedDatasets& finished) {
         ::unlink(progress_path(options_.output).c_str());
-        result.train = parts_[0].counts();
-        if (parts_.size() > 1) result.valid = parts_[1].counts();
-        result.skipped_lines = skipped_lines_;
+        const auto counts = [&](size_t part) {
+            const DatasetManifest& manifest = finished.parts[part];
+            return PrepareCounts{manifest.documents, manifest.tokens, manifest.text_bytes};
+        };
+        PrepareResult result;
+        result.prefixes = prefixes();
+        result.train = counts(0);
+        if (parts_.size() > 1) result.valid = counts(1);
+        result.skipped_lines = finished.parts[0].skipped_lines;
         result.resumed_bytes = resumed_bytes_;
         return result;
+    }
+
+    std::vector<std::string> prefixes() const {
+        std::vector<std::string> all;
+        for (const Part& part : parts_) all.push_back(part.prefix());
+        return all;
     }
 
     const PrepareOptions& options_;

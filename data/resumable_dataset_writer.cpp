@@ -1,10 +1,6 @@
 #include "data/resumable_dataset_writer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 
 #include "core/crc32c.h"
@@ -16,12 +12,6 @@ namespace trireme {
 namespace {
 
 constexpr int64_t kChunkDocuments = int64_t{1} << 16;
-
-void remove_former(const std::string& path) {
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-        throw Error(ExitCode::output_busy, "cannot replace " + path + ": " + std::strerror(errno));
-    }
-}
 
 }  // namespace
 
@@ -59,10 +49,11 @@ ResumableDatasetWriter::State ResumableDatasetWriter::checkpoint() {
 void ResumableDatasetWriter::keep() {
     bin_.keep();
     lengths_.keep();
+    if (idx_) idx_->keep();
 }
 
 void ResumableDatasetWriter::write_index(DatasetManifest& manifest) {
-    OutputFile idx(prefix_ + ".idx");
+    OutputFile& idx = idx_.emplace(prefix_ + ".idx");
     const auto write = [&](const void* from, size_t bytes) {
         idx.write(from, bytes);
         manifest.idx.checksum = crc32c(from, bytes, manifest.idx.checksum);
@@ -105,12 +96,6 @@ void ResumableDatasetWriter::write_index(DatasetManifest& manifest) {
     }
     write(&state_.documents, sizeof state_.documents);
     idx.sync();
-
-    // Without its index the old .bin is no dataset, so no crash can pair old and new files.
-    remove_former(manifest_path(prefix_));
-    remove_former(idx.path());
-    bin_.publish();
-    idx.publish();
 }
 
 void ResumableDatasetWriter::finish(DatasetManifest& manifest) {
@@ -122,7 +107,17 @@ void ResumableDatasetWriter::finish(DatasetManifest& manifest) {
     manifest.bin = {state_.tokens * size_of(type_), state_.checksum};
     manifest.idx = {};
     write_index(manifest);
+}
+
+void ResumableDatasetWriter::publish(const DatasetManifest& manifest) {
+    TRIREME_CHECK(idx_, "a dataset that is finished");
+    // Without its index the old .bin is no dataset, so no crash can pair old and new files.
+    remove_former(manifest_path(prefix_));
+    remove_former(idx_->path());
+    bin_.publish();
+    idx_->publish();
     write_manifest(prefix_, manifest);
+    lengths_.keep(false);
 }
 
 }  // namespace trireme

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct DatasetWriterState {
 };
 
 // Writes PREFIX.bin and PREFIX.idx with one sequence a document, in memory that does not grow. A
-// run that was killed can go on from its last checkpoint(): until finish() the tokens stand in
+// run that was killed can go on from its last checkpoint(): until publish() the tokens stand in
 // PREFIX.bin.partial and the documents' lengths in PREFIX.lengths.partial. Destroyed before, it
 // removes both, and leaves a former dataset of that name as it was.
 class ResumableDatasetWriter {
@@ -41,9 +42,11 @@ public:
     // The partial files stay when this is destroyed.
     void keep();
 
-    // Writes the index, waits until all is on the disk and gives the files their names, the index
-    // last; a manifest of a former dataset is removed before. Fills in what it knows of `manifest`.
+    // Writes the index and waits until all is on the disk. Fills in what it knows of `manifest`.
     void finish(DatasetManifest& manifest);
+    // Gives the finished files their names, the index last, and writes the manifest; that of a
+    // former dataset is removed before.
+    void publish(const DatasetManifest& manifest);
 
 private:
     void write_index(DatasetManifest& manifest);
@@ -53,6 +56,7 @@ private:
     State state_;
     OutputFile bin_;
     OutputFile lengths_;
+    std::optional<OutputFile> idx_;
     std::vector<std::byte> packed_;
 };
 

@@ -1,5 +1,6 @@
 #include "data/utf8.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace trireme {
@@ -82,6 +83,13 @@ uint32_t code_point_before(std::string_view text, size_t end) {
     size_t at = end - 1;
     while (at > 0 && (byte_at(text, at) & 0xC0u) == 0x80u) --at;
     return next_code_point(text, at);
+}
+
+size_t count_code_points(std::string_view text) {
+    // Bytes that continue a character are 10xxxxxx.
+    return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
+        return (static_cast<unsigned char>(byte) & 0xc0u) != 0x80u;
+    }));
 }
 
 void append_utf8(uint32_t code_point, std::string& text) {

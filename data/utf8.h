@@ -19,6 +19,9 @@ uint32_t next_code_point(std::string_view text, size_t& at);
 // The code point that ends at `end` > 0 of valid UTF-8.
 uint32_t code_point_before(std::string_view text, size_t end);
 
+// How many code points valid UTF-8 holds.
+size_t count_code_points(std::string_view text);
+
 void append_utf8(uint32_t code_point, std::string& text);
 
 // The 25 code points with Unicode's property White_Space.

@@ -153,6 +153,7 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.loss_total = totals_.flat_range(1, 1);
     inputs_.logits = logits_;
     inputs_.token_losses = Tensor();
+    inputs_.take_logits = {};
 }
 
 void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
@@ -304,7 +305,8 @@ NotFinite Engine::find_not_finite() {
 }
 
 EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source,
-                                  const std::function<bool(int micro_batch)>& is_stopped) {
+                                  const std::function<bool(int micro_batch)>& is_stopped,
+                                  const LogitRequest& logits) {
     Stream& stream = context_.stream();
     context_.ops().fill_zero(stream, totals_);
     int64_t tokens = 0;
@@ -316,6 +318,12 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
         const HostMicroBatch micro_batch = source(i);
         begin_inputs(StepInputs::Pass::evaluate);
         add_micro_batch(micro_batch);
+        if (micro_batch.first_sample < logits.samples) {
+            inputs_.take_logits = [&, first = micro_batch.first_sample * context_.sequence](
+                                      int64_t token, const Tensor& chunk) {
+                hand_over(logits, first + token, chunk);
+            };
+        }
         model_->begin(inputs_, {});
         if (gatherer_) gatherer_->begin(forward_uses_);
         runtime_->run_forward(*model_, 1);
@@ -334,6 +342,18 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
     stream.synchronize();
     return {totals[1], static_cast<int64_t>(totals[0]), !stopped};
+}
+
+void Engine::hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits) {
+    const int64_t rows = std::min(logits.rows(), request.samples * context_.sequence - first_row);
+    if (rows <= 0) return;
+    const int64_t stride = context_.local_vocab();
+    host_logits_.resize(static_cast<size_t>(rows * stride));
+    context_.device.copy_to_host(host_logits_.data(), logits.data,
+                                 host_logits_.size() * sizeof(float));
+    context_.stream().synchronize();
+    request.take({first_row, rows, context_.first_vocab_row(), context_.valid_vocab_rows(), stride,
+                  host_logits_});
 }
 
 std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {

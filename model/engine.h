@@ -72,6 +72,23 @@ struct NotFinite {
                                       // that this rank counts in the norm
 };
 
+// Logits of consecutive tokens in host memory, in one tensor rank's part of the vocabulary.
+struct LogitRows {
+    int64_t first_row = 0;  // the first token's place in the run: sample * T + token
+    int64_t rows = 0;
+    int64_t first_column = 0;       // of the vocabulary
+    int64_t columns = 0;            // without the padding; may be 0
+    int64_t stride = 0;             // from one row to the next, at least columns
+    std::span<const float> values;  // [rows, stride]
+};
+
+// Which logits an evaluation hands over on its way: those of the first `samples` samples, a bounded
+// number of tokens at a time, each on all tensor ranks of the data rank's last stage.
+struct LogitRequest {
+    int64_t samples = 0;
+    std::function<void(const LogitRows&)> take = {};
+};
+
 struct EvaluationResult {
     double loss_sum = 0;  // nats over all data ranks
     int64_t tokens = 0;   // that count
@@ -98,7 +115,8 @@ public:
     // Forward only. Any number of micro-batches, the same on every rank. is_stopped, if given, is
     // asked before each and ends the pass; it must answer the same on every rank.
     EvaluationResult evaluate(int micro_batches, const MicroBatchSource& source,
-                              const std::function<bool(int micro_batch)>& is_stopped = {});
+                              const std::function<bool(int micro_batch)>& is_stopped = {},
+                              const LogitRequest& logits = {});
 
     // The loss of each token of one micro-batch, zero where the label does not count. Every data
     // rank gives a micro-batch of its own; all ranks get those of all, [data * B * T]. Only where
@@ -119,6 +137,7 @@ public:
 private:
     void begin_inputs(StepInputs::Pass pass);
     void add_micro_batch(const HostMicroBatch& micro_batch);
+    void hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits);
     void zero_gradients();
     void make_parameter_gatherer(const ScheduleProgram& program);
     void make_gradient_reduction();
@@ -140,13 +159,14 @@ private:
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
     // Device copies of the inputs, a micro-batch each.
     std::vector<Tensor> tokens_, labels_, document_begin_;
-    StepInputs inputs_;  // of the current pass; its vectors keep their memory
-    Tensor totals_;      // [3] f64: squared gradient norm, loss sum, votes
-    Tensor own_loss_;    // [1] f64: of the last step, before it is summed
-    Tensor grad_scale_;  // [1] f32
-    Tensor logits_;      // [1, V local] f32, generation
-    Tensor all_logits_;  // [tensor, V local] f32
-    Tensor token_losses_;  // [data * B * T] f32, forward_only
+    StepInputs inputs_;               // of the current pass; its vectors keep their memory
+    Tensor totals_;                   // [3] f64: squared gradient norm, loss sum, votes
+    Tensor own_loss_;                 // [1] f64: of the last step, before it is summed
+    Tensor grad_scale_;               // [1] f32
+    Tensor logits_;                   // [1, V local] f32, generation
+    Tensor all_logits_;               // [tensor, V local] f32
+    Tensor token_losses_;             // [data * B * T] f32, forward_only
+    std::vector<float> host_logits_;  // a chunk of them, where they are asked for
 };
 
 }  // namespace trireme

@@ -64,7 +64,8 @@ Tensor LossHead::normalise(const Tensor& x, const Activations& saved, int piece)
 
 void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
                        float loss_scale, const Activations& saved, const BranchScratch& gathered,
-                       const Scratch& scratch, const Tensor& loss_total) const {
+                       const Scratch& scratch, const Tensor& loss_total,
+                       const LogitSink& take_logits) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     Communicator& tensor = context_.mesh.tensor();
@@ -93,6 +94,7 @@ void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, co
         const Tensor row_max = scratch.row_max.flat_range(0, count);
         const Tensor sums = scratch.sums.flat_range(0, 2 * count).reshaped({2, count});
         ops.linear_forward(stream, hidden, weight, Tensor(), logits);
+        if (take_logits) take_logits(begin, logits);
         ops.cross_entropy_max(stream, logits, valid, row_max);
         stream.wait(tensor.all_reduce(stream, row_max, ReduceOp::max, "softmax maximum"));
         ops.cross_entropy_exp(stream, logits, valid, row_max, chunk_labels, first_row, sums);

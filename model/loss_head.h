@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/arena.h"
@@ -28,6 +29,10 @@ public:
         Tensor losses;   // [tokens] f32
     };
 
+    // Is shown the logits [n, V local] of n tokens of the micro-batch, from first_token on, as the
+    // device will have made them; they are overwritten behind it.
+    using LogitSink = std::function<void(int64_t first_token, const Tensor& logits)>;
+
     // tied: index of the token embedding in this store when the head shares it, or -1.
     LossHead(const ModelContext& context, ParameterStore& store, int tied);
 
@@ -37,9 +42,11 @@ public:
     // The hidden state is gathered, and its gradient reduced, in gathered's buffers.
     // Adds the sum of the token losses to loss_total (f64 scalar). In training also computes the
     // gradients for a loss scaled by loss_scale and adds the projection's weight gradient.
+    // take_logits may be empty.
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
                  float loss_scale, const Activations& saved, const BranchScratch& gathered,
-                 const Scratch& scratch, const Tensor& loss_total) const;
+                 const Scratch& scratch, const Tensor& loss_total,
+                 const LogitSink& take_logits = {}) const;
     // dx = gradient of x, [local tokens, C].
     void backward(const Tensor& x, const Activations& saved, const Tensor& dx) const;
     // Logits of one token of the micro-batch on this tensor rank: [1, V local] f32, padding rows

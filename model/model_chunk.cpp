@@ -113,7 +113,7 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
         head_->logits_of_token(x, inputs.logits_token, slot.head, scratch_, inputs.logits);
     } else {
         head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)], inputs.loss_scale,
-                       slot.head, scratch_, head_scratch_, inputs.loss_total);
+                       slot.head, scratch_, head_scratch_, inputs.loss_total, inputs.take_logits);
         if (inputs.token_losses) {
             context_.ops().copy(context_.stream(), head_scratch_.losses, inputs.token_losses);
         }

@@ -25,6 +25,7 @@ struct StepInputs {
     std::vector<Tensor> document_begin;  // per micro-batch: [B * T] i32, or absent; or empty
     Tensor loss_total;                   // f64 scalar, added to by the head
     Tensor token_losses;                 // evaluate: [B * T] f32 of each token; may be empty
+    LossHead::LogitSink take_logits;     // evaluate: may be empty
     int64_t logits_token = 0;            // generate: which token's logits
     Tensor logits;                       // generate: [1, V local] f32
 

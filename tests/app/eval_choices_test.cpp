@@ -122,20 +122,25 @@ TEST_CASE("scores of choices are sums of their tokens' log-likelihoods, on any m
     }
 }
 
-TEST_CASE("the likeliest choice counts, by itself and for each byte", "[app][choices]") {
-    std::vector<ChoiceQuestion> questions(3);
+TEST_CASE("the likeliest choice counts, by itself, for each character and for each byte",
+          "[app][choices]") {
+    std::vector<ChoiceQuestion> questions(5);
     questions[0] = {.context = "q", .choices = {"aaaa", "b"}, .answer = 0, .line = 1};
     questions[1] = {.context = "q", .choices = {"aaaa", "b"}, .answer = 1, .line = 2};
     questions[2] = {.context = "q", .choices = {"é", "xyz"}, .answer = 1, .line = 3};
+    questions[3] = {.context = "q", .choices = {"ab", "€"}, .answer = 1, .line = 4};
+    questions[4] = {.context = "q", .choices = {"éé", "xyz"}, .answer = 1, .line = 5};
     const ChoiceRows rows = rows_of(questions);
-    // By byte: -1 and -2; -1 and -2; -3 and -3, where the first of equals counts.
-    const std::vector<double> scores{-4.0, -2.0, -4.0, -2.0, -6.0, -9.0};
+    // By character: -1, -2; -1, -2; -6, -3; -3.5, -8; -4, -3.
+    // By byte: -1, -2; -1, -2; -3, -3, where the first of equals counts; -3.5, -2.7; -2, -3.
+    const std::vector<double> scores{-4.0, -2.0, -4.0, -2.0, -6.0, -9.0, -7.0, -8.0, -8.0, -9.0};
     const ChoiceAccuracy result = rows.accuracy(scores);
-    CHECK(result.questions == 3);
+    CHECK(result.questions == 5);
     CHECK(result.correct == 1);
-    CHECK(result.correct_by_byte == 1);
-    CHECK(result.accuracy() == Approx(1.0 / 3));
-    CHECK(result.error_of(0.5) == Approx(std::sqrt(0.125)));
+    CHECK(result.correct_by_character == 3);
+    CHECK(result.correct_by_byte == 2);
+    CHECK(result.accuracy() == Approx(1.0 / 5));
+    CHECK(result.error_of(0.5) == Approx(0.25));
 }
 
 TEST_CASE("a choice that does not fit the model's window is named", "[app][choices]") {

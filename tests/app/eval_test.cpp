@@ -81,7 +81,8 @@ TEST_CASE("a blend in phases is resumed on another mesh, and each set of it is e
     const Arguments choices = {"eval", "--checkpoint", "out", "--choices", "q.jsonl", "--json"};
     const json answers = json::parse(succeed(at, choices).out);
     CHECK(answers.at("choices").at(0).at("questions") == 2);
-    for (const char* key : {"acc", "acc_stderr", "acc_norm", "acc_norm_stderr"}) {
+    for (const char* key :
+         {"acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "acc_bytes", "acc_bytes_stderr"}) {
         CHECK(answers["choices"][0].contains(key));
     }
     const std::string on_mesh = succeed(at, choices, 4).out;

@@ -120,6 +120,54 @@ TEST_CASE("an imported model has the loss that transformers computes, and its te
     }
 }
 
+TEST_CASE("masks beside GPT-2's weights are left out, whatever their type",
+          "[app][process][huggingface]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    prepare_text(at);
+    const std::string path = copy_of(at, "gpt2") + "/model.safetensors";
+    // As in the first published files: no prefix, no head, and in each layer a triangle of the
+    // whole window and the value behind it.
+    const SafetensorsHeader plain = read_safetensors_header(path);
+    std::vector<SafetensorsEntry> entries;
+    std::string data;
+    for (const SafetensorsEntry& entry : plain.entries) {
+        REQUIRE(!entry.name.starts_with("transformer."));
+        if (entry.name == "h.0.attn.bias") continue;
+        entries.push_back(entry);
+        data.resize(data.size() + entry.bytes());
+        read_safetensors_bytes(path, plain, entry, 0, entry.bytes(),
+                               data.data() + data.size() - entry.bytes());
+    }
+    const DType types[] = {DType::boolean, DType::u8, DType::f32, DType::f16, DType::boolean};
+    for (int layer = 0; layer < 5; ++layer) {
+        const std::string name = "h." + std::to_string(layer) + ".attn.";
+        SafetensorsEntry mask, masked;
+        mask.name = name + "bias";
+        mask.dtype = types[layer];
+        mask.shape = {1, 1, 128, 128};
+        masked.name = name + "masked_bias";
+        entries.push_back(mask);
+        entries.push_back(masked);
+        data.append(128 * 128 * size_of(mask.dtype) + sizeof(float), '\1');
+    }
+    write_text(path, make_safetensors_header(entries, {{"format", "pt"}}) + data);
+    succeed(at, {"import", "--input", "gpt2", "--output", "run"});
+    const json expected = json::parse(read_text(kGolden + "/expected.json"));
+    CHECK(evaluate(at, "run") ==
+          Approx(expected.at("loss").at("gpt2").get<double>()).epsilon(1e-5));
+    succeed(at, {"export", "--checkpoint", "run", "--output", "out"});
+    CHECK(tensors_of(at + "/out") == tensors_of(kGolden + "/gpt2"));
+
+    // Only masks: a parameter of such a type is none.
+    entries.front().dtype = DType::boolean;
+    entries.front().shape.back() *= 4;
+    write_text(path, make_safetensors_header(entries, {}) + data);
+    const Outcome bad = trireme_in(at, {"import", "--input", "gpt2", "--output", "bad"});
+    CHECK(bad.code == 65);
+    CHECK(bad.error.find("tensor '" + entries.front().name + "'") != std::string::npos);
+}
+
 TEST_CASE("an imported model trains on from any folder and on any mesh",
           "[app][process][huggingface][long]") {
     const TemporaryFolder folder;
@@ -177,6 +225,7 @@ TEST_CASE("what is wrong with a Hugging Face folder is said in a line, and nothi
         {"gpt2", set({{"scale_attn_by_inverse_layer_idx", true}}), 78,
          "scale_attn_by_inverse_layer_idx"},
         {"gpt2", set({{"activation_function", "relu"}}), 78, "activation_function"},
+        {"gpt2", set({{"layer_norm_epsilon", 1e39}}), 78, "layer_norm_epsilon: found 1e+39"},
         {"qwen3", set({{"hidden_size", "wide"}}), 65, "hidden_size: found \"wide\""},
         {"qwen3", set({{"num_key_value_heads", 4}}), 78, "model.kv_heads"},
         {"qwen3", set({{"intermediate_size", 11}}), 65, "expected [11, 12]"},

@@ -46,6 +46,18 @@ TEST_CASE("what is written comes back from any offset", "[core][file]") {
     CHECK(read_file(path, 11) == "hello world");
 }
 
+TEST_CASE("bytes are written at any offset of a file that is there", "[core][file]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/a";
+    CHECK(error_of([&] { File::change(path); }).code() == ExitCode::io);
+    replace_file(path, "hello");
+    File file = File::change(path);
+    file.write_all_at("world", 5, 6);
+    file.write_all_at("J", 1, 0);
+    file.close();
+    CHECK(read_file(path, 11) == std::string("Jello\0world", 11));
+}
+
 TEST_CASE("reading past the end is bad data that names the byte", "[core][file]") {
     const TemporaryFolder folder;
     const std::string path = folder.path() + "/a";

@@ -43,7 +43,8 @@ std::vector<SafetensorsEntry> some_entries() {
             {"scalar", DType::i64, {}, 0, 0},
             {"empty", DType::f64, {0, 7}, 0, 0},
             {"half", DType::bf16, {7}, 0, 0},
-            {"bytes", DType::u8, {1, 1, 3}, 0, 0}};
+            {"bytes", DType::u8, {1, 1, 3}, 0, 0},
+            {"mask", DType::boolean, {2, 2}, 0, 0}};
 }
 
 }  // namespace
@@ -54,7 +55,7 @@ TEST_CASE("a written safetensors header is read back as it was", "[core][safeten
     const std::map<std::string, std::string> metadata{{"format", "pt"}, {"a\n", "b\t\""}};
     const std::string head = make_safetensors_header(entries, metadata);
     CHECK(head.size() % 8 == 0);
-    CHECK(entries.back().end == 60 + 8 + 0 + 14 + 3);
+    CHECK(entries.back().end == 60 + 8 + 0 + 14 + 3 + 4);
     const std::string path = folder.path() + "/t.safetensors";
     std::string data(entries.back().end, '\0');
     for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i);

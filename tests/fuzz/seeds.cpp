@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "app/config.h"
+#include "core/crc32c.h"
 #include "core/safetensors.h"
 #include "data/indexed_dataset_writer.h"
 #include "parallel/checkpoint_manifest.h"
@@ -112,6 +113,25 @@ pipeline: {schedule: interleaved, virtual_stages: 2}
 testing: {links: [{axis: data, latency_ms: 0.1}]}
 )";
 
+// The first byte chooses the file; three forms of config.json, an index and a generation_config.
+constexpr const char* kHuggingFace[] = {
+    R"(0{"architectures":["GPT2LMHeadModel"],"model_type":"gpt2","vocab_size":257,"n_positions":64,
+"n_ctx":64,"n_embd":12,"n_layer":2,"n_head":6,"n_inner":null,"activation_function":"gelu_new",
+"resid_pdrop":0.1,"embd_pdrop":0.1,"attn_pdrop":0.1,"layer_norm_epsilon":1e-05,
+"initializer_range":0.02,"tie_word_embeddings":true,"bos_token_id":256,"torch_dtype":"float32"})",
+    R"(0{"model_type":"llama","vocab_size":257,"hidden_size":12,"intermediate_size":10,
+"num_hidden_layers":5,"num_attention_heads":6,"num_key_value_heads":2,"head_dim":4,
+"hidden_act":"silu","max_position_embeddings":128,"rms_norm_eps":1e-06,"rope_theta":10000.0,
+"rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,
+"original_max_position_embeddings":64},"attention_bias":false,"eos_token_id":[1,2]})",
+    R"(0{"model_type":"qwen3","vocab_size":257,"hidden_size":12,"intermediate_size":10,
+"num_hidden_layers":2,"num_attention_heads":6,"num_key_value_heads":2,"head_dim":4,
+"max_position_embeddings":128,"rope_parameters":{"rope_type":"linear","factor":2.0,
+"rope_theta":1000000.0},"use_sliding_window":false,"layer_types":["full_attention"],
+"dtype":"bfloat16"})",
+    R"(1{"metadata":{"total_size":9},"weight_map":{"a":"m-1.safetensors","b":"b.safetensors"}})",
+    R"(2{"_from_model_config":true,"bos_token_id":1,"eos_token_id":[2,3],"pad_token_id":null})"};
+
 }  // namespace
 }  // namespace trireme
 
@@ -129,6 +149,9 @@ int main(int argc, char** argv) {
     write(to + "/config", "written", kConfig);
     write(to + "/config", "resolved", dump_config(parse_config(kConfig, "seed", {}, 8)));
     write(to + "/tokenizer_json", "bpe", kTokenizer);
+    for (const char* file : kHuggingFace) {
+        write(to + "/hf_folder", std::to_string(crc32c(file, std::strlen(file))), file);
+    }
     write(to + "/tiktoken", "ranks", ranks());
     PipelineOptions options;
     for (const char* schedule : {"1f1b", "zb-h1"}) {

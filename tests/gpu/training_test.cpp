@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <iostream>
 
 #include "parallel/nccl/nccl_world.h"
@@ -58,6 +60,42 @@ void check_additions(DType compute) {
     check_curves(scenario, train_on_gpu(scenario), want, is_exact ? 1e-4 : 1e-2,
                  is_exact ? 1e-3 : 1e-1);
 }
+
+// The logits of a batch, as an evaluation hands them over part by part.
+class GatheredLogits {
+public:
+    explicit GatheredLogits(const Scenario& scenario)
+        : scenario_(scenario),
+          values_(static_cast<size_t>(scenario.global_batch * scenario.sequence *
+                                      scenario.model.vocab_size)) {}
+
+    // Returns the mean loss. Ranks write different parts.
+    double evaluate(Engine& engine, int data_rank) {
+        TokenSource source(scenario_, data_rank, scenario_.mesh.data);
+        const std::vector<HostMicroBatch>& batches = source.step(1);
+        const LogitRequest request{scenario_.global_batch,
+                                   [this](const LogitRows& logits) { put(logits); }};
+        const EvaluationResult result = engine.evaluate(
+            static_cast<int>(batches.size()),
+            [&](int i) { return batches[static_cast<size_t>(i)]; }, {}, request);
+        return result.loss_sum / static_cast<double>(result.tokens);
+    }
+
+    const std::vector<float>& values() const { return values_; }
+
+private:
+    void put(const LogitRows& logits) {
+        for (int64_t row = 0; row < logits.rows; ++row) {
+            const auto from = logits.values.begin() + row * logits.stride;
+            std::copy(from, from + logits.columns,
+                      values_.begin() + (logits.first_row + row) * scenario_.model.vocab_size +
+                          logits.first_column);
+        }
+    }
+
+    Scenario scenario_;
+    std::vector<float> values_;
+};
 
 }  // namespace
 
@@ -137,6 +175,41 @@ TEST_CASE("biases, head norms and stretched RoPE train on the GPU as on the CPU"
 TEST_CASE("biases, head norms and stretched RoPE train on the GPU in bf16",
           "[gpu][training][nccl][long]") {
     check_additions(DType::bf16);
+}
+
+TEST_CASE("an evaluation on GPUs hands over the CPU's logits", "[gpu][training][nccl]") {
+    const Family family = GENERATE(Family::gpt2, Family::llama);
+    const Scenario alone = scenario_of(family, {}, 1);
+    GatheredLogits want(alone);
+    double want_loss = 0, loss = 0;
+    run_thread_ranks(1, [&](World& world) {
+        const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
+        Mesh mesh(world, alone.mesh, kv_groups(alone.model, 1));
+        Engine engine(context_of(alone, *device, mesh), engine_options_of(alone));
+        want_loss = want.evaluate(engine, 0);
+    });
+    Scenario scenario = alone;
+    scenario.mesh = {.tensor = 2, .data = 2, .pipeline = 2};
+    scenario.sequence_parallel = family == Family::llama;
+    scenario.pieces = 2;
+    GatheredLogits got(scenario);
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
+        CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
+        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
+        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
+        const double own_loss = got.evaluate(engine, mesh.at().data);
+        if (control.rank() == 0) loss = own_loss;
+    });
+    double largest = 0.0;
+    for (size_t i = 0; i < want.values().size(); ++i) {
+        largest = std::max(largest, std::abs(static_cast<double>(got.values()[i]) -
+                                             static_cast<double>(want.values()[i])));
+    }
+    std::cout << scenario.name() << ": logits " << largest << "\n";
+    CHECK(largest < 1e-5);
+    CHECK(loss == Approx(want_loss).epsilon(1e-6));
+    CHECK(want.values().back() != 0.0f);
 }
 
 TEST_CASE("two deterministic runs on the GPU give the same bits", "[gpu][training][long]") {

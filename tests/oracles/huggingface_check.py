@@ -2,7 +2,9 @@
 
     huggingface_check.py TRIREME FOLDER     FOLDER is emptied first
 
-Ends with 1 when a loss or a logit differs by more than the bound.
+Ends with 1 when a loss or a logit differs by more than the bound. A difference of losses is relative
+to transformers' loss in float64. Logits are compared over all windows at once: the largest absolute
+difference of any of them, divided by the largest absolute logit that transformers computes.
 """
 import json
 import os
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import sys
 
+import safetensors.torch
 import torch
 import transformers
 from huggingface_models import NAMES, make, tokens_of
@@ -19,7 +22,7 @@ BOUND = 1e-5
 SEQUENCE = 64
 WINDOWS = 12
 STEPS = 20
-MESHES = {"1": [], "8": ["mesh.tensor=2", "mesh.pipeline=2"]}
+MESHES = {"1": [], "8": ["mesh.tensor=2", "mesh.pipeline=2", "mesh.data=2"]}
 
 
 def trireme(program, folder, *arguments, processes=1):
@@ -64,6 +67,27 @@ def compare(program, folder, run, exported):
     return worst, model
 
 
+def logits_difference(program, folder, run, exported, mesh):
+    """Of the logits that a mesh computes, to transformers' in float64 and in float32, and between
+    those two."""
+    file = folder / f"{run}-on-{mesh}.safetensors"
+    trireme(program, folder, "eval", "--checkpoint", run, "--data", "windows", "--logits", file,
+            "--logits-windows", WINDOWS, "--set", f"data.sequence_length={SEQUENCE}",
+            "precision.compute=fp32", "device.threads=1", *MESHES[mesh], processes=int(mesh))
+    ours = safetensors.torch.load_file(file)
+    assert ours["logits"].shape == (WINDOWS, SEQUENCE, 257), ours["logits"].shape
+    all_theirs = []
+    for dtype in torch.float64, torch.float32:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder / exported,
+                                                                  dtype=torch.float32)
+        with torch.no_grad():
+            all_theirs.append(model.to(dtype).eval()(input_ids=ours["tokens"]).logits.double())
+    exact, single = all_theirs
+    scale = exact.abs().max()
+    return [((a - b).abs().max() / scale).item()
+            for a, b in ((ours["logits"], exact), (ours["logits"], single), (single, exact))]
+
+
 def train(program, folder, name, mesh):
     run = f"{name}-trained-{mesh}"
     trireme(program, folder, "train", f"{name}-run/config.yaml", "--set", f"run.steps={STEPS}",
@@ -81,11 +105,23 @@ def check(program, folder, name):
     trireme(program, folder, "import", "--input", name, "--output", f"{name}-run")
     imported, _ = compare(program, folder, f"{name}-run", name)
     figures, models = {"imported": imported}, []
+    logits = {"to float64": 0.0, "to float32": 0.0, "their float32 to float64": 0.0}
+
+    def compare_logits(run, exported):
+        for mesh in MESHES:
+            differences = logits_difference(program, folder, run, exported, mesh)
+            for pair, difference in zip(logits, differences):
+                logits[pair] = max(logits[pair], difference)
+
+    compare_logits(f"{name}-run", name)
     for mesh in MESHES:
         run = train(program, folder, name, mesh)
         figures[f"after {STEPS} steps on {mesh}"], trained = compare(program, folder, run,
                                                                     run + "-hf")
         models.append(trained)
+        compare_logits(run, run + "-hf")
+    for pair, difference in logits.items():
+        figures[f"logits {pair}"] = difference
     # The two meshes' models, by what they compute.
     tokens = tokens_of(next(windows()))
     one, eight = (likelihoods(trained, tokens)[1] for trained in models)
@@ -109,6 +145,10 @@ def main():
     (folder / "text.txt").write_text("".join(f"{i} and {i * i}, then {i % 7}\n"
                                              for i in range(3000)))
     trireme(program, folder, "prepare", "--input", "text.txt", "--output", "text")
+    # One after the other, with ends of text between them.
+    (folder / "windows.jsonl").write_text("".join(json.dumps({"text": text.decode()}) + "\n"
+                                                  for text in windows()))
+    trireme(program, folder, "prepare", "--input", "windows.jsonl", "--output", "windows")
     for i, text in enumerate(windows()):
         (folder / f"window-{i}.txt").write_bytes(text)
         trireme(program, folder, "prepare", "--input", f"window-{i}.txt", "--output", f"window-{i}")

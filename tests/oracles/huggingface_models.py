@@ -1,6 +1,7 @@
 """Makes tiny random models of every supported family with transformers, and what they compute.
 
     huggingface_models.py golden            writes tests/app/huggingface (needs torch, transformers)
+    huggingface_models.py logits            only what the models there compute
 
 Used by scripts/check-huggingface as well, with larger ones.
 """
@@ -83,6 +84,20 @@ def to_v4_keys(path):
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def golden_logits():
+    """Of every fourth token of the text's first window, from float64."""
+    tokens = tokens_of((GOLDEN / "text.txt").read_bytes())[None, :SEQUENCE]
+    logits = {}
+    for name in NAMES:
+        model = transformers.AutoModelForCausalLM.from_pretrained(GOLDEN / name,
+                                                                  dtype=torch.float32)
+        with torch.no_grad():
+            logits[name] = model.double().eval()(input_ids=tokens).logits[0, 3::4].float()
+            logits[name] = logits[name].contiguous()
+    safetensors.torch.save_file(logits, GOLDEN / "logits.safetensors")
+    (GOLDEN / "logits.safetensors").chmod(0o644)
+
+
 def golden():
     dtypes = {"llama2": torch.float16, "qwen2": torch.bfloat16}
     text = b"".join(b"line %d: some words, and %d more\n" % (i, i * i) for i in range(12))
@@ -104,12 +119,14 @@ def golden():
                for key, value in safetensors.torch.load_file(path).items()}
     tensors["h.0.attn.bias"] = torch.ones(1, 1, 2, 2).tril()
     safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    golden_logits()
     for file in GOLDEN.glob("*/*"):
         file.chmod(0o644)
     (GOLDEN / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["golden"]:
+    modes = {"golden": golden, "logits": golden_logits}
+    if len(sys.argv) != 2 or sys.argv[1] not in modes:
         sys.exit(__doc__)
-    golden()
+    modes[sys.argv[1]]()

@@ -1,0 +1,107 @@
+#include "data/finished_datasets.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/file_io.h"
+#include "core/strict_json.h"
+#include "data/describe.h"
+#include "data/output_file.h"
+#include "data/prepare_progress.h"
+
+namespace trireme {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+
+struct FoundFile {
+    std::string path;  // its own name
+    int64_t bytes = 0;
+    bool is_partial = false;
+};
+
+std::optional<FoundFile> find(const std::string& path,
+                              const DatasetManifest::FileContent& content) {
+    for (const bool is_partial : {true, false}) {
+        const std::string name = path + (is_partial ? ".partial" : "");
+        std::error_code error;
+        if (!std::filesystem::is_regular_file(name, error)) continue;
+        if (difference(name, content).empty()) return FoundFile{path, content.bytes, is_partial};
+    }
+    return std::nullopt;
+}
+
+void publish(const FoundFile& file) {
+    if (!file.is_partial) return;
+    OutputFile whole(file.path, file.bytes);
+    whole.publish();
+}
+
+}  // namespace
+
+void write_finished(const std::string& output, const FinishedDatasets& finished) {
+    json parts = json::array();
+    for (const DatasetManifest& part : finished.parts) parts.push_back(manifest_text(part));
+    const std::string content =
+        json{{"fingerprint", finished.fingerprint}, {"finished", parts}}.dump();
+    replace_file(
+        progress_path(output),
+        json{{"checksum", crc32c(content.data(), content.size())}, {"content", content}}.dump());
+}
+
+std::optional<FinishedDatasets> read_finished(const std::string& output,
+                                              const std::string& fingerprint, size_t n_parts) {
+    const std::string path = progress_path(output);
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+    FinishedDatasets finished;
+    try {
+        const json file = parse_strict_json(read_file(path, kMaxBytes), path, 4);
+        const std::string& text = string_member(file, "content", path);
+        if (member(file, "checksum", path) != crc32c(text.data(), text.size())) {
+            return std::nullopt;
+        }
+        const json content = parse_strict_json(text, path, 4);
+        finished.fingerprint = string_member(content, "fingerprint", path);
+        for (const json& part : member(content, "finished", path)) {
+            if (!part.is_string()) return std::nullopt;
+            const auto manifest = parse_manifest_text(part.get<std::string>(), path);
+            if (!manifest) return std::nullopt;
+            finished.parts.push_back(*manifest);
+        }
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+    if (finished.fingerprint != fingerprint || finished.parts.size() != n_parts) {
+        return std::nullopt;
+    }
+    return finished;
+}
+
+bool publish_finished(const std::vector<std::string>& prefixes, const FinishedDatasets& finished) {
+    std::vector<FoundFile> bins, indices;
+    for (size_t i = 0; i < prefixes.size(); ++i) {
+        const auto bin = find(prefixes[i] + ".bin", finished.parts[i].bin);
+        const auto idx = find(prefixes[i] + ".idx", finished.parts[i].idx);
+        if (!bin || !idx) return false;
+        bins.push_back(*bin);
+        indices.push_back(*idx);
+    }
+    for (size_t i = 0; i < prefixes.size(); ++i) {
+        remove_former(manifest_path(prefixes[i]));
+        if (indices[i].is_partial) remove_former(prefixes[i] + ".idx");
+        publish(bins[i]);
+        publish(indices[i]);
+        write_manifest(prefixes[i], finished.parts[i]);
+        ::unlink((prefixes[i] + ".lengths.partial").c_str());
+    }
+    return true;
+}
+
+}  // namespace trireme

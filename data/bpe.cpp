@@ -4,7 +4,7 @@
 #include <bit>
 #include <functional>
 #include <queue>
-#include <tuple>
+#include <utility>
 
 #include "core/error.h"
 #include "data/bytes_hash.h"
@@ -19,15 +19,11 @@ size_t table_size(size_t n) {
     return std::bit_ceil(std::max<size_t>(16, 2 * n));
 }
 
-uint64_t pair_key(int32_t left, int32_t right) {
-    return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right);
-}
-
 }  // namespace
 
 Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merges,
          bool whole_pieces)
-    : whole_pieces_(whole_pieces), pairs_(table_size(merges.size())) {
+    : whole_pieces_(whole_pieces), merges_({}) {
     size_t n_tokens = 0;
     size_t n_bytes = 0;
     for (const std::string& token : tokens) {
@@ -51,10 +47,46 @@ Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merge
         byte_ids_[static_cast<size_t>(byte)] = find({&c, 1});
         TRIREME_CHECK(byte_ids_[static_cast<size_t>(byte)] >= 0, "a token for every byte");
     }
-    for (const BpeMerge& merge : merges) add_merge(merge);
+    std::vector<BpeMerge> in_order(merges.begin(), merges.end());
+    std::stable_sort(in_order.begin(), in_order.end(),
+                     [](const BpeMerge& a, const BpeMerge& b) { return a.rank < b.rank; });
+    merges_ = MergeTable(in_order);
+    fill_byte_pairs();
+    keep_needed_merges(std::move(in_order));
+}
+
+// Rank files allow any two tokens that are one together to merge, but no piece can use more than
+// one such pair for a token: parts that stand side by side were never merged across their outer
+// ends, so between these everything went as it goes when the token's bytes are a piece of their
+// own. The pair that piece ends with is the only one. A small table is quicker.
+void Bpe::keep_needed_merges(std::vector<BpeMerge> in_order) {
+    std::vector<bool> is_made(starts_.size());
+    std::vector<int32_t> made;
+    for (const BpeMerge& merge : in_order) {
+        const auto at = static_cast<size_t>(merge.merged);
+        if (!is_made[at]) made.push_back(merge.merged);
+        is_made[at] = true;
+    }
+    if (made.size() == in_order.size()) return;
+    std::vector<int32_t> orders, ids;
+    for (const int32_t id : made) {
+        ids.clear();
+        const int32_t last = merge(bytes_of(id), ids);
+        if (ids.size() == 1) orders.push_back(last);
+    }
+    std::sort(orders.begin(), orders.end());
+    std::vector<BpeMerge> needed;
+    needed.reserve(orders.size());
+    for (const int32_t order : orders) needed.push_back(in_order[static_cast<size_t>(order)]);
+    merges_ = MergeTable(needed);
+    fill_byte_pairs();
+}
+
+void Bpe::fill_byte_pairs() {
+    byte_pairs_.clear();
     byte_pairs_.reserve(size_t{256} * 256);
     for (const int32_t left : byte_ids_) {
-        for (const int32_t right : byte_ids_) byte_pairs_.push_back(merge_of(left, right));
+        for (const int32_t right : byte_ids_) byte_pairs_.push_back(merges_.find(left, right));
     }
 }
 
@@ -73,28 +105,14 @@ int32_t Bpe::find(std::string_view token) const {
         const TokenSlot slot = table_[at];
         if (slot.id < 0) return -1;
         if (slot.hash != tag) continue;
-        const uint32_t start = starts_[static_cast<size_t>(slot.id)];
-        const uint32_t end = starts_[static_cast<size_t>(slot.id) + 1];
-        if (token == std::string_view(bytes_).substr(start, end - start)) return slot.id;
+        if (token == bytes_of(slot.id)) return slot.id;
     }
 }
 
-void Bpe::add_merge(const BpeMerge& merge) {
-    const uint64_t key = pair_key(merge.left, merge.right);
-    size_t at = mix_hash(key) & (pairs_.size() - 1);
-    while (pairs_[at].pair != UINT64_MAX) {
-        TRIREME_CHECK(pairs_[at].pair != key, "one merge for a pair");
-        at = (at + 1) & (pairs_.size() - 1);
-    }
-    pairs_[at] = {key, {merge.rank, merge.merged}};
-}
-
-Bpe::Merged Bpe::merge_of(int32_t left, int32_t right) const {
-    const uint64_t key = pair_key(left, right);
-    for (size_t at = mix_hash(key) & (pairs_.size() - 1);; at = (at + 1) & (pairs_.size() - 1)) {
-        if (pairs_[at].pair == key) return pairs_[at].merged;
-        if (pairs_[at].pair == UINT64_MAX) return kNone;
-    }
+std::string_view Bpe::bytes_of(int32_t id) const {
+    const uint32_t start = starts_[static_cast<size_t>(id)];
+    const uint32_t end = starts_[static_cast<size_t>(id) + 1];
+    return std::string_view(bytes_).substr(start, end - start);
 }
 
 void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
@@ -109,105 +127,111 @@ void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
             return;
         }
     }
-    if (piece.size() <= kFewBytes) {
-        merge_few(piece, ids);
-    } else {
-        merge_many(piece, ids);
-    }
+    merge(piece, ids);
 }
 
-// A part stays at the place of its first byte. Each place has the rank of what the part there and
-// the one behind it become, and below it the place, so that one minimum finds both.
-void Bpe::merge_few(std::string_view piece, std::vector<int32_t>& ids) const {
-    constexpr int64_t kNever = INT64_MAX;
-    constexpr size_t kLanes = 8;
-    constexpr int kPlaceBits = 16;
+int32_t Bpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
+    return piece.size() <= kFewBytes ? merge_few(piece, ids) : merge_many(piece, ids);
+}
+
+// A part stays at the place of its first byte. Each place has the merge of the part there with the
+// one behind it, and below it the place, so that one minimum finds both.
+int32_t Bpe::merge_few(std::string_view piece, std::vector<int32_t>& ids) const {
+    constexpr int kPlaceBits = 8;
+    static_assert(kFewBytes == size_t{1} << kPlaceBits);
+    static_assert(MergeTable::kOrderBits + kPlaceBits < 32);
+    constexpr int32_t kNever = MergeTable::kNone << kPlaceBits;
+    constexpr size_t kLanes = 16;
     const size_t n = piece.size();
     const size_t n_padded = (n + kLanes - 1) / kLanes * kLanes;
-    std::array<int64_t, kFewBytes> keys;
-    std::array<int32_t, kFewBytes> parts, merged;
+    std::array<int32_t, kFewBytes> keys, parts;
     std::array<uint16_t, kFewBytes> before, behind;
-    const auto set = [&](size_t at, Merged to) {
-        merged[at] = to.id;
-        keys[at] = to.id < 0
-                       ? kNever
-                       : static_cast<int64_t>(to.rank) << kPlaceBits | static_cast<int64_t>(at);
+    const auto set = [&](size_t at, int32_t order) {
+        keys[at] = order << kPlaceBits | static_cast<int32_t>(at);
     };
     for (size_t i = 0; i < n; ++i) {
         parts[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
         before[i] = static_cast<uint16_t>(i - 1);
         behind[i] = static_cast<uint16_t>(i + 1);
     }
-    for (size_t i = 0; i + 1 < n; ++i) set(i, merge_of_bytes(piece[i], piece[i + 1]));
+    for (size_t i = 0; i + 1 < n; ++i) {
+        set(i, byte_pairs_[size_t{static_cast<unsigned char>(piece[i])} << 8 |
+                           static_cast<unsigned char>(piece[i + 1])]);
+    }
     for (size_t i = n - 1; i < n_padded; ++i) keys[i] = kNever;
+    int32_t last = MergeTable::kNone;
     for (;;) {
-        int64_t best = kNever;
+        int32_t best = kNever;
         for (size_t i = 0; i < n_padded; ++i) best = std::min(best, keys[i]);
-        if (best == kNever) break;
-        const size_t at = static_cast<size_t>(best) & ((size_t{1} << kPlaceBits) - 1);
+        if (best >= kNever) break;
+        const size_t at = static_cast<size_t>(best) & (kFewBytes - 1);
+        last = best >> kPlaceBits;
         const size_t gone = behind[at];
         const size_t next = behind[gone];
-        parts[at] = merged[at];
+        parts[at] = merges_.merged(last);
         behind[at] = static_cast<uint16_t>(next);
         keys[gone] = kNever;
+        if (at > 0) merges_.prefetch(parts[before[at]], parts[at]);
         if (next < n) {
             before[next] = static_cast<uint16_t>(at);
-            set(at, merge_of(parts[at], parts[next]));
+            set(at, merges_.find(parts[at], parts[next]));
         } else {
             keys[at] = kNever;
         }
-        if (at > 0) set(before[at], merge_of(parts[before[at]], parts[at]));
+        if (at > 0) set(before[at], merges_.find(parts[before[at]], parts[at]));
     }
     for (size_t i = 0; i < n; i = behind[i]) ids.push_back(parts[i]);
+    return last;
 }
 
-// The parts are a linked list, and a heap holds the merges to try. An entry that a merge beside it
-// has overtaken no longer fits the ids in the list and is passed over.
-void Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const {
+// The parts are a linked list, and a heap holds the keys of the merges to try. A key that is not
+// the part's any more was overtaken by a merge beside it and is passed over.
+int32_t Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const {
+    constexpr int kPlaceBits = 64 - MergeTable::kOrderBits;
+    constexpr uint64_t kPlaces = (uint64_t{1} << kPlaceBits) - 1;
+    constexpr uint64_t kNever = uint64_t{MergeTable::kNone} << kPlaceBits;
+    constexpr size_t kEnd = SIZE_MAX;
     struct Part {
         int32_t id;
+        uint64_t key;
         size_t before, behind;
     };
-    struct Candidate {
-        int32_t rank;
-        size_t at;
-        int32_t left, right, merged;
-        bool operator>(const Candidate& other) const {
-            return std::tie(rank, at) > std::tie(other.rank, other.at);
-        }
-    };
-    constexpr size_t kEnd = SIZE_MAX;
     const size_t n = piece.size();
     std::vector<Part> parts(n);
+    std::vector<uint64_t> keys;
     for (size_t i = 0; i < n; ++i) {
-        parts[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], i == 0 ? kEnd : i - 1,
+        parts[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], kNever, i == 0 ? kEnd : i - 1,
                     i + 1 == n ? kEnd : i + 1};
     }
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
-    const auto push = [&](size_t at) {
-        if (at == kEnd || parts[at].behind == kEnd) return;
-        const int32_t left = parts[at].id;
-        const int32_t right = parts[parts[at].behind].id;
-        const Merged merged = merge_of(left, right);
-        if (merged.id >= 0) queue.push({merged.rank, at, left, right, merged.id});
+    const auto set = [&](size_t at) {
+        const size_t behind = parts[at].behind;
+        const int32_t order =
+            behind == kEnd ? MergeTable::kNone : merges_.find(parts[at].id, parts[behind].id);
+        parts[at].key = static_cast<uint64_t>(order) << kPlaceBits | at;
+        return order != MergeTable::kNone;
     };
-    for (size_t i = 0; i < n; ++i) push(i);
+    for (size_t i = 0; i < n; ++i) {
+        if (set(i)) keys.push_back(parts[i].key);
+    }
+    std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> queue({}, std::move(keys));
+    int32_t last = MergeTable::kNone;
     while (!queue.empty()) {
-        const Candidate best = queue.top();
+        const uint64_t best = queue.top();
         queue.pop();
-        Part& left = parts[best.at];
-        if (left.id != best.left || left.behind == kEnd || parts[left.behind].id != best.right) {
-            continue;
-        }
+        const size_t at = best & kPlaces;
+        Part& left = parts[at];
+        if (left.key != best) continue;
+        last = static_cast<int32_t>(best >> kPlaceBits);
         Part& right = parts[left.behind];
-        left.id = best.merged;
+        left.id = merges_.merged(last);
         left.behind = right.behind;
-        right.id = -1;
-        if (left.behind != kEnd) parts[left.behind].before = best.at;
-        push(best.at);
-        push(left.before);
+        right.key = kNever;
+        if (left.behind != kEnd) parts[left.behind].before = at;
+        if (set(at)) queue.push(left.key);
+        if (left.before != kEnd && set(left.before)) queue.push(parts[left.before].key);
     }
     for (size_t i = 0; i != kEnd; i = parts[i].behind) ids.push_back(parts[i].id);
+    return last;
 }
 
 }  // namespace trireme

@@ -8,15 +8,9 @@
 #include <string_view>
 #include <vector>
 
-namespace trireme {
+#include "data/merge_table.h"
 
-// Two adjacent tokens that may become one. A lower rank goes first, then the place further left.
-struct BpeMerge {
-    int32_t left = 0;
-    int32_t right = 0;
-    int32_t merged = 0;
-    int32_t rank = 0;
-};
+namespace trireme {
 
 // Byte-pair encoding of pieces of bytes: starts from single bytes and merges while it can.
 // Constant once made, so safe to use from several threads.
@@ -35,29 +29,19 @@ public:
     int32_t find(std::string_view token) const;
 
 private:
-    struct Merged {
-        int32_t rank, id;
-    };
-    static constexpr Merged kNone{INT32_MAX, -1};
-    struct PairSlot {
-        uint64_t pair = UINT64_MAX;
-        Merged merged = kNone;
-    };
-
-    Merged merge_of(int32_t left, int32_t right) const;
-    Merged merge_of_bytes(char left, char right) const {
-        return byte_pairs_[size_t{static_cast<unsigned char>(left)} << 8 |
-                           static_cast<unsigned char>(right)];
-    }
     void add_token(const std::string& token, int32_t id);
-    void add_merge(const BpeMerge& merge);
-    void merge_few(std::string_view piece, std::vector<int32_t>& ids) const;
-    void merge_many(std::string_view piece, std::vector<int32_t>& ids) const;
+    std::string_view bytes_of(int32_t id) const;
+    void keep_needed_merges(std::vector<BpeMerge> in_order);
+    void fill_byte_pairs();
+    // Each appends the ids and gives the merge that it did last; kNone when it did none.
+    int32_t merge(std::string_view piece, std::vector<int32_t>& ids) const;
+    int32_t merge_few(std::string_view piece, std::vector<int32_t>& ids) const;
+    int32_t merge_many(std::string_view piece, std::vector<int32_t>& ids) const;
 
     bool whole_pieces_;
     std::array<int32_t, 256> byte_ids_{};
-    std::vector<Merged> byte_pairs_;  // by the two bytes: where every piece begins
-    std::vector<PairSlot> pairs_;     // open addressing, a power of two
+    MergeTable merges_;
+    std::vector<int32_t> byte_pairs_;  // the merge by the two bytes: where every piece begins
     struct TokenSlot {
         uint32_t hash = 0;
         int32_t id = -1;

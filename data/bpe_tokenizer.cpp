@@ -88,6 +88,7 @@ BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
       is_special_(parts_.decoded.size()) {
     for (const SplitStep& step : parts_.splits) {
         patterns_.emplace_back(step.pattern, parts_.source);
+        scanners_.emplace_back(step.pattern);
     }
     for (const AddedToken& token : parts_.added) {
         is_special_[static_cast<size_t>(token.id)] = token.special;
@@ -142,6 +143,16 @@ void BpeTokenizer::split(std::string_view text, size_t step, Scratch& scratch,
         scratch.add(piece);
         if (scratch.is_full()) encode_pending(scratch, ids);
     };
+    const SplitScanner& scanner = scanners_[step];
+    if (!scanner.empty()) {
+        for (size_t at = 0; at < text.size();) {
+            const size_t end = scanner.end_of_piece(text, at);
+            cut(at, end);
+            at = end;
+        }
+        if (last) encode_pending(scratch, ids);
+        return;
+    }
     SplitPattern::Matcher& matcher = scratch.matchers[step];
     for (size_t at = 0; at < text.size();) {
         const SplitPattern::Matcher::Range match = matcher.find(text, at);

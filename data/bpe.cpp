@@ -12,8 +12,8 @@
 namespace trireme {
 namespace {
 
-// Up to here a scan over all pairs for each merge is quicker than a heap.
-constexpr size_t kFewBytes = 256;
+// Pieces that are merged in turns.
+constexpr size_t kTogether = 16;
 
 size_t table_size(size_t n) {
     return std::bit_ceil(std::max<size_t>(16, 2 * n));
@@ -44,8 +44,8 @@ Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merge
     }
     for (int byte = 0; byte < 256; ++byte) {
         const char c = static_cast<char>(byte);
-        byte_ids_[static_cast<size_t>(byte)] = find({&c, 1});
-        TRIREME_CHECK(byte_ids_[static_cast<size_t>(byte)] >= 0, "a token for every byte");
+        bytes_begin_.ids[static_cast<size_t>(byte)] = find({&c, 1});
+        TRIREME_CHECK(bytes_begin_.ids[static_cast<size_t>(byte)] >= 0, "a token for every byte");
     }
     std::vector<BpeMerge> in_order(merges.begin(), merges.end());
     std::stable_sort(in_order.begin(), in_order.end(),
@@ -83,10 +83,11 @@ void Bpe::keep_needed_merges(std::vector<BpeMerge> in_order) {
 }
 
 void Bpe::fill_byte_pairs() {
-    byte_pairs_.clear();
-    byte_pairs_.reserve(size_t{256} * 256);
-    for (const int32_t left : byte_ids_) {
-        for (const int32_t right : byte_ids_) byte_pairs_.push_back(merges_.find(left, right));
+    bytes_begin_.pairs.clear();
+    bytes_begin_.pairs.reserve(size_t{256} * 256);
+    for (const int32_t left : bytes_begin_.ids) {
+        for (const int32_t right : bytes_begin_.ids)
+            bytes_begin_.pairs.push_back(merges_.find(left, right));
     }
 }
 
@@ -99,7 +100,10 @@ void Bpe::add_token(const std::string& token, int32_t id) {
 }
 
 int32_t Bpe::find(std::string_view token) const {
-    const uint64_t hash = bytes_hash(token.data(), token.size());
+    return find(token, bytes_hash(token.data(), token.size()));
+}
+
+int32_t Bpe::find(std::string_view token, uint64_t hash) const {
     const auto tag = static_cast<uint32_t>(hash >> 32);
     for (size_t at = hash & (table_.size() - 1);; at = (at + 1) & (table_.size() - 1)) {
         const TokenSlot slot = table_[at];
@@ -117,7 +121,7 @@ std::string_view Bpe::bytes_of(int32_t id) const {
 
 void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
     if (piece.size() == 1) {
-        ids.push_back(byte_ids_[static_cast<unsigned char>(piece[0])]);
+        ids.push_back(bytes_begin_.ids[static_cast<unsigned char>(piece[0])]);
         return;
     }
     if (whole_pieces_) {
@@ -130,58 +134,61 @@ void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
     merge(piece, ids);
 }
 
-int32_t Bpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
-    return piece.size() <= kFewBytes ? merge_few(piece, ids) : merge_many(piece, ids);
+void Bpe::encode(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                 std::span<size_t> ends) const {
+    while (!pieces.empty()) {
+        const size_t n = std::min(kTogether, pieces.size());
+        encode_together(pieces.first(n), ids, ends.first(n));
+        pieces = pieces.subspan(n);
+        ends = ends.subspan(n);
+    }
 }
 
-// A part stays at the place of its first byte. Each place has the merge of the part there with the
-// one behind it, and below it the place, so that one minimum finds both.
-int32_t Bpe::merge_few(std::string_view piece, std::vector<int32_t>& ids) const {
-    constexpr int kPlaceBits = 8;
-    static_assert(kFewBytes == size_t{1} << kPlaceBits);
-    static_assert(MergeTable::kOrderBits + kPlaceBits < 32);
-    constexpr int32_t kNever = MergeTable::kNone << kPlaceBits;
-    constexpr size_t kLanes = 16;
-    const size_t n = piece.size();
-    const size_t n_padded = (n + kLanes - 1) / kLanes * kLanes;
-    std::array<int32_t, kFewBytes> keys, parts;
-    std::array<uint16_t, kFewBytes> before, behind;
-    const auto set = [&](size_t at, int32_t order) {
-        keys[at] = order << kPlaceBits | static_cast<int32_t>(at);
-    };
-    for (size_t i = 0; i < n; ++i) {
-        parts[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
-        before[i] = static_cast<uint16_t>(i - 1);
-        behind[i] = static_cast<uint16_t>(i + 1);
-    }
-    for (size_t i = 0; i + 1 < n; ++i) {
-        set(i, byte_pairs_[size_t{static_cast<unsigned char>(piece[i])} << 8 |
-                           static_cast<unsigned char>(piece[i + 1])]);
-    }
-    for (size_t i = n - 1; i < n_padded; ++i) keys[i] = kNever;
-    int32_t last = MergeTable::kNone;
-    for (;;) {
-        int32_t best = kNever;
-        for (size_t i = 0; i < n_padded; ++i) best = std::min(best, keys[i]);
-        if (best >= kNever) break;
-        const size_t at = static_cast<size_t>(best) & (kFewBytes - 1);
-        last = best >> kPlaceBits;
-        const size_t gone = behind[at];
-        const size_t next = behind[gone];
-        parts[at] = merges_.merged(last);
-        behind[at] = static_cast<uint16_t>(next);
-        keys[gone] = kNever;
-        if (at > 0) merges_.prefetch(parts[before[at]], parts[at]);
-        if (next < n) {
-            before[next] = static_cast<uint16_t>(at);
-            set(at, merges_.find(parts[at], parts[next]));
-        } else {
-            keys[at] = kNever;
+void Bpe::encode_together(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                          std::span<size_t> ends) const {
+    std::array<uint64_t, kTogether> hashes{};
+    std::array<int32_t, kTogether> whole;
+    std::array<PieceMerge, kTogether> merging;
+    std::array<size_t, kTogether> active;
+    size_t n_active = 0;
+    if (whole_pieces_) {
+        for (size_t i = 0; i < pieces.size(); ++i) {
+            hashes[i] = bytes_hash(pieces[i].data(), pieces[i].size());
+            __builtin_prefetch(&table_[hashes[i] & (table_.size() - 1)]);
         }
-        if (at > 0) set(before[at], merges_.find(parts[before[at]], parts[at]));
     }
-    for (size_t i = 0; i < n; i = behind[i]) ids.push_back(parts[i]);
-    return last;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        whole[i] = whole_pieces_ ? find(pieces[i], hashes[i]) : -1;
+        if (whole[i] >= 0 || pieces[i].size() > PieceMerge::kMaxBytes) continue;
+        merging[i].begin(pieces[i], bytes_begin_);
+        active[n_active++] = i;
+    }
+    while (n_active > 0) {
+        size_t n_left = 0;
+        for (size_t i = 0; i < n_active; ++i) {
+            if (merging[active[i]].step(merges_)) active[n_left++] = active[i];
+        }
+        n_active = n_left;
+    }
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        if (whole[i] >= 0) {
+            ids.push_back(whole[i]);
+        } else if (pieces[i].size() <= PieceMerge::kMaxBytes) {
+            merging[i].append_to(ids);
+        } else {
+            merge_many(pieces[i], ids);
+        }
+        ends[i] = ids.size();
+    }
+}
+
+int32_t Bpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
+    if (piece.size() > PieceMerge::kMaxBytes) return merge_many(piece, ids);
+    PieceMerge merging;
+    merging.begin(piece, bytes_begin_);
+    while (merging.step(merges_)) continue;
+    merging.append_to(ids);
+    return merging.last();
 }
 
 // The parts are a linked list, and a heap holds the keys of the merges to try. A key that is not
@@ -200,8 +207,8 @@ int32_t Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const
     std::vector<Part> parts(n);
     std::vector<uint64_t> keys;
     for (size_t i = 0; i < n; ++i) {
-        parts[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], kNever, i == 0 ? kEnd : i - 1,
-                    i + 1 == n ? kEnd : i + 1};
+        parts[i] = {bytes_begin_.ids[static_cast<unsigned char>(piece[i])], kNever,
+                    i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1};
     }
     const auto set = [&](size_t at) {
         const size_t behind = parts[at].behind;

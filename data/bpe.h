@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/merge_table.h"
+#include "data/piece_merge.h"
 
 namespace trireme {
 
@@ -25,6 +26,11 @@ public:
     // Appends the ids of a piece that is not empty. The time grows as n log n with its bytes.
     void encode(std::string_view piece, std::vector<int32_t>& ids) const;
 
+    // Appends the ids of several pieces, one behind the other, and sets ends[i] to where those of
+    // pieces[i] end in `ids`. Quicker than one by one, for it waits for memory less.
+    void encode(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                std::span<size_t> ends) const;
+
     // The id of a token; -1 when there is none.
     int32_t find(std::string_view token) const;
 
@@ -33,15 +39,16 @@ private:
     std::string_view bytes_of(int32_t id) const;
     void keep_needed_merges(std::vector<BpeMerge> in_order);
     void fill_byte_pairs();
+    int32_t find(std::string_view token, uint64_t hash) const;
+    void encode_together(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                         std::span<size_t> ends) const;
     // Each appends the ids and gives the merge that it did last; kNone when it did none.
     int32_t merge(std::string_view piece, std::vector<int32_t>& ids) const;
-    int32_t merge_few(std::string_view piece, std::vector<int32_t>& ids) const;
     int32_t merge_many(std::string_view piece, std::vector<int32_t>& ids) const;
 
     bool whole_pieces_;
-    std::array<int32_t, 256> byte_ids_{};
     MergeTable merges_;
-    std::vector<int32_t> byte_pairs_;  // the merge by the two bytes: where every piece begins
+    PieceMerge::Bytes bytes_begin_;
     struct TokenSlot {
         uint32_t hash = 0;
         int32_t id = -1;

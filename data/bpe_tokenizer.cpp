@@ -39,16 +39,22 @@ struct BpeTokenizer::Scratch {
             slot = &cache.slot_of(piece);
             __builtin_prefetch(slot);
         }
-        pending[n_pending++] = {piece, slot};
+        pending[n_pending++] = {piece, slot, false};
     }
     bool is_full() const { return n_pending == pending.size(); }
 
     struct Pending {
         std::string_view piece;
         WordCache::Slot* slot;  // null: too long for the cache
+        bool is_missed;
     };
-    std::array<Pending, 16> pending;
+    static constexpr size_t kMaxPending = 128;
+    std::array<Pending, kMaxPending> pending;
     size_t n_pending = 0;
+    // Those of them that the cache does not hold.
+    std::array<std::string_view, kMaxPending> missed;
+    std::array<size_t, kMaxPending> missed_ends;
+    std::vector<int32_t> missed_ids;
     WordCache cache;
     std::string fixed, normalized, prefixed;
 };
@@ -167,18 +173,30 @@ void BpeTokenizer::split(std::string_view text, size_t step, Scratch& scratch,
 }
 
 void BpeTokenizer::encode_pending(Scratch& scratch, std::vector<int32_t>& ids) const {
-    for (const auto& [piece, slot] : std::span(scratch.pending).first(scratch.n_pending)) {
-        if (slot == nullptr) {
-            bpe_.encode(piece, ids);
+    const auto pending = std::span(scratch.pending).first(scratch.n_pending);
+    scratch.n_pending = 0;
+    size_t n_missed = 0;
+    for (auto& [piece, slot, is_missed] : pending) {
+        is_missed = slot == nullptr || !slot->holds(piece);
+        if (is_missed) scratch.missed[n_missed++] = piece;
+    }
+    scratch.missed_ids.clear();
+    bpe_.encode(std::span(scratch.missed).first(n_missed), scratch.missed_ids, scratch.missed_ends);
+    size_t missed = 0;
+    size_t begin = 0;
+    for (const auto& [piece, slot, is_missed] : pending) {
+        if (is_missed) {
+            const size_t end = scratch.missed_ends[missed++];
+            const auto found = std::span(scratch.missed_ids).subspan(begin, end - begin);
+            ids.insert(ids.end(), found.begin(), found.end());
+            if (slot != nullptr) slot->store(piece, found);
+            begin = end;
         } else if (slot->holds(piece)) {
-            ids.insert(ids.end(), slot->ids.begin(), slot->ids.begin() + slot->n_ids);
-        } else {
-            const size_t first = ids.size();
+            slot->append_to(ids);
+        } else {  // one of the missed has pushed it out
             bpe_.encode(piece, ids);
-            slot->store(piece, std::span(ids).subspan(first));
         }
     }
-    scratch.n_pending = 0;
 }
 
 std::string BpeTokenizer::decode(std::span<const int32_t> ids) const {

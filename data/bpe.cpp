@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <functional>
-#include <queue>
 #include <utility>
 
 #include "core/error.h"
 #include "data/bytes_hash.h"
+#include "data/merge_queue.h"
 
 namespace trireme {
 namespace {
@@ -191,51 +190,47 @@ int32_t Bpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
     return merging.last();
 }
 
-// The parts are a linked list, and a heap holds the keys of the merges to try. A key that is not
-// the part's any more was overtaken by a merge beside it and is passed over.
+// The parts are a linked list, and a queue holds the merges to try. One that is not the part's any
+// more was overtaken by a merge beside it and is passed over.
 int32_t Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const {
     constexpr int kPlaceBits = 64 - MergeTable::kOrderBits;
     constexpr uint64_t kPlaces = (uint64_t{1} << kPlaceBits) - 1;
-    constexpr uint64_t kNever = uint64_t{MergeTable::kNone} << kPlaceBits;
     constexpr size_t kEnd = SIZE_MAX;
     struct Part {
         int32_t id;
-        uint64_t key;
+        int32_t order;  // of its merge with the part behind it
         size_t before, behind;
     };
     const size_t n = piece.size();
     std::vector<Part> parts(n);
-    std::vector<uint64_t> keys;
     for (size_t i = 0; i < n; ++i) {
-        parts[i] = {bytes_begin_.ids[static_cast<unsigned char>(piece[i])], kNever,
+        parts[i] = {bytes_begin_.ids[static_cast<unsigned char>(piece[i])], MergeTable::kNone,
                     i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1};
     }
-    const auto set = [&](size_t at) {
-        const size_t behind = parts[at].behind;
-        const int32_t order =
-            behind == kEnd ? MergeTable::kNone : merges_.find(parts[at].id, parts[behind].id);
-        parts[at].key = static_cast<uint64_t>(order) << kPlaceBits | at;
-        return order != MergeTable::kNone;
+    MergeQueue queue(kPlaceBits);
+    const auto add = [&](size_t at) {
+        Part& part = parts[at];
+        part.order =
+            part.behind == kEnd ? MergeTable::kNone : merges_.find(part.id, parts[part.behind].id);
+        if (part.order != MergeTable::kNone) {
+            queue.push(static_cast<uint64_t>(part.order) << kPlaceBits | at);
+        }
     };
-    for (size_t i = 0; i < n; ++i) {
-        if (set(i)) keys.push_back(parts[i].key);
-    }
-    std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> queue({}, std::move(keys));
+    for (size_t i = 0; i < n; ++i) add(i);
     int32_t last = MergeTable::kNone;
-    while (!queue.empty()) {
-        const uint64_t best = queue.top();
-        queue.pop();
+    for (uint64_t best = queue.pop(); best != UINT64_MAX; best = queue.pop()) {
         const size_t at = best & kPlaces;
+        const auto order = static_cast<int32_t>(best >> kPlaceBits);
         Part& left = parts[at];
-        if (left.key != best) continue;
-        last = static_cast<int32_t>(best >> kPlaceBits);
+        if (left.order != order) continue;
+        last = order;
         Part& right = parts[left.behind];
-        left.id = merges_.merged(last);
+        left.id = merges_.merged(order);
         left.behind = right.behind;
-        right.key = kNever;
+        right.order = MergeTable::kNone;
         if (left.behind != kEnd) parts[left.behind].before = at;
-        if (set(at)) queue.push(left.key);
-        if (left.before != kEnd && set(left.before)) queue.push(parts[left.before].key);
+        add(at);
+        if (left.before != kEnd) add(left.before);
     }
     for (size_t i = 0; i != kEnd; i = parts[i].behind) ids.push_back(parts[i].id);
     return last;

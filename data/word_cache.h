@@ -24,7 +24,7 @@ public:
     public:
         bool holds(std::string_view piece) const {
             return n_bytes_ == piece.size() &&
-                   std::memcmp(content_.data(), piece.data(), piece.size()) == 0;
+                   same_bytes(content_.data(), piece.data(), piece.size());
         }
         void append_to(std::vector<int32_t>& ids) const {
             const size_t first = ids.size();

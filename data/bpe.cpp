@@ -2,30 +2,27 @@
 
 #include <algorithm>
 #include <bit>
-#include <functional>
+#include <utility>
 
 #include "core/error.h"
 #include "data/bytes_hash.h"
+#include "data/merge_queue.h"
 
 namespace trireme {
 namespace {
 
-// Up to here a scan over all pairs for each merge is quicker than a heap.
-constexpr size_t kFewBytes = 256;
+// Pieces that are merged in turns.
+constexpr size_t kTogether = 16;
 
 size_t table_size(size_t n) {
     return std::bit_ceil(std::max<size_t>(16, 2 * n));
-}
-
-uint64_t pair_key(int32_t left, int32_t right) {
-    return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right);
 }
 
 }  // namespace
 
 Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merges,
          bool whole_pieces)
-    : whole_pieces_(whole_pieces), pairs_(table_size(merges.size())) {
+    : whole_pieces_(whole_pieces), merges_({}) {
     size_t n_tokens = 0;
     size_t n_bytes = 0;
     for (const std::string& token : tokens) {
@@ -46,13 +43,50 @@ Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merge
     }
     for (int byte = 0; byte < 256; ++byte) {
         const char c = static_cast<char>(byte);
-        byte_ids_[static_cast<size_t>(byte)] = find({&c, 1});
-        TRIREME_CHECK(byte_ids_[static_cast<size_t>(byte)] >= 0, "a token for every byte");
+        bytes_begin_.ids[static_cast<size_t>(byte)] = find({&c, 1});
+        TRIREME_CHECK(bytes_begin_.ids[static_cast<size_t>(byte)] >= 0, "a token for every byte");
     }
-    for (const BpeMerge& merge : merges) add_merge(merge);
-    byte_pairs_.reserve(size_t{256} * 256);
-    for (const int32_t left : byte_ids_) {
-        for (const int32_t right : byte_ids_) byte_pairs_.push_back(merge_of(left, right));
+    std::vector<BpeMerge> in_order(merges.begin(), merges.end());
+    std::stable_sort(in_order.begin(), in_order.end(),
+                     [](const BpeMerge& a, const BpeMerge& b) { return a.rank < b.rank; });
+    merges_ = MergeTable(in_order);
+    fill_byte_pairs();
+    keep_needed_merges(std::move(in_order));
+}
+
+// Rank files allow any two tokens that are one together to merge, but no piece can use more than
+// one such pair for a token: parts that stand side by side were never merged across their outer
+// ends, so between these everything went as it goes when the token's bytes are a piece of their
+// own. The pair that piece ends with is the only one. A small table is quicker.
+void Bpe::keep_needed_merges(std::vector<BpeMerge> in_order) {
+    std::vector<bool> is_made(starts_.size());
+    std::vector<int32_t> made;
+    for (const BpeMerge& merge : in_order) {
+        const auto at = static_cast<size_t>(merge.merged);
+        if (!is_made[at]) made.push_back(merge.merged);
+        is_made[at] = true;
+    }
+    if (made.size() == in_order.size()) return;
+    std::vector<int32_t> orders, ids;
+    for (const int32_t id : made) {
+        ids.clear();
+        const int32_t last = merge(bytes_of(id), ids);
+        if (ids.size() == 1) orders.push_back(last);
+    }
+    std::sort(orders.begin(), orders.end());
+    std::vector<BpeMerge> needed;
+    needed.reserve(orders.size());
+    for (const int32_t order : orders) needed.push_back(in_order[static_cast<size_t>(order)]);
+    merges_ = MergeTable(needed);
+    fill_byte_pairs();
+}
+
+void Bpe::fill_byte_pairs() {
+    bytes_begin_.pairs.clear();
+    bytes_begin_.pairs.reserve(size_t{256} * 256);
+    for (const int32_t left : bytes_begin_.ids) {
+        for (const int32_t right : bytes_begin_.ids)
+            bytes_begin_.pairs.push_back(merges_.find(left, right));
     }
 }
 
@@ -65,40 +99,28 @@ void Bpe::add_token(const std::string& token, int32_t id) {
 }
 
 int32_t Bpe::find(std::string_view token) const {
-    const uint64_t hash = bytes_hash(token.data(), token.size());
+    return find(token, bytes_hash(token.data(), token.size()));
+}
+
+int32_t Bpe::find(std::string_view token, uint64_t hash) const {
     const auto tag = static_cast<uint32_t>(hash >> 32);
     for (size_t at = hash & (table_.size() - 1);; at = (at + 1) & (table_.size() - 1)) {
         const TokenSlot slot = table_[at];
         if (slot.id < 0) return -1;
         if (slot.hash != tag) continue;
-        const uint32_t start = starts_[static_cast<size_t>(slot.id)];
-        const uint32_t end = starts_[static_cast<size_t>(slot.id) + 1];
-        if (token == std::string_view(bytes_).substr(start, end - start)) return slot.id;
+        if (token == bytes_of(slot.id)) return slot.id;
     }
 }
 
-void Bpe::add_merge(const BpeMerge& merge) {
-    TRIREME_CHECK(merge.rank >= 0, "ranks of zero or more");
-    const uint64_t key = pair_key(merge.left, merge.right);
-    size_t at = mix_hash(key) & (pairs_.size() - 1);
-    while (pairs_[at].pair != UINT64_MAX) {
-        TRIREME_CHECK(pairs_[at].pair != key, "one merge for a pair");
-        at = (at + 1) & (pairs_.size() - 1);
-    }
-    pairs_[at] = {key, {merge.rank, merge.merged}};
-}
-
-Bpe::Merged Bpe::merge_of(int32_t left, int32_t right) const {
-    const uint64_t key = pair_key(left, right);
-    for (size_t at = mix_hash(key) & (pairs_.size() - 1);; at = (at + 1) & (pairs_.size() - 1)) {
-        if (pairs_[at].pair == key) return pairs_[at].merged;
-        if (pairs_[at].pair == UINT64_MAX) return kNone;
-    }
+std::string_view Bpe::bytes_of(int32_t id) const {
+    const uint32_t start = starts_[static_cast<size_t>(id)];
+    const uint32_t end = starts_[static_cast<size_t>(id) + 1];
+    return std::string_view(bytes_).substr(start, end - start);
 }
 
 void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
     if (piece.size() == 1) {
-        ids.push_back(byte_ids_[static_cast<unsigned char>(piece[0])]);
+        ids.push_back(bytes_begin_.ids[static_cast<unsigned char>(piece[0])]);
         return;
     }
     if (whole_pieces_) {
@@ -108,113 +130,112 @@ void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
             return;
         }
     }
-    if (piece.size() <= kFewBytes) {
-        merge_few(piece, ids);
-    } else {
-        merge_many(piece, ids);
+    merge(piece, ids);
+}
+
+void Bpe::encode(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                 std::span<size_t> ends) const {
+    while (!pieces.empty()) {
+        const size_t n = std::min(kTogether, pieces.size());
+        encode_together(pieces.first(n), ids, ends.first(n));
+        pieces = pieces.subspan(n);
+        ends = ends.subspan(n);
     }
 }
 
-// A part stays at the place of its first byte. Each place has the rank of what the part there and
-// the one behind it become, and below it the place, so that one minimum finds both.
-void Bpe::merge_few(std::string_view piece, std::vector<int32_t>& ids) const {
-    constexpr int64_t kNever = INT64_MAX;
-    constexpr size_t kLanes = 8;
-    constexpr int kPlaceBits = 16;
-    const size_t n = piece.size();
-    const size_t n_padded = (n + kLanes - 1) / kLanes * kLanes;
-    std::array<int64_t, kFewBytes> keys;
-    std::array<int32_t, kFewBytes> parts, merged;
-    std::array<uint16_t, kFewBytes> before, behind;
-    const auto set = [&](size_t at, Merged to) {
-        merged[at] = to.id;
-        keys[at] = to.id < 0
-                       ? kNever
-                       : static_cast<int64_t>(to.rank) << kPlaceBits | static_cast<int64_t>(at);
-    };
-    for (size_t i = 0; i < n; ++i) {
-        parts[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
-        before[i] = static_cast<uint16_t>(i - 1);
-        behind[i] = static_cast<uint16_t>(i + 1);
-    }
-    for (size_t i = 0; i + 1 < n; ++i) set(i, merge_of_bytes(piece[i], piece[i + 1]));
-    for (size_t i = n - 1; i < n_padded; ++i) keys[i] = kNever;
-    for (;;) {
-        int64_t best = kNever;
-        for (size_t i = 0; i < n_padded; ++i) best = std::min(best, keys[i]);
-        if (best == kNever) break;
-        const size_t at = static_cast<size_t>(best) & ((size_t{1} << kPlaceBits) - 1);
-        const size_t gone = behind[at];
-        const size_t next = behind[gone];
-        parts[at] = merged[at];
-        behind[at] = static_cast<uint16_t>(next);
-        keys[gone] = kNever;
-        if (next < n) {
-            before[next] = static_cast<uint16_t>(at);
-            set(at, merge_of(parts[at], parts[next]));
-        } else {
-            keys[at] = kNever;
+void Bpe::encode_together(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                          std::span<size_t> ends) const {
+    std::array<uint64_t, kTogether> hashes{};
+    std::array<int32_t, kTogether> whole;
+    std::array<PieceMerge, kTogether> merging;
+    std::array<size_t, kTogether> active;
+    size_t n_active = 0;
+    if (whole_pieces_) {
+        for (size_t i = 0; i < pieces.size(); ++i) {
+            hashes[i] = bytes_hash(pieces[i].data(), pieces[i].size());
+            __builtin_prefetch(&table_[hashes[i] & (table_.size() - 1)]);
         }
-        if (at > 0) set(before[at], merge_of(parts[before[at]], parts[at]));
     }
-    for (size_t i = 0; i < n; i = behind[i]) ids.push_back(parts[i]);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        whole[i] = whole_pieces_ ? find(pieces[i], hashes[i]) : -1;
+        if (whole[i] >= 0 || pieces[i].size() > PieceMerge::kMaxBytes) continue;
+        merging[i].begin(pieces[i], bytes_begin_);
+        active[n_active++] = i;
+    }
+    while (n_active > 0) {
+        size_t n_left = 0;
+        for (size_t i = 0; i < n_active; ++i) {
+            if (merging[active[i]].step(merges_)) active[n_left++] = active[i];
+        }
+        n_active = n_left;
+    }
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        if (whole[i] >= 0) {
+            ids.push_back(whole[i]);
+        } else if (pieces[i].size() <= PieceMerge::kMaxBytes) {
+            merging[i].append_to(ids);
+        } else {
+            merge_many(pieces[i], ids);
+        }
+        ends[i] = ids.size();
+    }
 }
 
-// The parts are a linked list, and a heap holds the merges to try: their ranks, and below them the
-// places. An entry counts when the pair at its place has its rank; one that a merge beside it has
-// overtaken does not, and is passed over. Little is kept for each byte, because a piece may be a
-// whole document.
-void Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const {
+int32_t Bpe::merge(std::string_view piece, std::vector<int32_t>& ids) const {
+    if (piece.size() > PieceMerge::kMaxBytes) return merge_many(piece, ids);
+    PieceMerge merging;
+    merging.begin(piece, bytes_begin_);
+    while (merging.step(merges_)) continue;
+    merging.append_to(ids);
+    return merging.last();
+}
+
+// The parts are a linked list, and a queue holds the merges to try. One that is not the part's any
+// more was overtaken by a merge beside it and is passed over. Little is kept for each byte, because
+// a piece may be a whole document.
+int32_t Bpe::merge_many(std::string_view piece, std::vector<int32_t>& ids) const {
+    constexpr int kPlaceBits = 64 - MergeTable::kOrderBits;
+    constexpr uint64_t kPlaces = (uint64_t{1} << kPlaceBits) - 1;
+    constexpr uint32_t kEnd = UINT32_MAX;
     struct Part {
-        int32_t id;  // -1: has become a part of the one before
+        int32_t id;
+        int32_t order;  // of its merge with the part behind it
         uint32_t before, behind;
     };
-    constexpr uint32_t kEnd = UINT32_MAX;
     TRIREME_CHECK(piece.size() < kEnd, "a piece of less than 4 GiB");
     const auto n = static_cast<uint32_t>(piece.size());
     std::vector<Part> parts(n);
     for (uint32_t i = 0; i < n; ++i) {
-        parts[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], i == 0 ? kEnd : i - 1,
-                    i + 1 == n ? kEnd : i + 1};
+        parts[i] = {bytes_begin_.ids[static_cast<unsigned char>(piece[i])], MergeTable::kNone,
+                    i == 0 ? kEnd : i - 1, i + 1 == n ? kEnd : i + 1};
     }
-    const auto merge_at = [&](uint32_t at) {
-        if (parts[at].id < 0 || parts[at].behind == kEnd) return kNone;
-        return merge_of(parts[at].id, parts[parts[at].behind].id);
+    MergeQueue queue(kPlaceBits);
+    const auto add = [&](uint32_t at) {
+        Part& part = parts[at];
+        part.order =
+            part.behind == kEnd ? MergeTable::kNone : merges_.find(part.id, parts[part.behind].id);
+        if (part.order != MergeTable::kNone) {
+            queue.push(static_cast<uint64_t>(part.order) << kPlaceBits | at);
+        }
     };
-    const auto key_of = [](Merged merged, uint32_t at) {
-        return static_cast<uint64_t>(merged.rank) << 32 | at;
-    };
-    std::vector<uint64_t> heap;
-    heap.reserve(n);
-    for (uint32_t i = 0; i + 1 < n; ++i) {
-        const Merged merged = merge_of_bytes(piece[i], piece[i + 1]);
-        if (merged.id >= 0) heap.push_back(key_of(merged, i));
-    }
-    std::make_heap(heap.begin(), heap.end(), std::greater<>());
-    const auto push = [&](uint32_t at) {
-        if (at == kEnd) return;
-        const Merged merged = merge_at(at);
-        if (merged.id < 0) return;
-        heap.push_back(key_of(merged, at));
-        std::push_heap(heap.begin(), heap.end(), std::greater<>());
-    };
-    while (!heap.empty()) {
-        std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-        const uint64_t best = heap.back();
-        heap.pop_back();
-        const auto at = static_cast<uint32_t>(best);
-        const Merged merged = merge_at(at);
-        if (merged.id < 0 || key_of(merged, at) != best) continue;
+    for (uint32_t i = 0; i < n; ++i) add(i);
+    int32_t last = MergeTable::kNone;
+    for (uint64_t best = queue.pop(); best != UINT64_MAX; best = queue.pop()) {
+        const auto at = static_cast<uint32_t>(best & kPlaces);
+        const auto order = static_cast<int32_t>(best >> kPlaceBits);
         Part& left = parts[at];
+        if (left.order != order) continue;
+        last = order;
         Part& right = parts[left.behind];
-        left.id = merged.id;
+        left.id = merges_.merged(order);
         left.behind = right.behind;
-        right.id = -1;
+        right.order = MergeTable::kNone;
         if (left.behind != kEnd) parts[left.behind].before = at;
-        push(at);
-        push(left.before);
+        add(at);
+        if (left.before != kEnd) add(left.before);
     }
     for (uint32_t i = 0; i != kEnd; i = parts[i].behind) ids.push_back(parts[i].id);
+    return last;
 }
 
 }  // namespace trireme

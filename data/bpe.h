@@ -8,15 +8,10 @@
 #include <string_view>
 #include <vector>
 
-namespace trireme {
+#include "data/merge_table.h"
+#include "data/piece_merge.h"
 
-// Two adjacent tokens that may become one. A lower rank goes first, then the place further left.
-struct BpeMerge {
-    int32_t left = 0;
-    int32_t right = 0;
-    int32_t merged = 0;
-    int32_t rank = 0;
-};
+namespace trireme {
 
 // Byte-pair encoding of pieces of bytes: starts from single bytes and merges while it can.
 // Constant once made, so safe to use from several threads.
@@ -31,33 +26,29 @@ public:
     // Appends the ids of a piece that is not empty. The time grows as n log n with its bytes.
     void encode(std::string_view piece, std::vector<int32_t>& ids) const;
 
+    // Appends the ids of several pieces, one behind the other, and sets ends[i] to where those of
+    // pieces[i] end in `ids`. Quicker than one by one, for it waits for memory less.
+    void encode(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                std::span<size_t> ends) const;
+
     // The id of a token; -1 when there is none.
     int32_t find(std::string_view token) const;
 
 private:
-    struct Merged {
-        int32_t rank, id;
-    };
-    static constexpr Merged kNone{INT32_MAX, -1};
-    struct PairSlot {
-        uint64_t pair = UINT64_MAX;
-        Merged merged = kNone;
-    };
-
-    Merged merge_of(int32_t left, int32_t right) const;
-    Merged merge_of_bytes(char left, char right) const {
-        return byte_pairs_[size_t{static_cast<unsigned char>(left)} << 8 |
-                           static_cast<unsigned char>(right)];
-    }
     void add_token(const std::string& token, int32_t id);
-    void add_merge(const BpeMerge& merge);
-    void merge_few(std::string_view piece, std::vector<int32_t>& ids) const;
-    void merge_many(std::string_view piece, std::vector<int32_t>& ids) const;
+    std::string_view bytes_of(int32_t id) const;
+    void keep_needed_merges(std::vector<BpeMerge> in_order);
+    void fill_byte_pairs();
+    int32_t find(std::string_view token, uint64_t hash) const;
+    void encode_together(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
+                         std::span<size_t> ends) const;
+    // Each appends the ids and gives the merge that it did last; kNone when it did none.
+    int32_t merge(std::string_view piece, std::vector<int32_t>& ids) const;
+    int32_t merge_many(std::string_view piece, std::vector<int32_t>& ids) const;
 
     bool whole_pieces_;
-    std::array<int32_t, 256> byte_ids_{};
-    std::vector<Merged> byte_pairs_;  // by the two bytes: where every piece begins
-    std::vector<PairSlot> pairs_;     // open addressing, a power of two
+    MergeTable merges_;
+    PieceMerge::Bytes bytes_begin_;
     struct TokenSlot {
         uint32_t hash = 0;
         int32_t id = -1;

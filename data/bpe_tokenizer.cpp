@@ -39,16 +39,22 @@ struct BpeTokenizer::Scratch {
             slot = &cache.slot_of(piece);
             __builtin_prefetch(slot);
         }
-        pending[n_pending++] = {piece, slot};
+        pending[n_pending++] = {piece, slot, false};
     }
     bool is_full() const { return n_pending == pending.size(); }
 
     struct Pending {
         std::string_view piece;
         WordCache::Slot* slot;  // null: too long for the cache
+        bool is_missed;
     };
-    std::array<Pending, 16> pending;
+    static constexpr size_t kMaxPending = 128;
+    std::array<Pending, kMaxPending> pending;
     size_t n_pending = 0;
+    // Those of them that the cache does not hold.
+    std::array<std::string_view, kMaxPending> missed;
+    std::array<size_t, kMaxPending> missed_ends;
+    std::vector<int32_t> missed_ids;
     WordCache cache;
     std::string fixed, normalized, prefixed;
 };
@@ -88,6 +94,7 @@ BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts)
       is_special_(parts_.decoded.size()) {
     for (const SplitStep& step : parts_.splits) {
         patterns_.emplace_back(step.pattern, parts_.source);
+        scanners_.emplace_back(step.pattern);
     }
     for (const AddedToken& token : parts_.added) {
         is_special_[static_cast<size_t>(token.id)] = token.special;
@@ -142,6 +149,16 @@ void BpeTokenizer::split(std::string_view text, size_t step, Scratch& scratch,
         scratch.add(piece);
         if (scratch.is_full()) encode_pending(scratch, ids);
     };
+    const SplitScanner& scanner = scanners_[step];
+    if (!scanner.empty()) {
+        for (size_t at = 0; at < text.size();) {
+            const size_t end = scanner.end_of_piece(text, at);
+            cut(at, end);
+            at = end;
+        }
+        if (last) encode_pending(scratch, ids);
+        return;
+    }
     SplitPattern::Matcher& matcher = scratch.matchers[step];
     for (size_t at = 0; at < text.size();) {
         const SplitPattern::Matcher::Range match = matcher.find(text, at);
@@ -156,18 +173,30 @@ void BpeTokenizer::split(std::string_view text, size_t step, Scratch& scratch,
 }
 
 void BpeTokenizer::encode_pending(Scratch& scratch, std::vector<int32_t>& ids) const {
-    for (const auto& [piece, slot] : std::span(scratch.pending).first(scratch.n_pending)) {
-        if (slot == nullptr) {
-            bpe_.encode(piece, ids);
+    const auto pending = std::span(scratch.pending).first(scratch.n_pending);
+    scratch.n_pending = 0;
+    size_t n_missed = 0;
+    for (auto& [piece, slot, is_missed] : pending) {
+        is_missed = slot == nullptr || !slot->holds(piece);
+        if (is_missed) scratch.missed[n_missed++] = piece;
+    }
+    scratch.missed_ids.clear();
+    bpe_.encode(std::span(scratch.missed).first(n_missed), scratch.missed_ids, scratch.missed_ends);
+    size_t missed = 0;
+    size_t begin = 0;
+    for (const auto& [piece, slot, is_missed] : pending) {
+        if (is_missed) {
+            const size_t end = scratch.missed_ends[missed++];
+            const auto found = std::span(scratch.missed_ids).subspan(begin, end - begin);
+            ids.insert(ids.end(), found.begin(), found.end());
+            if (slot != nullptr) slot->store(piece, found);
+            begin = end;
         } else if (slot->holds(piece)) {
-            ids.insert(ids.end(), slot->ids.begin(), slot->ids.begin() + slot->n_ids);
-        } else {
-            const size_t first = ids.size();
+            slot->append_to(ids);
+        } else {  // one of the missed has pushed it out
             bpe_.encode(piece, ids);
-            slot->store(piece, std::span(ids).subspan(first));
         }
     }
-    scratch.n_pending = 0;
 }
 
 std::string BpeTokenizer::decode(std::span<const int32_t> ids) const {

@@ -10,6 +10,7 @@
 #include "data/added_tokens.h"
 #include "data/bpe.h"
 #include "data/split_pattern.h"
+#include "data/split_scanner.h"
 #include "data/tokenizer.h"
 
 namespace trireme {
@@ -61,6 +62,7 @@ private:
     BpeTokenizerParts parts_;
     Bpe bpe_;
     std::vector<SplitPattern> patterns_;
+    std::vector<SplitScanner> scanners_;  // instead of the pattern, for those that are known
     AddedTokenFinder raw_added_;
     AddedTokenFinder normalized_added_;
     std::vector<bool> is_special_;  // by id

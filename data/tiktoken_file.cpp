@@ -217,7 +217,7 @@ private:
                 if (left == ids_.end()) continue;
                 const auto right = ids_.find(half.assign(token, cut));
                 if (right == ids_.end()) continue;
-                if (parts_.merges.size() == kMaxMerges) bad("more than 2^23 merges");
+                if (parts_.merges.size() == kMaxMerges) bad("more than 4000000 merges");
                 const auto merged = static_cast<int32_t>(id);
                 parts_.merges.push_back({left->second, right->second, merged, merged});
             }

@@ -270,7 +270,7 @@ private:
     }
 
     void read_merges(const json& merges) {
-        if (merges.size() > kMaxMerges) bad("more than 2^23 merges");
+        if (merges.size() > kMaxMerges) bad("more than 4000000 merges");
         std::unordered_set<uint64_t> pairs;
         pairs.reserve(merges.size());
         parts_.merges.reserve(merges.size());

@@ -9,8 +9,8 @@ namespace trireme {
 
 // What a tokenizer's file may ask for.
 constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
-constexpr size_t kMaxMerges = size_t{1} << 23;
-constexpr int64_t kMaxTokenId = (int64_t{1} << 22) - 1;
+constexpr size_t kMaxMerges = 4'000'000;
+constexpr int64_t kMaxTokenId = 2'000'000;
 
 // Size and CRC-32C of a file, as text.
 std::string content_fingerprint(std::string_view content);

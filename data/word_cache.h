@@ -15,30 +15,46 @@ namespace trireme {
 // newer piece pushes an older one out. For one thread.
 class WordCache {
 public:
-    static constexpr size_t kMaxBytes = 34;
-    static constexpr size_t kMaxIds = 7;
+    static constexpr size_t kMaxBytes = 48;
 
     WordCache() : slots_(kSlots) {}
 
     // The place of a piece of at most kMaxBytes bytes.
-    struct alignas(64) Slot {
-        uint8_t n_bytes = 0;
-        uint8_t n_ids = 0;
-        std::array<char, kMaxBytes> bytes{};
-        std::array<int32_t, kMaxIds> ids{};
-
+    class alignas(64) Slot {
+    public:
         bool holds(std::string_view piece) const {
-            return n_bytes == piece.size() &&
-                   std::memcmp(bytes.data(), piece.data(), piece.size()) == 0;
+            return n_bytes_ == piece.size() &&
+                   same_bytes(content_.data(), piece.data(), piece.size());
         }
-        // Does nothing when there are too many ids.
-        void store(std::string_view piece, std::span<const int32_t> of) {
-            if (of.size() > kMaxIds) return;
-            n_bytes = static_cast<uint8_t>(piece.size());
-            n_ids = static_cast<uint8_t>(of.size());
-            std::memcpy(bytes.data(), piece.data(), piece.size());
-            std::memcpy(ids.data(), of.data(), of.size() * sizeof(int32_t));
+        void append_to(std::vector<int32_t>& ids) const {
+            const size_t first = ids.size();
+            ids.resize(first + n_ids_);
+            const char* from = content_.data() + n_bytes_;
+            for (size_t i = 0; i < n_ids_; ++i, from += kIdBytes) {
+                uint32_t word;
+                std::memcpy(&word, from, sizeof word);
+                ids[first + i] = static_cast<int32_t>(word & 0xFFFFFFu);
+            }
         }
+        // Does nothing when piece and ids, which have at most 24 bits, do not fit.
+        void store(std::string_view piece, std::span<const int32_t> ids) {
+            if (piece.size() + kIdBytes * ids.size() >= content_.size()) return;
+            n_bytes_ = static_cast<uint8_t>(piece.size());
+            n_ids_ = static_cast<uint8_t>(ids.size());
+            std::memcpy(content_.data(), piece.data(), piece.size());
+            char* to = content_.data() + piece.size();
+            for (const int32_t id : ids) {  // the last one's fourth byte fits as well
+                std::memcpy(to, &id, sizeof id);
+                to += kIdBytes;
+            }
+        }
+
+    private:
+        static constexpr size_t kIdBytes = 3;
+
+        uint8_t n_bytes_ = 0;
+        uint8_t n_ids_ = 0;
+        std::array<char, 62> content_{};  // the piece, its ids, and a byte to read beyond them
     };
     Slot& slot_of(std::string_view piece) {
         return slots_[bytes_hash(piece.data(), piece.size()) & (kSlots - 1)];

@@ -14,6 +14,29 @@
 
 namespace trireme {
 
+// A rank file of these tokens, in order.
+inline std::string tiktoken_file(const std::vector<std::string>& tokens) {
+    static constexpr char kDigits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string file;
+    for (size_t rank = 0; rank < tokens.size(); ++rank) {
+        const std::string& token = tokens[rank];
+        for (size_t i = 0; i < token.size(); i += 3) {
+            uint32_t bits = 0;
+            for (size_t j = 0; j < 3; ++j) {
+                bits = bits << 8 |
+                       (i + j < token.size() ? static_cast<unsigned char>(token[i + j]) : 0u);
+            }
+            for (size_t j = 0; j < 4; ++j) {
+                const bool pads = j > token.size() - i;
+                file.push_back(pads ? '=' : kDigits[bits >> (18 - 6 * j) & 63]);
+            }
+        }
+        file += " " + std::to_string(rank) + "\n";
+    }
+    return file;
+}
+
 // A small byte-level vocabulary: 256 bytes in a mixed order, then a token for each merge.
 class ToyVocabulary {
 public:
@@ -122,26 +145,7 @@ public:
         return file["added_tokens"].back();
     }
 
-    std::string tiktoken() const {
-        static constexpr char kDigits[] =
-            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        std::string file;
-        for (const std::string& token : tokens) {
-            for (size_t i = 0; i < token.size(); i += 3) {
-                uint32_t bits = 0;
-                for (size_t j = 0; j < 3; ++j) {
-                    bits = bits << 8 |
-                           (i + j < token.size() ? static_cast<unsigned char>(token[i + j]) : 0u);
-                }
-                for (size_t j = 0; j < 4; ++j) {
-                    const bool pads = j > token.size() - i;
-                    file.push_back(pads ? '=' : kDigits[bits >> (18 - 6 * j) & 63]);
-                }
-            }
-            file += " " + std::to_string(ids.at(token)) + "\n";
-        }
-        return file;
-    }
+    std::string tiktoken() const { return tiktoken_file(tokens); }
 
     std::vector<std::string> tokens;
     std::map<std::string, int32_t> ids;

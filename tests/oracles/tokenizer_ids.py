@@ -1,12 +1,14 @@
 """Compares token ids with the reference implementations, and the speed of one thread.
 
-    tokenizer_ids.py corpus FOLDER [MEGABYTES]    collects mixed text from this machine's packages
+    tokenizer_ids.py corpus FOLDER [MEGABYTES]    collects text from this machine's packages: mixed,
+                                                  and for speed alone English documents and code
     tokenizer_ids.py train FOLDER [SCALE]         trains vocabularies on it: gpt2, cl100k, qwen, o200k
     tokenizer_ids.py check FOLDER BENCH [REPEATS] compares every *.json and *.tiktoken in FOLDER
 
 Needs the Python packages tokenizers and tiktoken (scripts/check-tokenizers installs them). A rank
 file is named PATTERN*.tiktoken, such as cl100k_base.tiktoken. Ends with 1 when an id differs.
 """
+import array
 import base64
 import glob
 import gettext
@@ -15,6 +17,7 @@ import json
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -73,11 +76,18 @@ def corpus(folder, megabytes):
     def files(pattern):
         return [p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p)]
 
+    def write(name, texts):
+        with open(f"{folder}/{name}.txt", "wb") as text:
+            text.write(b"".join(texts))
+        with open(f"{folder}/{name}.len", "wb") as lengths:
+            lengths.write(b"".join(len(t).to_bytes(8, "little") for t in texts))
+
     share = int(megabytes * 1e6)
     take([p for p in files("/usr/share/doc/**/*") if not p.endswith((".png", ".svg"))],
          share * 18 // 100)
     take(files("/usr/include/**/*.h") + files("/usr/include/**/*.hpp"), share * 12 // 100)
     take(files("/usr/lib/python3*/**/*.py"), share * 15 // 100)
+    write("plain", [d for d in documents if d and valid(d)])
     take(files("/usr/share/perl*/**/*.p[lm]"), share * 5 // 100)
     wide = "zh_CN zh_TW zh_HK ar ja ko ru uk el he fa hi th bn ta te ka am my km".split()
     for languages, percent in ((wide, 38), (["de", "fr", "vi", "tr", "pl", "cs"], 6)):
@@ -119,10 +129,7 @@ def corpus(folder, megabytes):
             documents.append(unit * size)
     rng.shuffle(documents)
     documents = [d for d in documents if d]
-    with open(f"{folder}/corpus.txt", "wb") as text:
-        text.write(b"".join(documents))
-    with open(f"{folder}/corpus.len", "wb") as lengths:
-        lengths.write(b"".join(len(d).to_bytes(8, "little") for d in documents))
+    write("corpus", documents)
     broken = sum(not valid(d) for d in documents)
     print(f"{sum(map(len, documents)) / 1e6:.1f} MB in {len(documents)} documents, "
           f"{broken} with broken UTF-8")
@@ -136,9 +143,9 @@ def valid(data):
         return False
 
 
-def read_corpus(folder):
-    data = open(f"{folder}/corpus.txt", "rb").read()
-    lengths = open(f"{folder}/corpus.len", "rb").read()
+def read_corpus(folder, name="corpus"):
+    data = open(f"{folder}/{name}.txt", "rb").read()
+    lengths = open(f"{folder}/{name}.len", "rb").read()
     documents, at = [], 0
     for i in range(0, len(lengths), 8):
         size = int.from_bytes(lengths[i:i + 8], "little")
@@ -217,51 +224,60 @@ def reference_of(path, special):
 
 
 def check(folder, bench, repeats):
-    import array
-
-    n_bytes, documents = read_corpus(folder)
-    failed = False
-    paths = sorted(glob.glob(f"{folder}/*.json") + glob.glob(f"{folder}/*.tiktoken"))
-    for path, special in [(p, s) for p in paths for s in (False, True)]:
-        if special and path.endswith(".tiktoken"):
+    texts = {"corpus": read_corpus(folder)}
+    if os.path.exists(f"{folder}/plain.len"):
+        texts["plain"] = read_corpus(folder, "plain")
+    differ = False
+    for path in sorted(glob.glob(f"{folder}/*.json") + glob.glob(f"{folder}/*.tiktoken")):
+        if path.endswith(".json"):
+            differ |= compare(folder, bench, path, "corpus", texts["corpus"], repeats, False)
+            differ |= compare(folder, bench, path, "corpus", texts["corpus"], 1, True)
             continue
-        name = path
-        if path.endswith("-trained.tiktoken"):
-            name += ":" + re.match("[a-z0-9]+", os.path.basename(path)).group()
-        command = [bench, name, f"{folder}/corpus.txt", f"{folder}/corpus.len", f"{folder}/ids",
-                   str(1 if special else repeats)] + (["special"] if special else [])
-        result = subprocess.run(command, capture_output=True, text=True)
-        label = os.path.basename(path) + (" with special tokens" if special else "")
+        for text, content in texts.items():
+            differ |= compare(folder, bench, path, text, content, repeats, False)
+    return 1 if differ else 0
+
+
+def compare(folder, bench, path, text, content, repeats, special):
+    """Whether any id differs, or there are none."""
+    n_bytes, documents = content
+    label = f"{os.path.basename(path)}, {text}{' with special tokens' if special else ''}"
+    name = path
+    if path.endswith("-trained.tiktoken"):
+        name += ":" + re.match("[a-z0-9]+", os.path.basename(path)).group()
+    reference = reference_of(path, special)
+    command = [bench, name, f"{folder}/{text}.txt", f"{folder}/{text}.len", f"{folder}/ids", "3"]
+    ours, theirs = [], []
+    for _ in range(repeats):  # in turns, for other programs disturb both
+        result = subprocess.run(command + (["special"] if special else []), capture_output=True,
+                                text=True)
         if result.returncode != 0:
             print(f"{label}: {result.stderr.strip()}", flush=True)
-            continue
-        reference = reference_of(path, special)
-        rates = []
-        for _ in range(1 if special else repeats):
-            start = time.thread_time()
-            expected = [reference(document) for document in documents]
-            rates.append(n_bytes / 1e6 / (time.thread_time() - start))
-        ours = open(f"{folder}/ids", "rb").read()
-        at, differing, n_ids, shown = 0, 0, 0, 0
-        for document, ids in zip(documents, expected):
-            count = int.from_bytes(ours[at:at + 8], "little")
-            got = array.array("i", ours[at + 8:at + 8 + 4 * count]).tolist()
-            at += 8 + 4 * count
-            n_ids += len(ids)
-            if got != ids:
-                same = next((i for i, (a, b) in enumerate(zip(got, ids)) if a != b),
-                            min(len(got), len(ids)))
-                differing += max(len(got), len(ids)) - same
-                if shown < 3:
-                    shown += 1
-                    print(f"  differs at id {same} of {len(ids)}: {got[same:same + 6]} for "
-                          f"{ids[same:same + 6]} in {document[:60]!r}")
-        failed = failed or differing > 0
-        rates.sort()
-        print(f"{label}: {differing} of {n_ids} ids differ over {n_bytes / 1e6:.1f} MB; "
-              f"reference {rates[len(rates) // 2]:.2f} MB/s\n  ours: {result.stdout.strip()}",
-              flush=True)
-    return 1 if failed else 0
+            return True
+        ours.append(float(re.search(r"median ([0-9.]+) MB/s", result.stdout).group(1)))
+        start = time.thread_time()
+        expected = [reference(document) for document in documents]
+        theirs.append(n_bytes / 1e6 / (time.thread_time() - start))
+    ids = open(f"{folder}/ids", "rb").read()
+    at, differing, n_ids, shown = 0, 0, 0, 0
+    for document, wanted in zip(documents, expected):
+        count = int.from_bytes(ids[at:at + 8], "little")
+        got = array.array("i", ids[at + 8:at + 8 + 4 * count]).tolist()
+        at += 8 + 4 * count
+        n_ids += len(wanted)
+        if got != wanted:
+            same = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b),
+                        min(len(got), len(wanted)))
+            differing += max(len(got), len(wanted)) - same
+            if shown < 3:
+                shown += 1
+                print(f"  differs at id {same} of {len(wanted)}: {got[same:same + 6]} for "
+                      f"{wanted[same:same + 6]} in {document[:60]!r}")
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+    print(f"{label}: {differing} of {n_ids} ids differ over {n_bytes / 1e6:.1f} MB; ours "
+          f"{statistics.median(ours):.1f} MB/s, reference {statistics.median(theirs):.2f} MB/s, "
+          f"{ratio:.1f} times", flush=True)
+    return differing > 0
 
 
 def main():

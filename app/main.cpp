@@ -3,10 +3,12 @@
 #include <new>
 
 #include "app/command_line.h"
+#include "core/cuda_backend.h"
 #include "core/error.h"
 
 int main(int argc, char** argv) {
     using trireme::ExitCode;
+    trireme::prepare_cuda_environment();
     try {
         return trireme::run_command_line(argc, argv);
     } catch (const trireme::Error& error) {

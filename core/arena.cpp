@@ -50,6 +50,11 @@ Tensor Arena::take(DType dtype, Shape shape) {
     return tensor;
 }
 
+Tensor Arena::memory() const {
+    if (!memory_) return {};
+    return Tensor(memory_, DType::u8, {static_cast<int64_t>(capacity_)});
+}
+
 void Arena::rewind(size_t mark) {
     TRIREME_CHECK(mark <= used_, "rewind to an earlier point of the arena");
     used_ = mark;

@@ -25,6 +25,9 @@ public:
     // 64-byte aligned. Throws InternalError when the arena is full: planning and use disagree.
     Tensor take(DType dtype, Shape shape);
 
+    // All of it, as bytes; absent where there is none.
+    Tensor memory() const;
+
     size_t used_bytes() const { return used_; }
     size_t peak_bytes() const { return peak_; }
     const std::string& label() const { return label_; }

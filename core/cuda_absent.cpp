@@ -7,6 +7,8 @@ bool cuda_is_built_in() {
     return false;
 }
 
+void prepare_cuda_environment() {}
+
 int visible_gpus() {
     return 0;
 }

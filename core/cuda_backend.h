@@ -11,6 +11,10 @@ namespace trireme {
 
 bool cuda_is_built_in();
 
+// Puts what CUDA's driver is to read when it starts into the environment, but for what the user has
+// put there. The first thing a program does, before it has threads.
+void prepare_cuda_environment();
+
 // GPUs that this process may use: 0 without a driver, without a GPU, and in a build without CUDA.
 int visible_gpus();
 

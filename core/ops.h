@@ -18,6 +18,13 @@ struct Dropout {
     uint64_t first_element = 0;  // global index of the first element of the tensor
 };
 
+// out = residual + dropout(y + bias), [N, C]. bias, [C], may be absent; out may be residual or y.
+struct ResidualAdd {
+    Tensor residual, y, bias;
+    Dropout dropout;
+    Tensor out;
+};
+
 struct AttentionShape {
     int64_t batch = 0;
     int64_t sequence = 0;
@@ -154,6 +161,16 @@ public:
     virtual void residual_add_forward(Stream&, const Tensor& residual, const Tensor& y,  // [N, C]
                                       const Tensor& bias,                      // [C] or absent
                                       const Dropout&, const Tensor& out) = 0;  // [N, C]
+    // A residual add and the norm of the sum, which is read no second time. To the bit what
+    // residual_add_forward and then the norm's forward of `out` give; on a GPU where the tensors of
+    // both are aligned alike. y: another tensor than those of the add.
+    virtual void residual_add_layer_norm_forward(Stream&, const ResidualAdd&, const Tensor& weight,
+                                                 const Tensor& bias,          // [C] as y
+                                                 float eps, const Tensor& y,  // [N, C]
+                                                 const Tensor& mean,
+                                                 const Tensor& rstd) = 0;  // [N] f32
+    virtual void residual_add_rms_norm_forward(Stream&, const ResidualAdd&, const Tensor& weight,
+                                               float eps, const Tensor& y, const Tensor& rstd) = 0;
     // Gradient through a dropout: dy = dropout mask * dout. dy may be dout. The same op is the
     // forward of a dropout that stands alone (after the embedding).
     virtual void dropout_apply(Stream&, const Tensor& dout, const Dropout&, const Tensor& dy) = 0;

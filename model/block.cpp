@@ -39,10 +39,16 @@ Block::Gradients Block::take_gradients(Arena& arena, Recompute policy) const {
     return {attention_.take_gradients(arena, policy), mlp_.take_gradients(arena, policy)};
 }
 
-void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
-                    const BranchScratch& scratch) const {
-    attention_.forward(micro_batch, x, saved.attention, scratch, saved.middle);
-    mlp_.forward(micro_batch, saved.middle, saved.mlp, scratch, saved.output);
+NormedTokens Block::normed_tokens(const Activations& saved, const BranchScratch& scratch) const {
+    return attention_.normed_tokens(saved.attention, scratch);
+}
+
+void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
+                    const Activations& saved, const BranchScratch& scratch,
+                    NormedTokens* next) const {
+    NormedTokens middle = mlp_.normed_tokens(saved.mlp, scratch);
+    attention_.forward(micro_batch, x, normed, saved.attention, scratch, saved.middle, &middle);
+    mlp_.forward(micro_batch, saved.middle, middle, saved.mlp, scratch, saved.output, next);
 }
 
 TokenGather Block::begin_backward(const MicroBatchContext& micro_batch, const Gradients& gradients,
@@ -57,11 +63,15 @@ TokenGather Block::backward(const MicroBatchContext& micro_batch, const Tensor& 
     const BranchActivations attention = with_weight_inputs(saved.attention, gradients.attention);
     const BranchActivations mlp = with_weight_inputs(saved.mlp, gradients.mlp);
     if (policy == Recompute::full) {
-        attention_.forward(micro_batch, x, attention, scratch, saved.middle);
-    } else {
-        attention_.recompute(micro_batch, x, attention, scratch, policy);
+        NormedTokens normed = attention_.normed_tokens(attention, scratch);
+        normed.make_all(x);
+        NormedTokens middle = mlp_.normed_tokens(mlp, scratch);
+        attention_.forward(micro_batch, x, normed, attention, scratch, saved.middle, &middle);
+        mlp_.recompute_full(micro_batch, middle, mlp);
+    } else if (policy == Recompute::selective) {
+        attention_.recompute_selective(micro_batch, x, attention);
+        mlp_.recompute_selective(micro_batch, saved.middle, mlp);
     }
-    mlp_.recompute(micro_batch, saved.middle, mlp, scratch, policy);
     TokenGather mlp_normed =
         mlp_.backward(micro_batch, saved.middle, mlp, scratch, gradients.mlp, doutput, dresidual,
                       with_weights, policy == Recompute::full);

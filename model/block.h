@@ -37,8 +37,10 @@ public:
     WorkingSet take_working_set(Arena& arena) const;
     Gradients take_gradients(Arena& arena, Recompute policy) const;
 
-    void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Activations& saved,
-                 const BranchScratch& scratch) const;
+    // As those of Branch.
+    NormedTokens normed_tokens(const Activations& saved, const BranchScratch& scratch) const;
+    void forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
+                 const Activations& saved, const BranchScratch& scratch, NormedTokens* next) const;
     // As those of Branch. dresidual: [local tokens, C]. policy: what `saved` was taken for; the
     // rest is computed again first.
     TokenGather begin_backward(const MicroBatchContext& micro_batch, const Gradients& gradients,

@@ -102,22 +102,18 @@ BranchActivations Branch::part_of(const BranchActivations& saved, int piece) con
     return part;
 }
 
-void Branch::normalise(const Tensor& x, const BranchActivations& saved, int piece) const {
-    const int64_t rows = context_.local_tokens() / context_.pieces;
-    norm_.forward(piece_of(context_, x, piece), piece_of(context_, saved.normed, piece),
-                  saved.norm.of_rows(piece * rows, rows));
+NormedTokens Branch::normed_tokens(const BranchActivations& saved,
+                                   const BranchScratch& scratch) const {
+    return {context_,         norm_,
+            saved.normed,     saved.norm,
+            scratch.gathered, NormedTokens::Gather::at_once,
+            "branch input"};
 }
 
-// From x to saved.inner; done(piece) is called as each piece of that is there.
+// From `normed` to saved.inner; done(piece) is called as each piece of that is there.
 template <typename Done>
-void Branch::inner_forward(const MicroBatchContext& micro_batch, const Tensor& x,
-                           const BranchActivations& saved, const BranchScratch& scratch,
-                           const char* label, const Done& done) const {
-    TokenGather normed(context_, gathered_place(context_, saved.normed, scratch.gathered), label);
-    for (int piece = 0; piece < context_.pieces; ++piece) {
-        normalise(x, saved, piece);
-        normed.start(piece, piece_of(context_, saved.normed, piece));
-    }
+void Branch::inner_forward(const MicroBatchContext& micro_batch, NormedTokens& normed,
+                           const BranchActivations& saved, const Done& done) const {
     for (int piece = 0; piece < context_.pieces; ++piece) {
         const BranchActivations part = part_of(saved, piece);
         column_forward(normed.wait(piece), part);
@@ -130,39 +126,46 @@ void Branch::inner_forward(const MicroBatchContext& micro_batch, const Tensor& x
     for (int piece = 0; piece < context_.pieces; ++piece) done(piece);
 }
 
-void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x,
+void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
                      const BranchActivations& saved, const BranchScratch& scratch,
-                     const Tensor& out) const {
+                     const Tensor& out, NormedTokens* next) const {
     const ParameterUse use(store_, any_matrix());
     TokenReduction sum(context_, scratch.partial, "branch output");
-    inner_forward(micro_batch, x, saved, scratch, "branch input", [&](int piece) {
+    inner_forward(micro_batch, normed, saved, [&](int piece) {
         row_.forward(piece_of(context_, saved.inner, piece),
                      piece_of(context_, scratch.partial, piece));
         sum.start(piece);
     });
     for (int piece = 0; piece < context_.pieces; ++piece) {
-        context_.ops().residual_add_forward(
-            context_.stream(), piece_of(context_, x, piece), sum.wait(piece), row_.bias(),
-            residual_dropout(context_, micro_batch, dropout_key_, piece),
-            piece_of(context_, out, piece));
+        const ResidualAdd add{piece_of(context_, x, piece), sum.wait(piece), row_.bias(),
+                              residual_dropout(context_, micro_batch, dropout_key_, piece),
+                              piece_of(context_, out, piece)};
+        if (next) {
+            next->make(add, piece);
+        } else {
+            context_.ops().residual_add_forward(context_.stream(), add.residual, add.y, add.bias,
+                                                add.dropout, add.out);
+        }
     }
 }
 
-void Branch::recompute(const MicroBatchContext& micro_batch, const Tensor& x,
-                       const BranchActivations& saved, const BranchScratch& scratch,
-                       Recompute policy) const {
-    if (policy == Recompute::full) {
-        const ParameterUse use(store_, any_matrix());
-        inner_forward(micro_batch, x, saved, scratch, "branch input, again", [](int) {});
-    } else if (policy == Recompute::selective) {
-        for (int piece = 0; piece < context_.pieces; ++piece) {
-            normalise(x, saved, piece);
-            if (works_on_pieces()) {
-                interior_again(part_of(micro_batch, piece), part_of(saved, piece));
-            }
+void Branch::recompute_selective(const MicroBatchContext& micro_batch, const Tensor& x,
+                                 const BranchActivations& saved) const {
+    for (int piece = 0; piece < context_.pieces; ++piece) {
+        const int64_t rows = context_.local_tokens() / context_.pieces;
+        norm_.forward(piece_of(context_, x, piece), piece_of(context_, saved.normed, piece),
+                      saved.norm.of_rows(piece * rows, rows));
+        if (works_on_pieces()) {
+            interior_again(part_of(micro_batch, piece), part_of(saved, piece));
         }
-        if (!works_on_pieces()) interior_again(micro_batch, saved);
     }
+    if (!works_on_pieces()) interior_again(micro_batch, saved);
+}
+
+void Branch::recompute_full(const MicroBatchContext& micro_batch, NormedTokens& normed,
+                            const BranchActivations& saved) const {
+    const ParameterUse use(store_, any_matrix());
+    inner_forward(micro_batch, normed, saved, [](int) {});
 }
 
 // The gradient of the residual stream on this rank's tokens, through the dropout, on its way into

@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "model/linear.h"
 #include "model/norm.h"
+#include "model/normed_tokens.h"
 #include "model/tensor_parallel.h"
 
 namespace trireme {
@@ -64,14 +65,20 @@ public:
     // policy: not none when the weight half runs apart from a backward that computes again.
     BranchGradients take_gradients(Arena& arena, Recompute policy) const;
 
-    void forward(const MicroBatchContext& micro_batch, const Tensor& x,
-                 const BranchActivations& saved, const BranchScratch& scratch,
-                 const Tensor& out) const;
-    // Computes again what `policy` has not kept, so that backward finds it. Gives the same bits.
-    // With the full policy the gathered input is in scratch.gathered afterwards.
-    void recompute(const MicroBatchContext& micro_batch, const Tensor& x,
-                   const BranchActivations& saved, const BranchScratch& scratch,
-                   Recompute policy) const;
+    // The branch's first step, for whoever makes x to make as well. `saved` as in forward.
+    NormedTokens normed_tokens(const BranchActivations& saved, const BranchScratch& scratch) const;
+    // x has been made into `normed`, of normed_tokens. next: of what follows on out in this chunk,
+    // to be made from out; null where nothing does.
+    void forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
+                 const BranchActivations& saved, const BranchScratch& scratch, const Tensor& out,
+                 NormedTokens* next) const;
+    // Computes again what the policy of this name has not kept, so that backward finds it. Gives
+    // the same bits.
+    void recompute_selective(const MicroBatchContext& micro_batch, const Tensor& x,
+                             const BranchActivations& saved) const;
+    // From `normed`. The gathered input is in scratch.gathered afterwards.
+    void recompute_full(const MicroBatchContext& micro_batch, NormedTokens& normed,
+                        const BranchActivations& saved) const;
     // Backward, in three calls, so that the next branch's can begin before the last of this one's
     // compute, which hides its exchange. dresidual: gradient of out on entry, of x on return of
     // backward; not touched by others until then. Fills `gradients`. with_weights: adds the weight
@@ -140,11 +147,9 @@ protected:
 private:
     MicroBatchContext part_of(const MicroBatchContext& micro_batch, int piece) const;
     BranchActivations part_of(const BranchActivations& saved, int piece) const;
-    void normalise(const Tensor& x, const BranchActivations& saved, int piece) const;
     template <typename Done>
-    void inner_forward(const MicroBatchContext& micro_batch, const Tensor& x,
-                       const BranchActivations& saved, const BranchScratch& scratch,
-                       const char* label, const Done& done) const;
+    void inner_forward(const MicroBatchContext& micro_batch, NormedTokens& normed,
+                       const BranchActivations& saved, const Done& done) const;
     int64_t column_width_ = 0;
     int64_t inner_width_ = 0;
     Shape statistics_;

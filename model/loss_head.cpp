@@ -55,26 +55,25 @@ LossHead::Scratch LossHead::take_scratch(Arena& arena) const {
     return scratch;
 }
 
-Tensor LossHead::normalise(const Tensor& x, const Activations& saved, int piece) const {
-    const int64_t rows = context_.local_tokens() / context_.pieces;
-    const Tensor normed = piece_of(context_, saved.normed, piece);
-    norm_.forward(piece_of(context_, x, piece), normed, saved.norm.of_rows(piece * rows, rows));
-    return normed;
+NormedTokens LossHead::normed_tokens(const Activations& saved,
+                                     const BranchScratch& gathered) const {
+    return {context_,          norm_,
+            saved.normed,      saved.norm,
+            gathered.gathered, NormedTokens::Gather::on_start,
+            "head input"};
 }
 
-void LossHead::forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
-                       float loss_scale, const Activations& saved, const BranchScratch& gathered,
-                       const Scratch& scratch, const Tensor& loss_total,
-                       const LogitSink& take_logits) const {
+void LossHead::forward(const MicroBatchContext& micro_batch, NormedTokens& normed,
+                       const Tensor& labels, float loss_scale, const Activations& saved,
+                       const BranchScratch& gathered, const Scratch& scratch,
+                       const Tensor& loss_total, const LogitSink& take_logits) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     Communicator& tensor = context_.mesh.tensor();
-    TokenGather normed(context_, gathered_place(context_, saved.normed, gathered.gathered),
-                       "head input");
     const Tensor& partial = gathered_place(context_, saved.gradient, gathered.partial);
     TokenReduction gradient(context_, partial, "head input gradient");
     const auto gather = [&](int piece) {
-        if (piece < context_.pieces) normed.start(piece, normalise(x, saved, piece));
+        if (piece < context_.pieces) normed.start(piece);
     };
     gather(0);
     const ParameterUse use(store_, weight_);
@@ -128,10 +127,10 @@ void LossHead::backward(const Tensor& x, const Activations& saved, const Tensor&
 
 void LossHead::logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
                                const BranchScratch& gathered, const Tensor& logits) const {
-    TokenGather normed(context_, gathered_place(context_, saved.normed, gathered.gathered),
-                       "head input");
+    NormedTokens normed = normed_tokens(saved, gathered);
     for (int piece = 0; piece < context_.pieces; ++piece) {
-        normed.start(piece, normalise(x, saved, piece));
+        normed.make(x, piece);
+        normed.start(piece);
     }
     const ParameterUse use(store_, weight_);
     context_.ops().linear_forward(context_.stream(), normed.wait_all().row_range(token, 1),

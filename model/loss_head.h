@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "model/branch.h"
 #include "model/norm.h"
+#include "model/normed_tokens.h"
 #include "model/parameter_store.h"
 
 namespace trireme {
@@ -39,11 +40,14 @@ public:
     Activations take_activations(Arena& arena) const;
     Scratch take_scratch(Arena& arena) const;
 
-    // The hidden state is gathered, and its gradient reduced, in gathered's buffers.
+    // The final norm, for whoever makes x to make as well. Its gather is started by forward.
+    NormedTokens normed_tokens(const Activations& saved, const BranchScratch& gathered) const;
+    // normed: of normed_tokens, made from the hidden state. That is gathered, and its gradient
+    // reduced, in gathered's buffers.
     // Adds the sum of the token losses to loss_total (f64 scalar). In training also computes the
     // gradients for a loss scaled by loss_scale and adds the projection's weight gradient.
     // take_logits may be empty.
-    void forward(const MicroBatchContext& micro_batch, const Tensor& x, const Tensor& labels,
+    void forward(const MicroBatchContext& micro_batch, NormedTokens& normed, const Tensor& labels,
                  float loss_scale, const Activations& saved, const BranchScratch& gathered,
                  const Scratch& scratch, const Tensor& loss_total,
                  const LogitSink& take_logits = {}) const;
@@ -60,7 +64,6 @@ public:
 
 private:
     int64_t chunk_tokens() const;
-    Tensor normalise(const Tensor& x, const Activations& saved, int piece) const;
 
     const ModelContext& context_;
     ParameterStore& store_;

@@ -104,19 +104,31 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
     }
     // The last layer writes straight into what is sent on.
     if (output) slot.layers.back().output = output;
+    const bool generates = inputs.pass == StepInputs::Pass::generate;
+    std::optional<NormedTokens> normed = blocks_[0]->normed_tokens(slot.layers[0], scratch_);
+    normed->make_all(layer_input(slot, 0, input));
     for (size_t i = 0; i < blocks_.size(); ++i) {
-        blocks_[i]->forward(pass, layer_input(slot, i, input), slot.layers[i], scratch_);
+        std::optional<NormedTokens> next;
+        if (i + 1 < blocks_.size()) {
+            next = blocks_[i + 1]->normed_tokens(slot.layers[i + 1], scratch_);
+        } else if (head_ && !generates) {
+            next = head_->normed_tokens(slot.head, scratch_);
+        }
+        blocks_[i]->forward(pass, layer_input(slot, i, input), *normed, slot.layers[i], scratch_,
+                            next ? &*next : nullptr);
+        normed = next;
     }
     if (!head_) return;
-    const Tensor& x = slot.layers.back().output;
-    if (inputs.pass == StepInputs::Pass::generate) {
-        head_->logits_of_token(x, inputs.logits_token, slot.head, scratch_, inputs.logits);
-    } else {
-        head_->forward(pass, x, inputs.labels[static_cast<size_t>(micro_batch)], inputs.loss_scale,
-                       slot.head, scratch_, head_scratch_, inputs.loss_total, inputs.take_logits);
-        if (inputs.token_losses) {
-            context_.ops().copy(context_.stream(), head_scratch_.losses, inputs.token_losses);
-        }
+    if (generates) {
+        head_->logits_of_token(slot.layers.back().output, inputs.logits_token, slot.head, scratch_,
+                               inputs.logits);
+        return;
+    }
+    head_->forward(pass, *normed, inputs.labels[static_cast<size_t>(micro_batch)],
+                   inputs.loss_scale, slot.head, scratch_, head_scratch_, inputs.loss_total,
+                   inputs.take_logits);
+    if (inputs.token_losses) {
+        context_.ops().copy(context_.stream(), head_scratch_.losses, inputs.token_losses);
     }
 }
 

@@ -50,6 +50,18 @@ void Norm::forward(const Tensor& x, const Tensor& y, const Statistics& statistic
     }
 }
 
+void Norm::forward(const ResidualAdd& add, const Tensor& y, const Statistics& statistics) const {
+    const float eps = context_.model.norm_eps;
+    if (is_layer_norm()) {
+        context_.ops().residual_add_layer_norm_forward(context_.stream(), add,
+                                                       store_.value(weight_), store_.value(bias_),
+                                                       eps, y, statistics.mean, statistics.rstd);
+    } else {
+        context_.ops().residual_add_rms_norm_forward(context_.stream(), add, store_.value(weight_),
+                                                     eps, y, statistics.rstd);
+    }
+}
+
 void Norm::backward(const Tensor& dy, const Tensor& x, const Statistics& statistics,
                     const Tensor& dx) const {
     if (is_layer_norm()) {

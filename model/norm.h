@@ -23,6 +23,8 @@ public:
 
     Statistics take_statistics(Arena& arena) const;
     void forward(const Tensor& x, const Tensor& y, const Statistics& statistics) const;  // [N, C]
+    // The same of the sum that the residual add makes, in one pass.
+    void forward(const ResidualAdd& add, const Tensor& y, const Statistics& statistics) const;
     // dx += gradient; the parameters' gradients are added too.
     void backward(const Tensor& dy, const Tensor& x, const Statistics& statistics,
                   const Tensor& dx) const;

@@ -34,6 +34,9 @@ Optimizer::Optimizer(const ModelContext& context, ParameterStore& store, int zer
     if (context.compute != DType::f32) master_ = arena.take(DType::f32, {state_elements_});
     m_ = arena.take(DType::f32, {state_elements_});
     v_ = arena.take(DType::f32, {state_elements_});
+    if (gathers_slices() && !arena.is_measuring()) {
+        slice_holders().register_memory(store_.parameters());
+    }
 }
 
 Communicator& Optimizer::slice_holders() const {
@@ -88,9 +91,13 @@ void Optimizer::step(const AdamWStep& step, const Tensor& grad_scale) const {
     }
 }
 
+bool Optimizer::gathers_slices() const {
+    return zero_stage_ >= 1 && !store_.shards_parameters() && slice_holders().size() > 1;
+}
+
 void Optimizer::gather_parameters() {
+    if (!gathers_slices()) return;
     Communicator& data = slice_holders();
-    if (zero_stage_ < 1 || store_.shards_parameters() || data.size() == 1) return;
     // In the order in which the next forward needs them.
     const auto& buckets = store_.layout().buckets;
     for (size_t i = buckets.size(); i-- > 0;) {

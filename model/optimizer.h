@@ -66,6 +66,7 @@ private:
 
     // The data ranks over which the slices are spread.
     Communicator& slice_holders() const;
+    bool gathers_slices() const;  // after each step
     void visit_pieces(const std::vector<const Segment*>& segments,
                       const std::function<void(const Piece&)>& visit) const;
     Tensor master(const Segment& segment) const;

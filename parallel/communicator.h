@@ -53,7 +53,12 @@ public:
     virtual void barrier() = 0;
 
     // A hint that operations will use this memory again and again, for carriers that can prepare
-    // it. Not collective. Forgotten when the memory is given back to its device.
+    // it. Not collective, and yet all members do alike: an operation finds registered memory on all
+    // of them or on none, for its input as for its output, and what a collective uses begins as far
+    // into it everywhere. So it is whole arenas that are registered, by those who communicate with
+    // them, when they are made. Memory that lies in what is registered already is left alone; an
+    // absent tensor too. Forgotten when the memory is given back to its device or the group ends,
+    // whichever is first, after the operations under way. From the thread that issues operations.
     virtual void register_memory(const Tensor&) {}
 
     // Puts every wait of a stream for this rank's operations down to the account.

@@ -64,6 +64,12 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
                 reduce_scatter_ ? bucket.wire.flat_range(data.rank() * shard, shard) : bucket.wire;
         }
     }));
+    // What is summed over tensor ranks is small.
+    for (Communicator* group : {&data_, replicas_}) {
+        if (!group) continue;
+        group->register_memory(gradients);
+        if (rounds) group->register_memory(arena_->memory());
+    }
     if (options.probe_gradients && (data.size() > 1 || tensor.size() > 1 || replicas)) {
         probe_.emplace(device, static_cast<int>(buckets_.size()));
     }

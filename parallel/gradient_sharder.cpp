@@ -26,6 +26,11 @@ GradientSharder::GradientSharder(Device& device, const DataGroups& data, Communi
     const bool with_wire = options.gradient_wire == DType::bf16 && data.shard.size() > 1;
     arena_.emplace(make_arena(device, "gradient staging",
                               [&](Arena& arena) { take_buffers(arena, with_wire); }));
+    data_.shard.register_memory(arena_->memory());
+    for (const ShardedGradients& gradients : chunks) {
+        data_.all.register_memory(gradients.accumulated);
+        if (data_.replicas) data_.replicas->register_memory(gradients.accumulated);
+    }
     if (options.probe_gradients) probe_.emplace(device, n_places_);
 }
 

@@ -29,6 +29,8 @@ ParameterGatherer::ParameterGatherer(Device& device, Communicator& data,
     const DType type = chunks.front().shards.dtype;
     arena_.emplace(make_arena(device, "gathered parameters",
                               [&](Arena& arena) { take_buffers(arena, prefetch, type); }));
+    data_.register_memory(arena_->memory());
+    for (const ShardedParameters& chunk : chunks) data_.register_memory(chunk.shards);
 }
 
 void ParameterGatherer::take_buffers(Arena& arena, int prefetch, DType type) {

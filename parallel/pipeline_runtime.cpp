@@ -37,6 +37,8 @@ struct PipelineRuntime::State {
             for (Buffer& buffer : buffers) buffer.tensor = to.take(type, boundary);
         };
         arena.emplace(make_arena(device, "pipeline buffers", take));
+        activations.register_memory(arena->memory());
+        gradients.register_memory(arena->memory());
         for (int chunk = 0; chunk < program.chunks; ++chunk) {
             const Action forward{ActionKind::forward, chunk, 0};
             const int source = program.source_of(rank, forward);
@@ -54,9 +56,7 @@ struct PipelineRuntime::State {
         return number == RankPlan::kNone ? Tensor() : buffers[static_cast<size_t>(number)].tensor;
     }
 
-    void wait(int number) {
-        device.compute().timed_wait(buffer(number).transfer, idle_seconds);
-    }
+    void wait(int number) { device.compute().timed_wait(buffer(number).transfer, idle_seconds); }
     void receive(bool is_gradient, int number, int peer) {
         Buffer& to = buffer(number);
         to.transfer = is_gradient

@@ -59,6 +59,11 @@ public:
                          const Tensor& dgate_up) override;
     void residual_add_forward(Stream&, const Tensor& residual, const Tensor& y, const Tensor& bias,
                               const Dropout&, const Tensor& out) override;
+    void residual_add_layer_norm_forward(Stream&, const ResidualAdd& add, const Tensor& weight,
+                                         const Tensor& bias, float eps, const Tensor& y,
+                                         const Tensor& mean, const Tensor& rstd) override;
+    void residual_add_rms_norm_forward(Stream&, const ResidualAdd& add, const Tensor& weight,
+                                       float eps, const Tensor& y, const Tensor& rstd) override;
     void dropout_apply(Stream&, const Tensor& dout, const Dropout&, const Tensor& dy) override;
     void embedding_forward(Stream&, const Tensor& ids, const Tensor& table, int64_t first_row,
                            const Tensor& y) override;

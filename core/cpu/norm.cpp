@@ -1,66 +1,20 @@
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "core/cpu/cpu_ops.h"
-#include "core/cpu/kernel_support.h"
+#include "core/cpu/norm_rows.h"
 
 namespace trireme {
 
 namespace {
 
-template <typename T>
-float row_mean(const T* x, int64_t cols) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < cols; ++c) sum += load(x, c);
-    return sum / static_cast<float>(cols);
-}
-
-struct RowMoments {
-    float mean;
-    float variance;
-};
-
-// The row is in cache after its mean, so a pass of its own for the variance costs little and loses
-// nothing to cancellation. The same pass finds the rounding error of the mean.
-template <typename T>
-RowMoments row_moments(const T* x, int64_t cols) {
-    const float center = row_mean(x, cols);
-    float sum = 0.0f;
-    float squares = 0.0f;
-#pragma omp simd reduction(+ : sum, squares)
-    for (int64_t c = 0; c < cols; ++c) {
-        const float d = load(x, c) - center;
-        sum += d;
-        squares += d * d;
-    }
-    const float n = static_cast<float>(cols);
-    const float shift = sum / n;
-    return {center + shift, std::max(squares / n - shift * shift, 0.0f)};
-}
-
-template <typename T>
-float row_mean_square(const T* x, int64_t cols) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < cols; ++c) sum += load(x, c) * load(x, c);
-    return sum / static_cast<float>(cols);
-}
-
-template <typename T>
-void layer_norm_row(const T* x, const T* weight, const T* bias, float mean, float rstd, T* y,
-                    int64_t cols) {
-#pragma omp simd
-    for (int64_t c = 0; c < cols; ++c) {
-        store(y, c, (load(x, c) - mean) * rstd * load(weight, c) + load(bias, c));
-    }
-}
-
-template <typename T>
-void rms_norm_row(const T* x, const T* weight, float rstd, T* y, int64_t cols) {
-#pragma omp simd
-    for (int64_t c = 0; c < cols; ++c) store(y, c, load(x, c) * rstd * load(weight, c));
+template <template <typename> typename Rows, typename T>
+void normalise(int threads, const Tensor& x, const Rows<T>& rows) {
+    const T* in = x.as<T>();
+    const int64_t cols = x.cols();
+    parallel_ranges(threads, x.rows(), row_grain(cols), [=](int64_t begin, int64_t end) {
+        for (int64_t n = begin; n < end; ++n) rows.make(in + n * cols, n);
+    });
 }
 
 struct GradientMeans {
@@ -113,8 +67,8 @@ void add_partials(const float* partials, int64_t pieces, int64_t stride, float* 
 // shape alone, and added up in order, so the result does not depend on the number of threads.
 template <bool kCentered>
 void norm_backward(int threads, const Tensor& dy, const Tensor& x, const Tensor& weight,
-                   const Tensor& mean, const Tensor& rstd, const Tensor& dx,
-                   const Tensor& dweight, const Tensor& dbias, std::vector<float>& scratch) {
+                   const Tensor& mean, const Tensor& rstd, const Tensor& dx, const Tensor& dweight,
+                   const Tensor& dbias, std::vector<float>& scratch) {
     const int64_t rows = x.rows();
     const int64_t cols = x.cols();
     TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dx, x) && is_vector(weight, x.dtype, cols),
@@ -156,31 +110,9 @@ void norm_backward(int threads, const Tensor& dy, const Tensor& x, const Tensor&
 void CpuOps::layer_norm_forward(Stream&, const Tensor& x, const Tensor& weight, const Tensor& bias,
                                 float eps, const Tensor& y, const Tensor& mean,
                                 const Tensor& rstd) {
-    const int64_t rows = x.rows();
-    const int64_t cols = x.cols();
-    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, cols) &&
-                      is_vector(bias, x.dtype, cols),
-                  "norm output, weight and bias of the input's size and type");
-    TRIREME_CHECK(is_vector(mean, DType::f32, rows) && is_vector(rstd, DType::f32, rows),
-                  "one f32 mean and reciprocal deviation for each row");
-    with_activation_type(x.dtype, [&]<typename T>() {
-        const T* in = x.as<T>();
-        const T* w = weight.as<T>();
-        const T* b = bias.as<T>();
-        T* out = y.as<T>();
-        float* means = mean.as<float>();
-        float* rstds = rstd.as<float>();
-        parallel_ranges(threads_, rows, row_grain(cols), [=](int64_t begin, int64_t end) {
-            for (int64_t n = begin; n < end; ++n) {
-                const T* row = in + n * cols;
-                const RowMoments moments = row_moments(row, cols);
-                const float r = 1.0f / std::sqrt(moments.variance + eps);
-                layer_norm_row(row, w, b, moments.mean, r, out + n * cols, cols);
-                means[n] = moments.mean;
-                rstds[n] = r;
-            }
-        });
-    });
+    with_layer_norm_rows(
+        x, weight, bias, eps, y, mean, rstd,
+        [&]<typename T>(const LayerNormRows<T>& rows) { normalise(threads_, x, rows); });
 }
 
 void CpuOps::layer_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
@@ -193,24 +125,8 @@ void CpuOps::layer_norm_backward(Stream&, const Tensor& dy, const Tensor& x, con
 
 void CpuOps::rms_norm_forward(Stream&, const Tensor& x, const Tensor& weight, float eps,
                               const Tensor& y, const Tensor& rstd) {
-    const int64_t rows = x.rows();
-    const int64_t cols = x.cols();
-    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, cols),
-                  "norm output and weight of the input's size and type");
-    TRIREME_CHECK(is_vector(rstd, DType::f32, rows), "one f32 statistic for each row");
-    with_activation_type(x.dtype, [&]<typename T>() {
-        const T* in = x.as<T>();
-        const T* w = weight.as<T>();
-        T* out = y.as<T>();
-        float* rstds = rstd.as<float>();
-        parallel_ranges(threads_, rows, row_grain(cols), [=](int64_t begin, int64_t end) {
-            for (int64_t n = begin; n < end; ++n) {
-                const T* row = in + n * cols;
-                const float r = 1.0f / std::sqrt(row_mean_square(row, cols) + eps);
-                rms_norm_row(row, w, r, out + n * cols, cols);
-                rstds[n] = r;
-            }
-        });
+    with_rms_norm_rows(x, weight, eps, y, rstd, [&]<typename T>(const RmsNormRows<T>& rows) {
+        normalise(threads_, x, rows);
     });
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/cuda/cuda_device.h"
 #include "core/cuda/cuda_error.h"
+#include "core/cuda/driver_environment.h"
 #include "core/error.h"
 
 namespace trireme {
@@ -22,6 +23,10 @@ std::string driver_problem() {
 
 bool cuda_is_built_in() {
     return true;
+}
+
+void prepare_cuda_environment() {
+    make_driver_settings();
 }
 
 int visible_gpus() {

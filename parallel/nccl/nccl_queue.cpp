@@ -144,22 +144,25 @@ ncclResult_t NcclQueue::start(const Operation& op) {
 }
 
 void NcclQueue::register_memory(const Tensor& memory) {
-    if (memory.bytes() == 0) return;
-    Registration registered{memory.data, nullptr};
-    run_.call(*this, "registering memory", [&] {
-        return ncclCommRegister(comm_, memory.data, memory.bytes(), &registered.handle);
-    });
-    registrations_.push_back(registered);
+    Registration next{static_cast<const char*>(memory.data), memory.bytes(), nullptr};
+    if (!next.begin || next.bytes == 0) return;
+    const auto holds_next = [&](const Registration& known) {
+        return next.begin >= known.begin && next.begin + next.bytes <= known.begin + known.bytes;
+    };
+    if (std::any_of(registrations_.begin(), registrations_.end(), holds_next)) return;
+    run_.call(*this, "registering memory",
+              [&] { return ncclCommRegister(comm_, memory.data, memory.bytes(), &next.handle); });
+    registrations_.push_back(next);
 }
 
 void NcclQueue::forget_memory(const void* begin, size_t bytes) {
     const auto* first = static_cast<const char*>(begin);
     for (size_t i = registrations_.size(); i-- > 0;) {
         const Registration registered = registrations_[i];
-        const auto* at = static_cast<const char*>(registered.memory);
-        if (at < first || at >= first + bytes) continue;
+        if (registered.begin < first || registered.begin >= first + bytes) continue;
         registrations_.erase(registrations_.begin() + static_cast<std::ptrdiff_t>(i));
         try {
+            host_wait(issued_);
             run_.call(*this, "forgetting registered memory",
                       [&] { return ncclCommDeregister(comm_, registered.handle); });
         } catch (const Error&) {

@@ -44,6 +44,7 @@ public:
     Event issue(Stream* after, const Operation& operation);
 
     void register_memory(const Tensor& memory);
+    // Before memory is freed. Waits for the operations under way where any of it is registered.
     void forget_memory(const void* begin, size_t bytes);
 
     void host_wait(uint64_t ticket) override;
@@ -69,7 +70,8 @@ private:
         cudaEvent_t done = nullptr;
     };
     struct Registration {
-        const void* memory = nullptr;
+        const char* begin = nullptr;
+        size_t bytes = 0;
         void* handle = nullptr;
     };
 

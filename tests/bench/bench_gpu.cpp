@@ -12,6 +12,7 @@
 #include "app/peak_rate.h"
 #include "app/presets.h"
 #include "core/cuda/cuda_device.h"
+#include "core/cuda/driver_environment.h"
 #include "core/cuda/matmul.h"
 #include "model/engine.h"
 #include "model/flops.h"
@@ -198,6 +199,7 @@ int run(int argc, char** argv) {
 }  // namespace trireme
 
 int main(int argc, char** argv) {
+    trireme::make_driver_settings();
     try {
         return trireme::run(argc, argv);
     } catch (const trireme::Error& error) {

@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <map>
+#include <string>
 
 // What tests set of the emulated machine; see README.md beside this.
 namespace cuda_emulation {
@@ -20,5 +22,15 @@ bool is_device_memory(const void* memory, size_t bytes);
 void set_nccl_patience(std::chrono::milliseconds time);
 // NCCL's operations are refused host memory, unless a test knows what it does.
 void allow_host_memory_in_nccl(bool allowed);
+
+// Bytes that NCCL's operations used since the last call, by the name of their communicator: in
+// memory that was registered with it, and in other memory.
+struct NcclTraffic {
+    size_t registered = 0;
+    size_t other = 0;
+};
+std::map<std::string, NcclTraffic> take_nccl_traffic();
+// Registrations of memory with communicators that there are now.
+size_t nccl_registrations();
 
 }  // namespace cuda_emulation

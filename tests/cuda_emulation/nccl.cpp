@@ -54,6 +54,10 @@ struct Call {
     ncclDataType_t type = ncclUint8;
     ncclRedOp_t op = ncclSum;
     int peer = -1;  // or root
+    // Its memory is registered with the communicator. head: how far into what is registered a
+    // collective's larger buffer begins.
+    bool registered = false;
+    std::ptrdiff_t head = 0;
 
     bool is_message() const { return kind == Kind::send || kind == Kind::recv; }
     bool matches(const Call& other) const {
@@ -129,6 +133,7 @@ struct Member {
 struct Registration {
     ncclComm_t comm = nullptr;
     const char* begin = nullptr;
+    size_t bytes = 0;
 };
 
 // Never destroyed: a thread may wait in here when the program ends.
@@ -139,6 +144,7 @@ struct Registry {
     std::map<const char*, size_t> memory;               // from ncclMemAlloc
     std::map<void*, Registration> registered;           // by handle
     uint64_t registrations = 0;
+    std::map<std::string, cuda_emulation::NcclTraffic> traffic;  // by communicator's name
 };
 Registry& registry() {
     static auto* the_registry = new Registry;
@@ -207,6 +213,10 @@ bool meet(Member& member, std::unique_lock<std::mutex>& lock, const Call& call, 
                 fail("a message that differs on both sides: " + transfer.send.text() + " and " +
                      transfer.recv.text());
             }
+            if (transfer.send.registered != transfer.recv.registered) {
+                fail("a message between registered memory and memory that is not, of " +
+                     who(member));
+            }
             const size_t bytes =
                 transfer.send.count * trireme::size_of(dtype_of(transfer.send.type));
             std::memcpy(transfer.recv.to, transfer.send.from, bytes);
@@ -227,6 +237,10 @@ bool meet(Member& member, std::unique_lock<std::mutex>& lock, const Call& call, 
                                             [&](const Call& c) { return c.matches(call); })) {
         fail("collective " + std::to_string(place) + " of '" + member.name +
              "' differs between ranks: " + call.text() + " and " + first.text());
+    }
+    if (meeting.arrived > 0 && (first.registered != call.registered || first.head != call.head)) {
+        fail("collective " + std::to_string(place) + " of '" + member.name + "', " + call.text() +
+             ", in memory that is registered on some ranks only, or begins elsewhere in it");
     }
     if (++meeting.arrived == static_cast<size_t>(group.size)) {
         perform(meeting);
@@ -280,6 +294,35 @@ void check_memory(const void* memory, size_t bytes) {
     fail("a buffer that is no device memory, or is too short");
 }
 
+// The registration with this communicator that holds all of the memory, or null.
+const Registration* registration_of(ncclComm_t comm, const void* memory, size_t bytes) {
+    const auto* begin = static_cast<const char*>(memory);
+    for (const auto& [handle, known] : registry().registered) {
+        if (known.comm == comm && begin >= known.begin &&
+            begin + bytes <= known.begin + known.bytes) {
+            return &known;
+        }
+    }
+    return nullptr;
+}
+
+void look_up_registrations(ncclComm_t comm, Call& call, size_t from_bytes, size_t to_bytes) {
+    const std::lock_guard lock(registry().mutex);
+    const Registration* from = call.from ? registration_of(comm, call.from, from_bytes) : nullptr;
+    const Registration* to = call.to ? registration_of(comm, call.to, to_bytes) : nullptr;
+    if (call.from && call.to && !from != !to) {
+        fail(call.text() + " of '" + comm->member->name +
+             "' with only one of its buffers in registered memory");
+    }
+    call.registered = from || to;
+    if (call.registered && !call.is_message()) {
+        call.head = from_bytes > to_bytes ? static_cast<const char*>(call.from) - from->begin
+                                          : static_cast<const char*>(call.to) - to->begin;
+    }
+    cuda_emulation::NcclTraffic& traffic = registry().traffic[comm->member->name];
+    (call.registered ? traffic.registered : traffic.other) += std::max(from_bytes, to_bytes);
+}
+
 ncclResult_t issue(ncclComm_t comm, Call call, cudaStream_t stream, size_t from_parts,
                    size_t to_parts) {
     const std::shared_ptr<Member> member = comm->member;
@@ -287,6 +330,7 @@ ncclResult_t issue(ncclComm_t comm, Call call, cudaStream_t stream, size_t from_
     if (call.count == 0) fail("an operation without elements");
     if (call.from) check_memory(call.from, bytes * from_parts);
     if (call.to) check_memory(call.to, bytes * to_parts);
+    look_up_registrations(comm, call, bytes * from_parts, bytes * to_parts);
     if (const ncclResult_t result = connect(*member, call); result != ncclSuccess) return result;
     uint64_t number = 0;
     {
@@ -324,6 +368,16 @@ void set_nccl_patience(std::chrono::milliseconds time) {
 
 void allow_host_memory_in_nccl(bool allowed) {
     host_memory_allowed = allowed;
+}
+
+std::map<std::string, NcclTraffic> take_nccl_traffic() {
+    const std::lock_guard lock(registry().mutex);
+    return std::exchange(registry().traffic, {});
+}
+
+size_t nccl_registrations() {
+    const std::lock_guard lock(registry().mutex);
+    return registry().registered.size();
 }
 
 }  // namespace cuda_emulation
@@ -407,6 +461,12 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     Member& member = *comm->member;
     Group& group = *member.group;
+    {
+        const std::lock_guard of_registry(registry().mutex);
+        for (const auto& [handle, registration] : registry().registered) {
+            if (registration.comm == comm) fail(who(member) + " is destroyed with registrations");
+        }
+    }
     std::unique_lock lock(group.mutex);
     const bool flushed = group.wait(lock, [&] { return member.finished == member.issued; });
     if (!flushed && !group.aborted) fail(who(member) + " is destroyed with operations that hang");
@@ -446,13 +506,23 @@ ncclResult_t ncclCommRegister(ncclComm_t comm, void* memory, size_t bytes, void*
         fail("registration of memory that is not from ncclMemAlloc");
     }
     *handle = reinterpret_cast<void*>(++registry().registrations);
-    registry().registered[*handle] = {comm, begin};
+    registry().registered[*handle] = {comm, begin, bytes};
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommDeregister(ncclComm_t, void* handle) {
+ncclResult_t ncclCommDeregister(ncclComm_t comm, void* handle) {
+    {
+        const std::lock_guard lock(comm->member->group->mutex);
+        if (comm->member->finished != comm->member->issued) {
+            fail(who(*comm->member) + " forgets memory while operations are under way");
+        }
+    }
     const std::lock_guard lock(registry().mutex);
-    if (registry().registered.erase(handle) != 1) fail("an unknown registration");
+    const auto found = registry().registered.find(handle);
+    if (found == registry().registered.end() || found->second.comm != comm) {
+        fail("a registration that is unknown, of another communicator, or forgotten already");
+    }
+    registry().registered.erase(found);
     return ncclSuccess;
 }
 

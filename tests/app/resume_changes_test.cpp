@@ -71,7 +71,7 @@ TEST_CASE("changes of the configuration are told by class", "[app][config]") {
 }
 
 TEST_CASE("a resume refuses another model, records another course and ignores the rest",
-          "[app][process]") {
+          "[app][process][long]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();
     write_text(at + "/run.yaml", tiny_run(8));

@@ -107,7 +107,7 @@ TEST_CASE("a folder in which a run is at work is refused with 73", "[app][proces
     CHECK_FALSE(run.has("config.yaml"));
 }
 
-TEST_CASE("starts that get nowhere end with 93", "[app][process][restarts]") {
+TEST_CASE("starts that get nowhere end with 93", "[app][process][restarts][long]") {
     const Run run;
     write_text(run.folder + "/out/restarts.txt", "starts 3\nstep 0\n");
     const Outcome refused = run.train(2);

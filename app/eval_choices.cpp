@@ -62,7 +62,7 @@ ChoiceAccuracy ChoiceRows::accuracy(std::span<const double> scores) const {
             for (size_t i = 0; i < question.choices.size(); ++i) {
                 const double score =
                     scores[row + i] / static_cast<double>(length_of(question.choices[i]));
-                if (i > 0 && score <= best_score) continue;
+                if (i > 0 && !(score > best_score)) continue;
                 best = i;
                 best_score = score;
             }

@@ -224,10 +224,11 @@ void read_gpt2(HfKeyReader& keys, HfConfig& config) {
     for (const char* key : {"embd_pdrop", "attn_pdrop"}) {
         if (keys.number(key, 0.1) != dropout) keys.refuse(key, "differs from resid_pdrop");
     }
-    model.dropout = static_cast<float>(dropout);
-    if (!(dropout >= 0.0 && model.dropout < 1.0f)) {
+    // The largest doubles below 1 are 1 as floats.
+    if (!(dropout >= 0.0 && dropout < 1.0 && static_cast<float>(dropout) < 1.0f)) {
         keys.refuse("resid_pdrop", "expected at least 0 and below 1");
     }
+    model.dropout = static_cast<float>(dropout);
 }
 
 // The shortest decimal that is this float, so that files say 1e-05 and not 9.99999974e-06.

@@ -93,6 +93,8 @@ HfTokenIds parse_generation_config(const std::string& text, const std::string& p
     }
     const auto ids = [&](const char* key) {
         json value = file.value(key, json());
+        // Ways in which files say that there is none.
+        if (value == json(-1) || value == json::array()) return json();
         const bool is_list =
             value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), is_id);
         if (value.is_null() || is_id(value) || is_list) return value;

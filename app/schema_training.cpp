@@ -185,9 +185,8 @@ Rows numerics_rows() {
             [](auto& c) -> auto& { return c.numerics.max_skips; }),
         boolean(
             "numerics.find_origin",
-            "Looks at each process's gradients before they are summed, so that a NaN can be put "
-            "down "
-            "to the process that made it.",
+            "Remembers what each process adds to the sums of gradients, so that a NaN can be put "
+            "down to the process that made it.",
             [](auto& c) -> auto& { return c.numerics.find_origin; }),
         whole(
             "numerics.check_replicas", {0, kMostSteps},

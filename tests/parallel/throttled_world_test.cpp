@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <stdexcept>
@@ -151,9 +152,11 @@ TEST_CASE("a collective starts with its last member", "[parallel][link]") {
 
 namespace {
 
-// A fast group beside one with a link that holds each operation for so long.
-void check_beside_slow_link(double latency_ms) {
-    run_thread_ranks(2, [latency_ms](World& world) {
+// A fast group beside one with a link that holds each operation for so long. Whether the fast one's
+// operations ended before.
+bool is_fast_beside_slow_link(double latency_ms) {
+    std::atomic<bool> is_fast = true;
+    run_thread_ranks(2, [latency_ms, &is_fast](World& world) {
         const LinkOptions slow_link{MeshAxis::data, latency_ms, 0.0};
         const auto slow = make_throttled_world(world, {slow_link});
         const auto data = slow->split(0, 0, "data");
@@ -170,24 +173,21 @@ void check_beside_slow_link(double latency_ms) {
             stream.wait(tensor->all_reduce(stream, one(value), ReduceOp::sum, "fast"));
         }
         expect(value == 2048.0f, "the sum");
-        expect(!late.source->done(late.ticket), "the slow send to be under way");
-        expect(milliseconds_since(begin) < latency_ms,
-               "the fast group not to wait for the slow one");
+        const bool is_under_way = !late.source->done(late.ticket);
+        if (!is_under_way || milliseconds_since(begin) >= latency_ms) is_fast = false;
         stream.wait(late);
         expect_at_least(milliseconds_since(begin), latency_ms, "the slow send");
+        expect(world.rank() == 0 || received == 2.0f, "what was sent");
     });
+    return is_fast;
 }
 
 }  // namespace
 
 TEST_CASE("only groups of the named axis are slower, and queues do not wait for each other",
           "[parallel][link]") {
-    try {
-        check_beside_slow_link(500.0);
-    } catch (const std::exception&) {
-        // On a busy machine the fast group may need more than that.
-        REQUIRE_NOTHROW(check_beside_slow_link(8000.0));
-    }
+    // On a busy machine the fast group may need more than the shorter time.
+    CHECK((is_fast_beside_slow_link(500.0) || is_fast_beside_slow_link(8000.0)));
 }
 
 TEST_CASE("a link sleeps while it holds an operation", "[parallel][link]") {

@@ -1,9 +1,9 @@
 #include "app/logits_file.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <vector>
 
+#include "app/output_name.h"
 #include "app/readable.h"
 #include "core/error.h"
 #include "core/random_id.h"
@@ -16,17 +16,7 @@ namespace {
 
 constexpr double kMostBytes = 16.0 * 1024 * 1024 * 1024;
 
-void check_free(const std::string& path) {
-    std::error_code ignored;
-    if (!std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) return;
-    throw Error(ExitCode::output_busy,
-                path + ": exists already and is not overwritten; give --logits another name");
-}
-
-std::string folder_of(const std::string& path) {
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    return folder.empty() ? "." : folder;
-}
+constexpr const char* kOption = "--logits";
 
 // Larger elements first keeps all of them aligned.
 std::vector<SafetensorsEntry> entries_of(const LogitsShape& shape) {
@@ -83,7 +73,7 @@ LogitsFile::~LogitsFile() {
 }
 
 void LogitsFile::make() {
-    check_free(path_);
+    check_output_free(path_, kOption);
     create_folders(folder_of(path_));
     File file = File::create(temporary_, true);
     std::vector<SafetensorsEntry> entries = entries_of(shape_);
@@ -135,7 +125,7 @@ void LogitsFile::publish() {
         what,
         [&] {
             if (control_.rank() != 0) return;
-            check_free(path_);
+            check_output_free(path_, kOption);
             rename_path(temporary_, path_);
             sync_folder(folder_of(path_));
         },

@@ -147,9 +147,14 @@ void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
         ->check(within(1, 1e9));
     command->add_flag("--json", arguments.json, "Print the result as JSON");
     add_sets(command, arguments.sets);
-    command->callback([&] {
+    command->callback([&, logits] {
         if (arguments.data.empty() && arguments.choices.empty()) {
             throw CLI::RequiredError("--data or --choices");
+        }
+        const std::string& file = arguments.logits;
+        if (logits->count() > 0 && (file.empty() || file.back() == '/')) {
+            throw CLI::ValidationError("--logits",
+                                       "found \"" + file + "\", expected the name of a new file");
         }
         if (!arguments.logits.empty() && arguments.data.size() != 1) {
             throw CLI::ValidationError("--logits", "needs --data exactly once");

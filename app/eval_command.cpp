@@ -42,8 +42,8 @@ void put_loss(Json& json, double loss_sum, int64_t tokens) {
     json["perplexity"] = std::exp(loss);
 }
 
-EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data,
-                              const LogitRequest& logits, Log& log) {
+EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, LogitsFile* logits,
+                              Log& log) {
     const MeshShape& mesh = setup.config().mesh;
     LoaderOptions options;
     options.micro_batch = kBatch;
@@ -63,7 +63,15 @@ EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data,
         const MicroBatch& batch = loader.next();
         return HostMicroBatch{batch.tokens, batch.labels, batch.first_sample, batch.document_begin};
     };
-    return setup.engine().evaluate(micro_batches, next, {}, logits);
+    if (logits == nullptr) return setup.engine().evaluate(micro_batches, next);
+    // What went wrong with the logits is not left to the end of a long dataset.
+    const LogitRequest request = logits->request();
+    const int64_t with_logits = (request.samples + at_once - 1) / at_once;
+    const auto after_logits = [&](int i) {
+        if (i == with_logits) logits->finish();
+        return false;
+    };
+    return setup.engine().evaluate(micro_batches, next, after_logits, request);
 }
 
 class Evaluation {
@@ -112,19 +120,23 @@ public:
 
 private:
     void run_sets(const std::vector<std::unique_ptr<SampleSource>>& sets, Report& report) {
+        // The file first: that there is no place for it is known before the model is made.
+        std::optional<ControlGroup> control;
+        std::optional<LogitsFile> logits;
+        if (!arguments_.logits.empty()) {
+            control.emplace(world_, "logits");
+            logits.emplace(*control, arguments_.logits, *sets[0], logits_,
+                           config_.data.keep_documents_apart);
+        }
         RankSetup setup(world_, config_, RankSetup::Use::forward, kBatch,
                         config_.data.sequence_length);
         load_model(setup.engine(), reader_);
-        std::optional<LogitsFile> logits;
-        if (!arguments_.logits.empty()) {
-            logits.emplace(setup.control(), arguments_.logits, *sets[0], logits_);
-        }
         double loss_sum = 0;
         int64_t tokens = 0;
         Json records = Json::array();
         for (size_t i = 0; i < sets.size(); ++i) {
             const EvaluationResult result =
-                evaluate_set(setup, *sets[i], logits ? logits->request() : LogitRequest{}, log_);
+                evaluate_set(setup, *sets[i], logits ? &*logits : nullptr, log_);
             Json& record = records.emplace_back();
             record["data"] = arguments_.data[i];
             put_loss(record, result.loss_sum, result.tokens);

@@ -79,11 +79,6 @@ bool is_tokenizer_json(const std::string& tokenizer) {
     return tokenizer.ends_with(".json") && is_file(tokenizer);
 }
 
-std::string folder_of(const std::string& tokenizer) {
-    const std::string folder = fs::path(tokenizer).parent_path().string();
-    return folder.empty() ? "." : folder;
-}
-
 }  // namespace
 
 HfTokenIds parse_generation_config(const std::string& text, const std::string& path) {

@@ -1,13 +1,12 @@
 #include "app/logits_file.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <vector>
 
+#include "app/output_name.h"
 #include "app/readable.h"
 #include "core/error.h"
 #include "core/random_id.h"
-#include "core/safetensors.h"
+#include "data/document_borders.h"
 #include "parallel/checkpoint_folders.h"
 
 namespace trireme {
@@ -16,30 +15,23 @@ namespace {
 
 constexpr double kMostBytes = 16.0 * 1024 * 1024 * 1024;
 
-void check_free(const std::string& path) {
-    std::error_code ignored;
-    if (!std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) return;
-    throw Error(ExitCode::output_busy,
-                path + ": exists already and is not overwritten; give --logits another name");
-}
-
-std::string folder_of(const std::string& path) {
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    return folder.empty() ? "." : folder;
-}
+constexpr const char* kWhat = "while writing logits";
+constexpr const char* kOption = "--logits";
 
 // Larger elements first keeps all of them aligned.
-std::vector<SafetensorsEntry> entries_of(const LogitsShape& shape) {
-    const auto entry = [](const char* name, DType dtype, std::vector<int64_t> sizes) {
-        SafetensorsEntry made;
-        made.name = name;
-        made.dtype = dtype;
-        made.shape = std::move(sizes);
-        return made;
+std::vector<SafetensorsEntry> entries_of(const LogitsShape& shape, bool has_documents) {
+    std::vector<SafetensorsEntry> entries;
+    const auto add = [&](const char* name, DType dtype, std::vector<int64_t> sizes) {
+        SafetensorsEntry& entry = entries.emplace_back();
+        entry.name = name;
+        entry.dtype = dtype;
+        entry.shape = std::move(sizes);
     };
-    return {entry("tokens", DType::i64, {shape.windows, shape.sequence}),
-            entry("targets", DType::i64, {shape.windows, shape.sequence}),
-            entry("logits", DType::f32, {shape.windows, shape.sequence, shape.vocab_size})};
+    add("tokens", DType::i64, {shape.windows, shape.sequence});
+    add("targets", DType::i64, {shape.windows, shape.sequence});
+    if (has_documents) add("document_begin", DType::i32, {shape.windows, shape.sequence});
+    add("logits", DType::f32, {shape.windows, shape.sequence, shape.vocab_size});
+    return entries;
 }
 
 }  // namespace
@@ -60,20 +52,23 @@ void LogitsShape::check() const {
 }
 
 LogitsFile::LogitsFile(ControlGroup& control, const std::string& path, const SampleSource& data,
-                       const LogitsShape& shape)
+                       const LogitsShape& shape, bool keep_documents_apart)
     : control_(control),
-      data_(data),
       shape_(shape),
       path_(path),
       temporary_(path + kTemporaryMark + control.broadcast(random_id())) {
     shape.check();
-    std::vector<SafetensorsEntry> entries = entries_of(shape_);
-    const uint64_t header = make_safetensors_header(entries, {}).size();
-    logits_at_ = header + entries.back().begin;
+    std::vector<SafetensorsEntry> entries = entries_of(shape, keep_documents_apart);
+    const std::string header = make_safetensors_header(entries, {});
+    for (SafetensorsEntry& entry : entries) {
+        entry.begin += header.size();
+        entry.end += header.size();
+    }
+    logits_at_ = entries.back().begin;
     control.run(
         "while making a file of logits",
         [&] {
-            if (control.rank() == 0) make();
+            if (control.rank() == 0) make(header, entries, data);
         },
         [&] { remove_tree(temporary_); });
 }
@@ -82,32 +77,49 @@ LogitsFile::~LogitsFile() {
     if (!is_published_) remove_tree(temporary_);
 }
 
-void LogitsFile::make() {
-    check_free(path_);
+void LogitsFile::make(const std::string& header, const std::vector<SafetensorsEntry>& entries,
+                      const SampleSource& data) {
+    check_output_free(path_, kOption);
     create_folders(folder_of(path_));
     File file = File::create(temporary_, true);
-    std::vector<SafetensorsEntry> entries = entries_of(shape_);
-    const std::string header = make_safetensors_header(entries, {});
-    file.write_all(header.data(), header.size());
+    // Before anybody writes: ranks on other machines write far behind each other, and where a
+    // network file system's client thinks that the file ends, it fills its page up with zeros.
+    file.reserve(entries.back().end);
+    file.write_all_at(header.data(), header.size(), 0);
+    const bool has_documents = entries.size() > 3;
     const auto length = static_cast<size_t>(shape_.sequence);
-    std::vector<int32_t> tokens(length), labels(length);
-    for (const bool is_targets : {false, true}) {
-        for (int64_t window = 0; window < shape_.windows; ++window) {
-            data_.read(window, tokens, labels);
-            std::vector<int64_t> values(length);
-            std::transform(tokens.begin(), tokens.end(), labels.begin(), values.begin(),
-                           [&](int32_t token, int32_t label) {
-                               if (!is_targets) return int64_t{token};
-                               return label < 0 ? kIgnoredTarget : int64_t{label};
-                           });
-            file.write_all(values.data(), values.size() * sizeof(int64_t));
-        }
+    std::vector<int32_t> tokens(length), labels(length), begins(length), room(length);
+    std::vector<int64_t> ids(length), targets(length);
+    for (int64_t window = 0; window < shape_.windows; ++window) {
+        data.read(window, tokens, labels);
+        if (has_documents) separate_documents(data, window, labels, begins, room);
+        std::copy(tokens.begin(), tokens.end(), ids.begin());
+        std::transform(labels.begin(), labels.end(), targets.begin(),
+                       [](int32_t label) { return label < 0 ? kIgnoredTarget : int64_t{label}; });
+        const auto put = [&](size_t entry, const auto& values) {
+            const size_t bytes = length * sizeof(values[0]);
+            file.write_all_at(values.data(), bytes,
+                              entries[entry].begin + static_cast<uint64_t>(window) * bytes);
+        };
+        put(0, ids);
+        put(1, targets);
+        if (has_documents) put(2, begins);
     }
+    file.sync();
     file.close();
 }
 
 LogitRequest LogitsFile::request() {
-    return {shape_.windows, [this](const LogitRows& logits) { write(logits); }};
+    return {shape_.windows, [this](const LogitRows& logits) { take(logits); }};
+}
+
+void LogitsFile::take(const LogitRows& logits) {
+    if (error_) return;
+    try {
+        write(logits);
+    } catch (...) {
+        error_ = std::current_exception();
+    }
 }
 
 void LogitsFile::write(const LogitRows& logits) {
@@ -120,26 +132,29 @@ void LogitsFile::write(const LogitRows& logits) {
     }
 }
 
-void LogitsFile::publish() {
-    const auto clean_up = [&] { remove_tree(temporary_); };
-    const char* what = "while writing logits";
+void LogitsFile::finish() {
     control_.run(
-        what,
+        kWhat,
         [&] {
+            if (error_) std::rethrow_exception(error_);
             if (!file_) return;
             file_->sync();
             file_->close();
         },
-        clean_up);
+        [&] { remove_tree(temporary_); });
+    is_finished_ = true;
+}
+
+void LogitsFile::publish() {
+    if (!is_finished_) finish();
     control_.run(
-        what,
+        kWhat,
         [&] {
             if (control_.rank() != 0) return;
-            check_free(path_);
-            rename_path(temporary_, path_);
+            if (!rename_to_free(temporary_, path_)) fail_output_taken(path_, kOption);
             sync_folder(folder_of(path_));
         },
-        clean_up);
+        [&] { remove_tree(temporary_); });
     is_published_ = true;
 }
 

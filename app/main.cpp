@@ -1,3 +1,4 @@
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -9,6 +10,8 @@
 int main(int argc, char** argv) {
     using trireme::ExitCode;
     trireme::prepare_cuda_environment();
+    // A write beyond the limit of a file's size (ulimit -f) is then an error like a full disk.
+    std::signal(SIGXFSZ, SIG_IGN);
     try {
         return trireme::run_command_line(argc, argv);
     } catch (const trireme::Error& error) {

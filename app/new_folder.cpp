@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "core/error.h"
+#include "app/output_name.h"
 #include "core/file_io.h"
 #include "core/random_id.h"
 #include "parallel/checkpoint_folders.h"
@@ -18,12 +18,10 @@ std::string without_slash(std::string path) {
     return path;
 }
 
-void check_free(const std::string& path) {
+void check_folder_free(const std::string& path) {
     std::error_code ignored;
-    if (!fs::exists(fs::symlink_status(path, ignored))) return;
     if (fs::is_directory(path, ignored) && fs::is_empty(path, ignored)) return;
-    throw Error(ExitCode::output_busy,
-                path + ": exists already and is not overwritten; give --output another name");
+    check_output_free(path, "--output");
 }
 
 }  // namespace
@@ -42,16 +40,15 @@ NewFolder::NewFolder(const std::string& path)
 }
 
 void NewFolder::make() {
-    check_free(target_);
+    check_folder_free(target_);
     create_folders(temporary_);
 }
 
 void NewFolder::publish() {
     sync_folder(temporary_);
-    check_free(target_);
+    check_folder_free(target_);
     rename_path(temporary_, target_);
-    const std::string parent = fs::path(target_).parent_path().string();
-    sync_folder(parent.empty() ? "." : parent);
+    sync_folder(folder_of(target_));
 }
 
 void NewFolder::give_up() const {

@@ -40,11 +40,6 @@ std::string reason_of(int error) {
     throw Error(ExitCode::io, message);
 }
 
-std::string parent_of(const std::string& path) {
-    const std::string parent = std::filesystem::path(path).parent_path().string();
-    return parent.empty() ? "." : parent;
-}
-
 }  // namespace
 
 File File::open(const std::string& path, bool follow_link) {
@@ -124,6 +119,19 @@ void File::write_all_at(const void* data, size_t bytes, uint64_t offset) {
     }
 }
 
+void File::reserve(uint64_t bytes) {
+    // posix_fallocate would write to every block where the file system cannot do this.
+    int error = 0;
+    do {
+        error = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+    } while (error == EINTR);
+    if (error == EOPNOTSUPP || error == ENOSYS || error == EINVAL) {
+        if (size() >= bytes) return;
+        error = ::ftruncate(descriptor_, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+    }
+    if (error != 0) fail_write(path_, descriptor_, 0, bytes, error);
+}
+
 void File::read_all(void* to, size_t bytes, uint64_t offset) const {
     char* into = static_cast<char*>(to);
     for (size_t done = 0; done < bytes;) {
@@ -162,6 +170,11 @@ std::string read_file(const std::string& path, uint64_t limit, bool follow_link)
     return content;
 }
 
+std::string folder_of(const std::string& path) {
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    return folder.empty() ? "." : folder;
+}
+
 void replace_file(const std::string& path, const std::string& content) {
     const std::string fresh = path + ".tmp-" + std::to_string(getpid());
     try {
@@ -174,15 +187,15 @@ void replace_file(const std::string& path, const std::string& content) {
         remove_tree(fresh);
         throw;
     }
-    sync_folder(parent_of(path));
+    sync_folder(folder_of(path));
 }
 
 void create_folders(const std::string& path) {
     std::vector<std::string> missing;
     std::error_code error;
-    for (std::string at = path; !std::filesystem::exists(at, error); at = parent_of(at)) {
+    for (std::string at = path; !std::filesystem::exists(at, error); at = folder_of(at)) {
         missing.push_back(at);
-        if (at == "." || parent_of(at) == at) break;
+        if (at == "." || folder_of(at) == at) break;
     }
     const auto fail = [&](const std::string& at, int code) {
         throw Error(ExitCode::output_busy, "cannot create folder " + path + ": " + at + ": " +
@@ -192,7 +205,7 @@ void create_folders(const std::string& path) {
         const std::string& folder = missing.back();
         if (::mkdir(folder.c_str(), 0775) != 0 && errno != EEXIST) fail(folder, errno);
         // Otherwise a crash could take away the folder and all that was synced inside.
-        const std::string parent = parent_of(folder);
+        const std::string parent = folder_of(folder);
         if (access(parent.c_str(), R_OK) == 0) sync_folder(parent);
     }
     if (!std::filesystem::is_directory(path, error)) fail(path, ENOTDIR);
@@ -219,6 +232,33 @@ void rename_path(const std::string& from, const std::string& to) {
         after.st_ino == before.st_ino) {
         return;
     }
+    fail_io("rename " + from + " to", to, error);
+}
+
+bool rename_to_free(const std::string& from, const std::string& to) {
+    struct stat before {};
+    if (lstat(from.c_str(), &before) != 0) fail_io("examine", from, errno);
+    const auto cannot = [](int error) {
+        return error == EINVAL || error == ENOSYS || error == ENOTSUP || error == EPERM;
+    };
+    int error = 0;
+    if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
+        error = errno;
+    }
+    // A second name never replaces another; where there are none, looking first must do.
+    if (cannot(error)) error = ::link(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+    struct stat after {};
+    const bool is_there = lstat(to.c_str(), &after) == 0;
+    if (cannot(error) && !is_there) {
+        rename_path(from, to);
+        return true;
+    }
+    // A network file system may answer with an error although it was done.
+    if (is_there && after.st_dev == before.st_dev && after.st_ino == before.st_ino) {
+        if (::unlink(from.c_str()) != 0 && errno != ENOENT) fail_io("remove", from, errno);
+        return true;
+    }
+    if (is_there) return false;
     fail_io("rename " + from + " to", to, error);
 }
 

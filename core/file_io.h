@@ -30,6 +30,9 @@ public:
     void write_all(const void* data, size_t bytes);
     // At an offset, which may lie behind the end; where write_all goes on does not change.
     void write_all_at(const void* data, size_t bytes, uint64_t offset);
+    // Makes a smaller file this large, with zeros. Where the file system can, the space is taken,
+    // so that a disk with too little is found at once.
+    void reserve(uint64_t bytes);
     // Throws Error (bad_data) when the file ends before offset + bytes.
     void read_all(void* to, size_t bytes, uint64_t offset) const;
     void sync();  // to the disk; after an error the file must be given up, not synced again
@@ -45,6 +48,9 @@ private:
 // Whole content of a small file. Throws Error (bad_data) when it is larger than `limit` bytes.
 std::string read_file(const std::string& path, uint64_t limit, bool follow_link = true);
 
+// Where the path's last name lies; "." when it is all of the path.
+std::string folder_of(const std::string& path);
+
 // Writes a file so that a crash leaves either the former content or the new one.
 void replace_file(const std::string& path, const std::string& content);
 
@@ -56,6 +62,10 @@ void sync_folder(const std::string& path);
 
 // Atomic; replaces a file or an empty folder of that name.
 void rename_path(const std::string& from, const std::string& to);
+
+// The same for a file, but replaces nothing: false when something has that name. Atomic wherever
+// the file system can refuse to replace or give a file two names.
+bool rename_to_free(const std::string& from, const std::string& to);
 
 // Lets two existing paths change names in one atomic step. False where the file system cannot.
 bool exchange_paths(const std::string& one, const std::string& other);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/document_borders.h"
 
 namespace trireme {
 namespace {
@@ -99,8 +100,8 @@ bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
         if (options_.wrap || sample < source_.size()) {
             source_.read(sample % source_.size(), tokens, labels);
             if (options_.keep_documents_apart) {
-                separate_documents(sample % source_.size(), labels,
-                                   std::span(batch.document_begin).subspan(at, length));
+                separate_documents(source_, sample % source_.size(), labels,
+                                   std::span(batch.document_begin).subspan(at, length), begins_);
             }
         } else {
             if (options_.keep_documents_apart) {
@@ -111,21 +112,6 @@ bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
         }
     }
     return true;
-}
-
-void BatchLoader::separate_documents(int64_t sample, std::span<int32_t> labels,
-                                     std::span<int32_t> document_begin) {
-    const auto n = static_cast<size_t>(source_.document_begins(sample, begins_));
-    auto from = document_begin.begin();
-    int32_t first = 0;
-    for (const int32_t next : std::span(begins_).first(n)) {
-        const auto to = document_begin.begin() + std::min<int64_t>(next, options_.sequence_length);
-        std::fill(from, to, first);
-        labels[static_cast<size_t>(next) - 1] = kIgnoredLabel;
-        from = to;
-        first = next;
-    }
-    std::fill(from, document_begin.end(), first);
 }
 
 int64_t BatchLoader::count_tokens_of_step(int64_t number) {

@@ -55,8 +55,6 @@ public:
 private:
     void run();
     bool fill(MicroBatch& batch, int64_t number);  // false when asked to stop
-    void separate_documents(int64_t sample, std::span<int32_t> labels,
-                            std::span<int32_t> document_begin);
     int64_t count_tokens_of_step(int64_t number);
 
     const SampleSource& source_;

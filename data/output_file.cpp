@@ -134,8 +134,7 @@ void OutputFile::publish() {
     }
     ::close(fd_);
     fd_ = -1;
-    const std::string folder = std::filesystem::path(path_).parent_path().string();
-    sync_folder(folder.empty() ? "." : folder);
+    sync_folder(folder_of(path_));
 }
 
 }  // namespace trireme

@@ -91,8 +91,7 @@ void write_progress(const std::string& output, const PrepareProgress& progress) 
 void remove_progress(const std::string& output) {
     const std::string path = progress_path(output);
     if (::unlink(path.c_str()) == 0) {
-        const std::string folder = std::filesystem::path(path).parent_path().string();
-        sync_folder(folder.empty() ? "." : folder);
+        sync_folder(folder_of(path));
     } else if (errno != ENOENT && errno != EISDIR) {
         throw Error(ExitCode::io, "cannot remove " + path + ": " + std::strerror(errno));
     }

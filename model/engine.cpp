@@ -330,6 +330,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
         tokens += std::count_if(micro_batch.labels.begin(), micro_batch.labels.end(),
                                 [](int32_t label) { return label >= 0; });
     }
+    inputs_.take_logits = {};  // it refers to what the caller may take away
     // Counted where the loss is: on the last stage, by one tensor rank.
     double totals[3] = {static_cast<double>(tokens), 0.0, 0.0};
     const bool counts = context_.tensor_rank() == 0 && model_->has_head();

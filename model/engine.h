@@ -83,7 +83,8 @@ struct LogitRows {
 };
 
 // Which logits an evaluation hands over on its way: those of the first `samples` samples, a bounded
-// number of tokens at a time, each on all tensor ranks of the data rank's last stage.
+// number of tokens at a time, each on all tensor ranks of the data rank's last stage. `take` must
+// not throw: other ranks wait for this one in the same pass.
 struct LogitRequest {
     int64_t samples = 0;
     std::function<void(const LogitRows&)> take = {};

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "app/logits_file.h"
-#include "core/error.h"
 #include "core/safetensors.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
@@ -68,100 +67,184 @@ json succeed(const std::string& folder, const Arguments& arguments, int processe
     return arguments[0] == "eval" ? json::parse(outcome.out) : json();
 }
 
-Arguments eval_to(const std::string& run, const std::string& file, int windows) {
-    return {"eval",
-            "--checkpoint",
-            run,
-            "--data",
-            "text",
-            "--logits",
-            file,
-            "--logits-windows",
-            std::to_string(windows),
-            "--json",
-            "--set",
-            "data.sequence_length=32",
-            "precision.compute=fp32",
-            "device.threads=1"};
+Arguments eval_to(const std::string& run, const std::string& file, int windows,
+                  const Arguments& sets = {}) {
+    Arguments arguments{"eval",
+                        "--checkpoint",
+                        run,
+                        "--data",
+                        "text",
+                        "--logits",
+                        file,
+                        "--logits-windows",
+                        std::to_string(windows),
+                        "--json",
+                        "--set",
+                        "data.sequence_length=32",
+                        "precision.compute=fp32",
+                        "device.threads=1"};
+    arguments.insert(arguments.end(), sets.begin(), sets.end());
+    return arguments;
 }
 
-}  // namespace
-
-TEST_CASE("logits in a file are those of the loss, of transformers and of another mesh",
-          "[app][process][huggingface][logits]") {
-    const TemporaryFolder folder;
-    const std::string at = folder.path();
+void prepare(const std::string& at) {
     write_text(at + "/text.txt", read_text(kGolden + "/text.txt") + "and more");
     succeed(at, {"prepare", "--input", "text.txt", "--output", "text"});
-    for (const std::string family : {"gpt2", "llama2", "llama31", "qwen2", "qwen3"}) {
-        INFO(family);
-        succeed(at, {"import", "--input", kGolden + "/" + family, "--output", family});
-        const std::string all = at + "/" + family + ".safetensors";
-        const json report = succeed(at, eval_to(family, all, 1000));
-        const auto windows = report.at("logits").at("windows").get<size_t>();
-        // The last window is not full, so that some targets do not count.
-        const auto tokens = report.at("tokens").get<size_t>();
-        CHECK(windows == (tokens + kWindow - 1) / kWindow);
-        CHECK(tokens % kWindow != 0);
-        const SafetensorsHeader header = read_safetensors_header(all);
-        CHECK(header.find("logits")->shape ==
-              std::vector<int64_t>{static_cast<int64_t>(windows), kWindow, kVocabulary});
-        const auto logits = read<float>(all, "logits");
-        const auto targets = read<int64_t>(all, "targets"),
-                   read_tokens = read<int64_t>(all, "tokens");
-        for (size_t i = 0; i + 1 < tokens; ++i) CHECK(targets[i] == read_tokens[i + 1]);
-        CHECK(std::count(targets.begin(), targets.end(), kIgnoredTarget) ==
-              static_cast<std::ptrdiff_t>(windows * kWindow - tokens));
-        CHECK(mean_cross_entropy(logits, targets) ==
-              Approx(report.at("loss").get<double>()).epsilon(1e-6));
+}
 
-        // Of some of the first window's tokens.
-        std::vector<float> some;
-        for (size_t token = 3; token < kWindow; token += 4) {
-            const auto first = logits.begin() + static_cast<std::ptrdiff_t>(token * kVocabulary);
-            some.insert(some.end(), first, first + kVocabulary);
-        }
-        CHECK(difference(some, read<float>(kGolden + "/logits.safetensors", family)) < 1e-5);
+void import_model(const std::string& at, const std::string& family) {
+    succeed(at, {"import", "--input", kGolden + "/" + family, "--output", family});
+}
 
-        if (family != "gpt2" && family != "llama31") continue;
-        Arguments on_mesh = eval_to(family, family + "-8.safetensors", 11);
-        for (const char* set : {"mesh.tensor=2", "mesh.pipeline=2", "mesh.data=2"}) {
-            on_mesh.emplace_back(set);
-        }
-        succeed(at, on_mesh, 8);
-        const std::string eight = at + "/" + family + "-8.safetensors";
-        std::vector<float> first_ones = logits;
-        first_ones.resize(11 * kWindow * kVocabulary);
-        CHECK(difference(read<float>(eight, "logits"), first_ones) < 1e-5);
-        CHECK(std::equal(read_tokens.begin(), read_tokens.begin() + 11 * kWindow,
-                         read<int64_t>(eight, "tokens").begin()));
-    }
-    const Outcome again = trireme_in(at, eval_to("gpt2", "gpt2.safetensors", 1));
-    CHECK(again.code == 73);
-    CHECK(again.error.find("gpt2.safetensors: exists already") != std::string::npos);
-    Arguments twice = eval_to("gpt2", "new.safetensors", 1);
-    twice.insert(twice.begin() + 3, {"--data", "text"});
-    CHECK(trireme_in(at, twice).code == 78);
-    // Nothing is left beside the files that were asked for.
+void check_nothing_left(const std::string& at) {
     for (const auto& file : std::filesystem::directory_iterator(at)) {
         CHECK(file.path().string().find(".tmp-") == std::string::npos);
     }
 }
 
-TEST_CASE("logits that fill a disk are refused with the number of windows that do not",
-          "[app][logits]") {
-    CHECK_NOTHROW(LogitsShape{83, 1024, 50257}.check());
-    try {
-        LogitsShape{100, 1024, 50257}.check();
-        FAIL("expected an error");
-    } catch (const Error& error) {
-        CHECK(error.code() == ExitCode::config);
-        CHECK(
-            std::string(error.what()) ==
-            "--logits-windows 100: the logits of as many windows of 1024 tokens for 50257 ids are "
-            "19.2 GiB, expected at most 16.0 GiB; ask for 83 windows");
+// Writes all windows to FAMILY.safetensors and holds them against the loss and transformers.
+void check_all_windows(const std::string& at, const std::string& family) {
+    INFO(family);
+    const std::string all = at + "/" + family + ".safetensors";
+    const json report = succeed(at, eval_to(family, all, 1000));
+    const auto windows = report.at("logits").at("windows").get<size_t>();
+    // The last window is not full, so that some targets do not count.
+    const auto tokens = report.at("tokens").get<size_t>();
+    CHECK(windows == (tokens + kWindow - 1) / kWindow);
+    CHECK(tokens % kWindow != 0);
+    const SafetensorsHeader header = read_safetensors_header(all);
+    CHECK(header.entries.size() == 3);
+    CHECK(header.find("logits")->shape ==
+          std::vector<int64_t>{static_cast<int64_t>(windows), kWindow, kVocabulary});
+    const auto logits = read<float>(all, "logits");
+    const auto targets = read<int64_t>(all, "targets"), read_tokens = read<int64_t>(all, "tokens");
+    for (size_t i = 0; i + 1 < tokens; ++i) CHECK(targets[i] == read_tokens[i + 1]);
+    CHECK(std::count(targets.begin(), targets.end(), kIgnoredTarget) ==
+          static_cast<std::ptrdiff_t>(windows * kWindow - tokens));
+    CHECK(mean_cross_entropy(logits, targets) ==
+          Approx(report.at("loss").get<double>()).epsilon(1e-6));
+
+    // Of some of the first window's tokens.
+    std::vector<float> some;
+    for (size_t token = 3; token < kWindow; token += 4) {
+        const auto first = logits.begin() + static_cast<std::ptrdiff_t>(token * kVocabulary);
+        some.insert(some.end(), first, first + kVocabulary);
     }
-    CHECK_THROWS_AS((LogitsShape{1, 1 << 20, 1 << 17}.check()), Error);
+    CHECK(difference(some, read<float>(kGolden + "/logits.safetensors", family)) < 1e-5);
+}
+
+// The first 11 windows, more than a micro-batch, of another mesh against those of one rank.
+void check_on_mesh(const std::string& at, const std::string& family, const Arguments& mesh,
+                   int processes) {
+    INFO(family);
+    const std::string name = family + "-on-mesh.safetensors";
+    succeed(at, eval_to(family, name, 11, mesh), processes);
+    auto logits = read<float>(at + "/" + family + ".safetensors", "logits");
+    auto tokens = read<int64_t>(at + "/" + family + ".safetensors", "tokens");
+    logits.resize(11 * kWindow * kVocabulary);
+    tokens.resize(11 * kWindow);
+    CHECK(difference(read<float>(at + "/" + name, "logits"), logits) < 1e-5);
+    CHECK(read<int64_t>(at + "/" + name, "tokens") == tokens);
+}
+
+}  // namespace
+
+TEST_CASE("logits in a file are those of the loss, of transformers and of two tensor ranks",
+          "[app][process][huggingface][logits]") {
+    const TemporaryFolder folder;
+    prepare(folder.path());
+    import_model(folder.path(), "llama31");
+    check_all_windows(folder.path(), "llama31");
+    check_on_mesh(folder.path(), "llama31", {"mesh.tensor=2"}, 2);
+    check_nothing_left(folder.path());
+}
+
+TEST_CASE("logits of every family are those of transformers, on a mesh of all axes too",
+          "[app][process][huggingface][logits][long]") {
+    const TemporaryFolder folder;
+    prepare(folder.path());
+    for (const std::string family : {"gpt2", "llama2", "llama31", "qwen2", "qwen3"}) {
+        import_model(folder.path(), family);
+        check_all_windows(folder.path(), family);
+        if (family != "gpt2" && family != "llama31") continue;
+        check_on_mesh(folder.path(), family, {"mesh.tensor=2", "mesh.pipeline=2", "mesh.data=2"},
+                      8);
+    }
+    check_nothing_left(folder.path());
+}
+
+TEST_CASE("logits and targets in a file give the loss, whether documents are kept apart or not",
+          "[app][process][logits]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    std::string lines;
+    int64_t tokens = 0;
+    constexpr int64_t kDocuments = 9;
+    for (size_t i = 0; i < kDocuments; ++i) {
+        const std::string text = std::string("One of some short documents.").substr(0, 1 + i * 3);
+        lines += json{{"text", text}}.dump() + "\n";
+        tokens += static_cast<int64_t>(text.size()) + 1;
+    }
+    write_text(at + "/text.jsonl", lines);
+    succeed(at, {"prepare", "--input", "text.jsonl", "--output", "text"});
+    import_model(at, "gpt2");
+    std::vector<double> losses;
+    for (const bool apart : {false, true}) {
+        INFO(apart);
+        const std::string file = at + (apart ? "/apart" : "/together");
+        const json report = succeed(
+            at, eval_to("gpt2", file, 1000,
+                        {std::string("data.keep_documents_apart=") + (apart ? "true" : "false")}));
+        CHECK(report.at("tokens") == tokens - (apart ? kDocuments : 1));
+        losses.push_back(report.at("loss").get<double>());
+        const auto targets = read<int64_t>(file, "targets");
+        CHECK(mean_cross_entropy(read<float>(file, "logits"), targets) ==
+              Approx(losses.back()).epsilon(1e-6));
+        if (!apart) {
+            CHECK(read_safetensors_header(file).find("document_begin") == nullptr);
+            continue;
+        }
+        const auto begins = read<int32_t>(file, "document_begin");
+        REQUIRE(begins.size() == targets.size());
+        for (size_t i = 0; i < begins.size(); ++i) {
+            const size_t place = i % kWindow;
+            CHECK(begins[i] <= static_cast<int32_t>(place));
+            // A document ends where nothing is to be predicted.
+            const bool begins_here = begins[i] == static_cast<int32_t>(place) && place > 0;
+            if (begins_here) CHECK(targets[i - 1] == kIgnoredTarget);
+        }
+        CHECK(*std::max_element(begins.begin(), begins.end()) > 0);
+    }
+    CHECK(losses[0] != Approx(losses[1]).epsilon(1e-3));
+}
+
+TEST_CASE("a file of logits that cannot be is refused before the model is read",
+          "[app][process][logits]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    prepare(at);
+    import_model(at, "gpt2");
+    for (const auto& file : std::filesystem::recursive_directory_iterator(at + "/gpt2")) {
+        if (file.path().extension() != ".safetensors") continue;
+        std::string content = read_text(file.path().string());
+        content.back() = static_cast<char>(content.back() ^ 1);
+        write_text(file.path().string(), content);
+    }
+    CHECK(trireme_in(at, eval_to("gpt2", "new", 1)).code == 65);
+    write_text(at + "/taken", "of somebody");
+    const Outcome taken = trireme_in(at, eval_to("gpt2", "taken", 1));
+    CHECK(taken.code == 73);
+    CHECK(taken.error.find("taken: exists already") != std::string::npos);
+    CHECK(read_text(at + "/taken") == "of somebody");
+    CHECK(trireme_in(at, eval_to("gpt2", "taken/new", 1)).code == 73);
+    CHECK(trireme_in(at, eval_to("gpt2", "/proc/new", 1)).code == 74);
+    CHECK(trireme_in(at, eval_to("gpt2", "", 1)).code == 78);
+    CHECK(trireme_in(at, eval_to("gpt2", "folder/", 1)).code == 78);
+    Arguments twice = eval_to("gpt2", "new", 1);
+    twice.insert(twice.begin() + 3, {"--data", "text"});
+    CHECK(trireme_in(at, twice).code == 78);
+    CHECK(!std::filesystem::exists(at + "/new"));
+    check_nothing_left(at);
 }
 
 }  // namespace trireme::test

@@ -58,6 +58,40 @@ TEST_CASE("bytes are written at any offset of a file that is there", "[core][fil
     CHECK(read_file(path, 11) == std::string("Jello\0world", 11));
 }
 
+TEST_CASE("a file takes its room before it is written", "[core][file]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/a";
+    replace_file(path, "hello");
+    File file = File::change(path);
+    file.reserve(7);
+    CHECK(file.size() == 7);
+    file.reserve(3);
+    file.close();
+    CHECK(read_file(path, 7) == std::string("hello\0\0", 7));
+
+    File full = File::create(path);
+    const Error error = error_of([&] { full.reserve(uint64_t{1} << 62); });
+    CHECK(error.code() == ExitCode::io);
+    CHECK_THAT(error.what(), Contains(path));
+}
+
+TEST_CASE("a file takes a free name and replaces nothing", "[core][file]") {
+    const TemporaryFolder folder;
+    const std::string a = folder.path() + "/a", b = folder.path() + "/b";
+    replace_file(a, "of a");
+    CHECK(rename_to_free(a, b));
+    CHECK(!std::filesystem::exists(a));
+    replace_file(a, "newer");
+    CHECK(!rename_to_free(a, b));
+    std::filesystem::create_symlink("nowhere", folder.path() + "/link");
+    CHECK(!rename_to_free(a, folder.path() + "/link"));
+    CHECK(read_file(a, 10) == "newer");
+    CHECK(read_file(b, 10) == "of a");
+    CHECK(error_of([&] { rename_to_free(a, folder.path() + "/no/folder"); }).code() ==
+          ExitCode::io);
+    CHECK(error_of([&] { rename_to_free(folder.path() + "/no", b); }).code() == ExitCode::io);
+}
+
 TEST_CASE("reading past the end is bad data that names the byte", "[core][file]") {
     const TemporaryFolder folder;
     const std::string path = folder.path() + "/a";

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +11,7 @@
 #include "core/file_io.h"
 #include "core/strict_json.h"
 #include "data/describe.h"
+#include "data/locked_file.h"
 #include "data/output_file.h"
 #include "data/prepare_progress.h"
 
@@ -37,10 +39,23 @@ std::optional<FoundFile> find(const std::string& path,
     return std::nullopt;
 }
 
-void publish(const FoundFile& file) {
-    if (!file.is_partial) return;
-    OutputFile whole(file.path, file.bytes);
-    whole.publish();
+// Of the files that a writer would hold, those that there are.
+std::vector<LockedFile> lock_partial_files(const std::string& prefix) {
+    std::vector<LockedFile> held;
+    for (const char* ending : {".bin", ".idx", ".lengths"}) {
+        auto file = LockedFile::find(prefix + ending + ".partial");
+        if (file) held.push_back(std::move(*file));
+    }
+    return held;
+}
+
+void give_name(const FoundFile& found, std::vector<LockedFile>& held) {
+    if (!found.is_partial) return;
+    const auto file = std::find_if(held.begin(), held.end(), [&](const LockedFile& candidate) {
+        return candidate.path() == found.path + ".partial";
+    });
+    TRIREME_CHECK(file != held.end(), "a partial file that is held");
+    file->rename_to(found.path);
 }
 
 }  // namespace
@@ -84,24 +99,37 @@ std::optional<FinishedDatasets> read_finished(const std::string& output,
     return finished;
 }
 
-bool publish_finished(const std::vector<std::string>& prefixes, const FinishedDatasets& finished) {
+std::optional<FinishedDatasets> publish_finished(const std::string& output,
+                                                 const std::string& fingerprint,
+                                                 const std::vector<std::string>& prefixes) {
+    const size_t n = prefixes.size();
+    // The note of a run that is still at work is not to be held.
+    if (!read_finished(output, fingerprint, n)) return std::nullopt;
+    const std::optional<LockedFile> note = LockedFile::find(progress_path(output));
+    std::vector<std::vector<LockedFile>> held;
+    for (const std::string& prefix : prefixes) held.push_back(lock_partial_files(prefix));
+    // From here on nobody else changes these files; somebody may have until now.
+    const std::optional<FinishedDatasets> finished = read_finished(output, fingerprint, n);
+    if (!note || !finished) return std::nullopt;
     std::vector<FoundFile> bins, indices;
-    for (size_t i = 0; i < prefixes.size(); ++i) {
-        const auto bin = find(prefixes[i] + ".bin", finished.parts[i].bin);
-        const auto idx = find(prefixes[i] + ".idx", finished.parts[i].idx);
-        if (!bin || !idx) return false;
+    for (size_t i = 0; i < n; ++i) {
+        const auto bin = find(prefixes[i] + ".bin", finished->parts[i].bin);
+        const auto idx = find(prefixes[i] + ".idx", finished->parts[i].idx);
+        if (!bin || !idx) return std::nullopt;
         bins.push_back(*bin);
         indices.push_back(*idx);
     }
-    for (size_t i = 0; i < prefixes.size(); ++i) {
+    for (size_t i = 0; i < n; ++i) {
+        // Without its index an old .bin is no dataset, so no crash can pair old and new files.
         remove_former(manifest_path(prefixes[i]));
         if (indices[i].is_partial) remove_former(prefixes[i] + ".idx");
-        publish(bins[i]);
-        publish(indices[i]);
-        write_manifest(prefixes[i], finished.parts[i]);
+        give_name(bins[i], held[i]);
+        give_name(indices[i], held[i]);
+        write_manifest(prefixes[i], finished->parts[i]);
         ::unlink((prefixes[i] + ".lengths.partial").c_str());
     }
-    return true;
+    ::unlink(progress_path(output).c_str());
+    return finished;
 }
 
 }  // namespace trireme

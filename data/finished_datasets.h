@@ -24,9 +24,12 @@ void write_finished(const std::string& output, const FinishedDatasets& finished)
 std::optional<FinishedDatasets> read_finished(const std::string& output,
                                               const std::string& fingerprint, size_t n_parts);
 
-// Gives the datasets' files the names that they lack. Reads all of them first, and does nothing but
-// answer false when one is missing or does not have its checksum. Error(output_busy) when another
-// process is writing them.
-bool publish_finished(const std::vector<std::string>& prefixes, const FinishedDatasets& finished);
+// Gives the datasets that read_finished() tells of the names that their files lack, and removes the
+// note. Holds the note and all partial files meanwhile: Error(output_busy), before anything is
+// changed or created, when another process writes or names them. Reads all files first, and answers
+// nothing, and changes nothing, when one is missing or does not have its checksum.
+std::optional<FinishedDatasets> publish_finished(const std::string& output,
+                                                 const std::string& fingerprint,
+                                                 const std::vector<std::string>& prefixes);
 
 }  // namespace trireme

@@ -133,10 +133,10 @@ public:
         try {
             return run_all();
         } catch (const Error& error) {
-            abandon(error.code() == ExitCode::io && has_checkpoint_);
+            abandon(is_finished_ || (error.code() == ExitCode::io && has_checkpoint_));
             throw;
         } catch (...) {
-            abandon(false);
+            abandon(is_finished_);
             throw;
         }
     }
@@ -293,7 +293,7 @@ private:
             part.finish(manifest);
         }
         write_finished(options_.output, finished);
-        has_checkpoint_ = true;
+        is_finished_ = true;
         for (size_t i = 0; i < parts_.size(); ++i) parts_[i].publish(finished.parts[i]);
         ::unlink(progress_path(options_.output).c_str());
         return end(finished);
@@ -335,6 +335,7 @@ private:
     std::vector<Part> parts_;
     std::string fingerprint_;
     bool has_checkpoint_ = false;  // PREFIX.partial is one of ours to go on from
+    bool is_finished_ = false;     // PREFIX.partial says so
     int64_t checkpoint_at_ = 0;    // text bytes that it covers
     int64_t skipped_lines_ = 0;
     int64_t resumed_bytes_ = 0;

@@ -55,8 +55,9 @@ struct PrepareResult {
 // input. A former dataset of that name is replaced only when the new one is whole.
 //
 // A run that was killed, or that the disk refused (Error(io)), leaves OUTPUT.partial and
-// PREFIX.*.partial; the same call goes on from there and gives the same files. Inputs count as the
-// same by path, size and time of change; the standard input must be sent again. On any other
+// PREFIX.*.partial; the same call goes on from there and gives the same files. So does one whose
+// files are whole but do not all get their names: some of them then have theirs. Inputs count as
+// the same by path, size and time of change; the standard input must be sent again. On any other
 // error no new file is left.
 //
 // Error(bad_data) naming file and line: missing or empty input, damaged compression, a line that

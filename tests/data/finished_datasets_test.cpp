@@ -137,6 +137,28 @@ TEST_CASE("a run stopped at any step never leaves old and new files as one datas
     }
 }
 
+TEST_CASE("a run whose files do not all get their names is finished by the next",
+          "[data][prepare]") {
+    StoppedPreparation run;
+    // The manifest's name, since those of the tokens and the index are tried before the first byte.
+    for (const std::string part : {"-train", "-valid"}) {
+        for (const auto& [name, content] : run.expected) {
+            std::filesystem::remove(run.folder / ("out" + name));
+        }
+        const std::string path = run.folder / ("out" + part + ".json");
+        std::filesystem::create_directory(path);
+        CHECK(caught([&] { prepare(run.options); }).code == ExitCode::output_busy);
+        CHECK(run.folder.names().contains("out.partial"));
+        CHECK(run.content("-valid.bin.partial") == run.expected.at("-valid.bin"));
+        CHECK((run.content("-train.json") != "") == (part == "-valid"));
+        std::filesystem::remove(path);
+        run.n_batches = 0;
+        CHECK(prepare(run.options).resumed_bytes > 0);
+        CHECK(run.n_batches == 0);
+        CHECK(files_of(run.folder, "out") == run.expected);
+    }
+}
+
 TEST_CASE("only one of two runs gives the files of a killed one their names", "[data][prepare]") {
     StoppedPreparation run;
     for (const char* held :

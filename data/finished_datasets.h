@@ -10,7 +10,8 @@ namespace trireme {
 
 // Datasets of which every byte is on the disk, under its own name or still as PREFIX.*.partial.
 // Noted in OUTPUT.partial before the first file gets its name, so that a preparation that is killed
-// among the renames can be finished without its inputs.
+// among the renames can be finished without reading its inputs again; they must still be there, as
+// they were, since only by them the note is known to be theirs.
 struct FinishedDatasets {
     std::string fingerprint;  // of all options and inputs that the output depends on
     std::vector<DatasetManifest> parts;

@@ -6,12 +6,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "core/crc32c.h"
 #include "core/error.h"
-#include "core/file_io.h"
 #include "core/strict_json.h"
 #include "data/describe.h"
 #include "data/locked_file.h"
+#include "data/note_file.h"
 #include "data/output_file.h"
 #include "data/prepare_progress.h"
 
@@ -19,8 +18,6 @@ namespace trireme {
 namespace {
 
 using nlohmann::json;
-
-constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
 
 struct FoundFile {
     std::string path;  // its own name
@@ -63,26 +60,18 @@ void give_name(const FoundFile& found, std::vector<LockedFile>& held) {
 void write_finished(const std::string& output, const FinishedDatasets& finished) {
     json parts = json::array();
     for (const DatasetManifest& part : finished.parts) parts.push_back(manifest_text(part));
-    const std::string content =
-        json{{"fingerprint", finished.fingerprint}, {"finished", parts}}.dump();
-    replace_file(
-        progress_path(output),
-        json{{"checksum", crc32c(content.data(), content.size())}, {"content", content}}.dump());
+    write_note(progress_path(output),
+               json{{"fingerprint", finished.fingerprint}, {"finished", parts}}.dump());
 }
 
 std::optional<FinishedDatasets> read_finished(const std::string& output,
                                               const std::string& fingerprint, size_t n_parts) {
     const std::string path = progress_path(output);
-    std::error_code error;
-    if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+    const std::optional<std::string> note = read_note(path);
+    if (!note) return std::nullopt;
     FinishedDatasets finished;
     try {
-        const json file = parse_strict_json(read_file(path, kMaxBytes), path, 4);
-        const std::string& text = string_member(file, "content", path);
-        if (member(file, "checksum", path) != crc32c(text.data(), text.size())) {
-            return std::nullopt;
-        }
-        const json content = parse_strict_json(text, path, 4);
+        const json content = parse_strict_json(*note, path, 4);
         finished.fingerprint = string_member(content, "fingerprint", path);
         for (const json& part : member(content, "finished", path)) {
             if (!part.is_string()) return std::nullopt;

@@ -21,17 +21,18 @@ using nlohmann::json;
 
 struct FoundFile {
     std::string path;  // its own name
-    int64_t bytes = 0;
     bool is_partial = false;
 };
 
-std::optional<FoundFile> find(const std::string& path,
-                              const DatasetManifest::FileContent& content) {
+std::optional<FoundFile> find(const std::string& path, const DatasetManifest::FileContent& content,
+                              const std::function<void(int64_t)>& on_read) {
     for (const bool is_partial : {true, false}) {
         const std::string name = path + (is_partial ? ".partial" : "");
         std::error_code error;
         if (!std::filesystem::is_regular_file(name, error)) continue;
-        if (difference(name, content).empty()) return FoundFile{path, content.bytes, is_partial};
+        if (difference(name, content, on_read).empty()) {
+            return FoundFile{path, is_partial};
+        }
     }
     return std::nullopt;
 }
@@ -90,7 +91,8 @@ std::optional<FinishedDatasets> read_finished(const std::string& output,
 
 std::optional<FinishedDatasets> publish_finished(const std::string& output,
                                                  const std::string& fingerprint,
-                                                 const std::vector<std::string>& prefixes) {
+                                                 const std::vector<std::string>& prefixes,
+                                                 const CheckProgress& progress) {
     const size_t n = prefixes.size();
     // The note of a run that is still at work is not to be held.
     if (!read_finished(output, fingerprint, n)) return std::nullopt;
@@ -100,10 +102,19 @@ std::optional<FinishedDatasets> publish_finished(const std::string& output,
     // From here on nobody else changes these files; somebody may have until now.
     const std::optional<FinishedDatasets> finished = read_finished(output, fingerprint, n);
     if (!note || !finished) return std::nullopt;
+    int64_t done = 0, total = 0;
+    for (const DatasetManifest& part : finished->parts) total += part.bin.bytes + part.idx.bytes;
+    const auto check = [&](const std::string& path, const DatasetManifest::FileContent& content) {
+        auto found = find(path, content, [&](int64_t bytes) {
+            if (progress) progress(done + bytes, total);
+        });
+        done += content.bytes;
+        return found;
+    };
     std::vector<FoundFile> bins, indices;
     for (size_t i = 0; i < n; ++i) {
-        const auto bin = find(prefixes[i] + ".bin", finished->parts[i].bin);
-        const auto idx = find(prefixes[i] + ".idx", finished->parts[i].idx);
+        const auto bin = check(prefixes[i] + ".bin", finished->parts[i].bin);
+        const auto idx = check(prefixes[i] + ".idx", finished->parts[i].idx);
         if (!bin || !idx) return std::nullopt;
         bins.push_back(*bin);
         indices.push_back(*idx);

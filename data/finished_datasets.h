@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +19,9 @@ struct FinishedDatasets {
     std::vector<DatasetManifest> parts;
 };
 
+// Called now and then while finished files are compared with their checksums, with bytes.
+using CheckProgress = std::function<void(int64_t done, int64_t total)>;
+
 // Durable when it returns. Error(io).
 void write_finished(const std::string& output, const FinishedDatasets& finished);
 
@@ -31,6 +36,7 @@ std::optional<FinishedDatasets> read_finished(const std::string& output,
 // nothing, and changes nothing, when one is missing or does not have its checksum.
 std::optional<FinishedDatasets> publish_finished(const std::string& output,
                                                  const std::string& fingerprint,
-                                                 const std::vector<std::string>& prefixes);
+                                                 const std::vector<std::string>& prefixes,
+                                                 const CheckProgress& progress = {});
 
 }  // namespace trireme

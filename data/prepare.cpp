@@ -302,7 +302,8 @@ private:
     // A run that was killed while it gave the files their names has nothing more to read.
     std::optional<PrepareResult> finish_former() {
         if (std::any_of(inputs_.begin(), inputs_.end(), is_standard_input)) return std::nullopt;
-        const auto finished = publish_finished(options_.output, fingerprint_, prefixes());
+        const auto finished =
+            publish_finished(options_.output, fingerprint_, prefixes(), options_.on_check);
         if (!finished) return std::nullopt;
         for (const DatasetManifest& part : finished->parts) resumed_bytes_ += part.text_bytes;
         return end(*finished);

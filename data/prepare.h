@@ -30,6 +30,9 @@ struct PrepareOptions {
         int64_t done, total, text_bytes, resumed_bytes;
     };
     std::function<void(const Progress&)> progress = {};
+    // Called from the calling thread while the files of a run that was killed at its very end are
+    // read once more, with bytes.
+    std::function<void(int64_t done, int64_t total)> on_check = {};
     // Called from the calling thread with what is wrong with a line that is skipped, in order.
     std::function<void(const std::string&)> on_skipped = {};
 };

@@ -76,17 +76,28 @@ public:
 TEST_CASE("a run that was killed while it named its files is finished without reading again",
           "[data][prepare]") {
     StoppedPreparation run;
+    int64_t checked = 0, to_check = 0;
     for (size_t n_named = 0; n_named <= run.names.size(); ++n_named) {
         INFO(n_named << " files had their names");
         run.stop_before(n_named);
+        run.options.on_check = [&](int64_t done, int64_t total) {
+            CHECK(done > checked);
+            checked = done;
+            to_check = total;
+        };
+        checked = to_check = 0;
         const PrepareResult result = prepare(run.options);
         CHECK(run.n_batches == 0);
+        CHECK(checked > 0);
+        CHECK(checked == to_check);
         CHECK(files_of(run.folder, "out") == run.expected);
         CHECK(result.resumed_bytes == run.whole.train.bytes + run.whole.valid.bytes);
         CHECK(result.train.documents == run.whole.train.documents);
         CHECK(result.valid.tokens == run.whole.valid.tokens);
         CHECK(result.prefixes == run.whole.prefixes);
     }
+
+    run.options.on_check = {};
 
     // A file that is not what was written, or is gone: all of it anew.
     for (const bool is_gone : {false, true}) {

@@ -56,7 +56,8 @@ void find_documents(const TokenShards& shards, const TokenProgress& progress,
 
 }  // namespace
 
-std::string difference(const std::string& path, const DatasetManifest::FileContent& expected) {
+std::string difference(const std::string& path, const DatasetManifest::FileContent& expected,
+                       const std::function<void(int64_t)>& on_read) {
     const InputFile file(path);
     if (file.size() != expected.bytes) {
         return path + " has " + std::to_string(file.size()) + " bytes, its manifest says " +
@@ -68,6 +69,7 @@ std::string difference(const std::string& path, const DatasetManifest::FileConte
         const int64_t n = std::min(file.size() - at, std::ssize(chunk));
         file.read(at, chunk.data(), n);
         crc = crc32c(chunk.data(), static_cast<size_t>(n), crc);
+        if (on_read) on_read(at + n);
     }
     return crc == expected.checksum ? "" : path + " does not have the checksum of its manifest";
 }

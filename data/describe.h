@@ -38,8 +38,10 @@ DatasetSummary describe_dataset(const DataSourceOptions& source,
 int64_t verify_dataset(const DataSourceOptions& source, int64_t vocab_size = 0,
                        const TokenProgress& progress = {});
 
-// Reads the whole file; what differs from `expected`, empty when nothing does.
-std::string difference(const std::string& path, const DatasetManifest::FileContent& expected);
+// Reads the whole file, and tells `on_read` now and then how many bytes it has; what differs from
+// `expected`, empty when nothing does.
+std::string difference(const std::string& path, const DatasetManifest::FileContent& expected,
+                       const std::function<void(int64_t)>& on_read = {});
 
 // Reads both files of a Megatron dataset and compares them with what its manifest says of them.
 // Nothing where there is no manifest; else what differs, empty when all is well.

@@ -1,7 +1,5 @@
 #include "data/output_file.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,7 +10,6 @@
 #include <system_error>
 
 #include "core/error.h"
-#include "core/file_io.h"
 
 namespace trireme {
 namespace {
@@ -23,52 +20,23 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
     throw Error(code, what + ": " + std::strerror(error));
 }
 
-// A full or failing disk and too many open files say nothing against the path itself.
-ExitCode code_of(int error) {
-    const bool is_io =
-        error == ENOSPC || error == EDQUOT || error == EIO || error == EMFILE || error == ENFILE;
-    return is_io ? ExitCode::io : ExitCode::output_busy;
-}
-
-bool is_still_at(int fd, const std::string& path) {
-    struct stat open_file {
-    }, named_file{};
-    return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named_file) == 0 &&
-           open_file.st_dev == named_file.st_dev && open_file.st_ino == named_file.st_ino;
-}
-
-// Truncates only after the lock is held and the name still leads to this file: otherwise another
-// writer may just have published it.
-int open_locked(const std::string& path, int64_t resume_at) {
-    for (;;) {
-        const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-        if (fd < 0) fail(code_of(errno), "cannot create " + path, errno);
-        int error = 0;
-        if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-            error = errno;
-        } else if (!is_still_at(fd, path)) {
-            ::close(fd);
-            continue;
-        } else if (struct stat status{}; ::fstat(fd, &status) != 0) {
-            error = errno;
-        } else if (status.st_size < resume_at) {
-            ::close(fd);
-            throw Error(ExitCode::bad_data, path + " has " + std::to_string(status.st_size) +
-                                                " bytes, expected at least " +
-                                                std::to_string(resume_at));
-        } else if (::ftruncate(fd, resume_at) != 0 || ::lseek(fd, resume_at, SEEK_SET) < 0) {
-            error = errno;
-        }
-        if (error == 0) return fd;
-        ::close(fd);
-        if (error == EWOULDBLOCK) {
-            throw Error(ExitCode::output_busy,
-                        path +
-                            " is being written by another process; wait for it to end or "
-                            "choose another output");
-        }
-        fail(code_of(error), "cannot create " + path, error);
+// Truncates only after the lock is held: before, another writer may be using the file.
+LockedFile open_at(const std::string& path, int64_t resume_at) {
+    LockedFile file = LockedFile::create(path);
+    struct stat status {};
+    if (::fstat(file.descriptor(), &status) != 0) {
+        fail(output_error_code(errno), "cannot create " + path, errno);
     }
+    if (status.st_size < resume_at) {
+        throw Error(ExitCode::bad_data, path + " has " + std::to_string(status.st_size) +
+                                            " bytes, expected at least " +
+                                            std::to_string(resume_at));
+    }
+    if (::ftruncate(file.descriptor(), resume_at) != 0 ||
+        ::lseek(file.descriptor(), resume_at, SEEK_SET) < 0) {
+        fail(output_error_code(errno), "cannot create " + path, errno);
+    }
+    return file;
 }
 
 }  // namespace
@@ -86,18 +54,16 @@ OutputFile::OutputFile(const std::string& path, int64_t resume_at)
         std::error_code error;
         std::filesystem::create_directories(folder, error);
         if (error) {
-            throw Error(code_of(error.value()),
+            throw Error(output_error_code(error.value()),
                         "cannot create folder " + folder.string() + ": " + error.message());
         }
     }
     buffer_.reserve(kBufferBytes);
-    fd_ = open_locked(partial_path_, resume_at);
+    file_.emplace(open_at(partial_path_, resume_at));
 }
 
 OutputFile::~OutputFile() {
-    if (fd_ < 0) return;
-    if (!keeps_) ::unlink(partial_path_.c_str());
-    ::close(fd_);
+    if (file_ && !keeps_) ::unlink(partial_path_.c_str());
 }
 
 void OutputFile::write(const void* from, size_t bytes) {
@@ -114,7 +80,8 @@ void OutputFile::write(const void* from, size_t bytes) {
 void OutputFile::flush() {
     size_t done = 0;
     while (done < buffer_.size()) {
-        const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
+        const ssize_t n =
+            ::write(file_->descriptor(), buffer_.data() + done, buffer_.size() - done);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) fail(ExitCode::io, "writing " + partial_path_, errno);
         done += static_cast<size_t>(n);
@@ -124,17 +91,13 @@ void OutputFile::flush() {
 
 void OutputFile::sync() {
     flush();
-    if (::fsync(fd_) != 0) fail(ExitCode::io, "syncing " + partial_path_, errno);
+    file_->sync();
 }
 
 void OutputFile::publish() {
-    sync();
-    if (::rename(partial_path_.c_str(), path_.c_str()) != 0) {
-        fail(ExitCode::output_busy, "cannot rename " + partial_path_ + " to " + path_, errno);
-    }
-    ::close(fd_);
-    fd_ = -1;
-    sync_folder(folder_of(path_));
+    flush();
+    file_->rename_to(path_);
+    file_.reset();
 }
 
 }  // namespace trireme

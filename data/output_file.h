@@ -2,8 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "data/locked_file.h"
 
 namespace trireme {
 
@@ -45,7 +48,7 @@ private:
 
     std::string path_;
     std::string partial_path_;
-    int fd_ = -1;
+    std::optional<LockedFile> file_;  // until it has its name
     bool keeps_ = false;
     std::vector<char> buffer_;
 };

@@ -20,6 +20,7 @@
 #include "data/finished_datasets.h"
 #include "data/indexed_dataset_writer.h"
 #include "data/input_list.h"
+#include "data/locked_file.h"
 #include "data/prepare_progress.h"
 #include "data/resumable_dataset_writer.h"
 #include "data/text_file.h"
@@ -132,10 +133,10 @@ public:
         try {
             return run_all();
         } catch (const Error& error) {
-            abandon(error.code() == ExitCode::io && has_checkpoint_);
+            abandon(is_finished_ || (error.code() == ExitCode::io && has_checkpoint_));
             throw;
         } catch (...) {
-            abandon(false);
+            abandon(is_finished_);
             throw;
         }
     }
@@ -240,7 +241,9 @@ private:
     }
 
     // What an older run noted of the files that are now begun anew is no longer true of them.
+    // While another run gives those their names, they are not to be begun anew.
     void open(Part& part) {
+        const std::optional<LockedFile> note = LockedFile::find(progress_path(options_.output));
         part.open();
         if (!has_checkpoint_) remove_progress(options_.output);
     }
@@ -290,22 +293,23 @@ private:
             part.finish(manifest);
         }
         write_finished(options_.output, finished);
-        has_checkpoint_ = true;
+        is_finished_ = true;
         for (size_t i = 0; i < parts_.size(); ++i) parts_[i].publish(finished.parts[i]);
+        ::unlink(progress_path(options_.output).c_str());
         return end(finished);
     }
 
     // A run that was killed while it gave the files their names has nothing more to read.
     std::optional<PrepareResult> finish_former() {
         if (std::any_of(inputs_.begin(), inputs_.end(), is_standard_input)) return std::nullopt;
-        const auto finished = read_finished(options_.output, fingerprint_, parts_.size());
-        if (!finished || !publish_finished(prefixes(), *finished)) return std::nullopt;
+        const auto finished =
+            publish_finished(options_.output, fingerprint_, prefixes(), options_.on_check);
+        if (!finished) return std::nullopt;
         for (const DatasetManifest& part : finished->parts) resumed_bytes_ += part.text_bytes;
         return end(*finished);
     }
 
-    PrepareResult end(const FinishedDatasets& finished) {
-        ::unlink(progress_path(options_.output).c_str());
+    PrepareResult end(const FinishedDatasets& finished) const {
         const auto counts = [&](size_t part) {
             const DatasetManifest& manifest = finished.parts[part];
             return PrepareCounts{manifest.documents, manifest.tokens, manifest.text_bytes};
@@ -332,6 +336,7 @@ private:
     std::vector<Part> parts_;
     std::string fingerprint_;
     bool has_checkpoint_ = false;  // PREFIX.partial is one of ours to go on from
+    bool is_finished_ = false;     // PREFIX.partial says so
     int64_t checkpoint_at_ = 0;    // text bytes that it covers
     int64_t skipped_lines_ = 0;
     int64_t resumed_bytes_ = 0;

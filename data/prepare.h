@@ -30,6 +30,9 @@ struct PrepareOptions {
         int64_t done, total, text_bytes, resumed_bytes;
     };
     std::function<void(const Progress&)> progress = {};
+    // Called from the calling thread while the files of a run that was killed at its very end are
+    // read once more, with bytes.
+    std::function<void(int64_t done, int64_t total)> on_check = {};
     // Called from the calling thread with what is wrong with a line that is skipped, in order.
     std::function<void(const std::string&)> on_skipped = {};
 };
@@ -55,8 +58,9 @@ struct PrepareResult {
 // input. A former dataset of that name is replaced only when the new one is whole.
 //
 // A run that was killed, or that the disk refused (Error(io)), leaves OUTPUT.partial and
-// PREFIX.*.partial; the same call goes on from there and gives the same files. Inputs count as the
-// same by path, size and time of change; the standard input must be sent again. On any other
+// PREFIX.*.partial; the same call goes on from there and gives the same files. So does one whose
+// files are whole but do not all get their names: some of them then have theirs. Inputs count as
+// the same by path, size and time of change; the standard input must be sent again. On any other
 // error no new file is left.
 //
 // Error(bad_data) naming file and line: missing or empty input, damaged compression, a line that

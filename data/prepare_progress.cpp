@@ -7,17 +7,15 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_io.h"
 #include "core/strict_json.h"
+#include "data/note_file.h"
 
 namespace trireme {
 namespace {
 
 using nlohmann::json;
-
-constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
 
 json json_of(const PrepareProgress& progress) {
     json parts = json::array();
@@ -82,10 +80,7 @@ std::string progress_path(const std::string& output) {
 }
 
 void write_progress(const std::string& output, const PrepareProgress& progress) {
-    const std::string content = json_of(progress).dump();
-    replace_file(
-        progress_path(output),
-        json{{"checksum", crc32c(content.data(), content.size())}, {"content", content}}.dump());
+    write_note(progress_path(output), json_of(progress).dump());
 }
 
 void remove_progress(const std::string& output) {
@@ -102,16 +97,11 @@ std::optional<PrepareProgress> read_progress(const std::string& output,
                                              const std::vector<std::string>& prefixes,
                                              TokenType type) {
     const std::string path = progress_path(output);
-    std::error_code error;
-    if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+    const std::optional<std::string> note = read_note(path);
+    if (!note) return std::nullopt;
     PrepareProgress progress;
     try {
-        const json file = parse_strict_json(read_file(path, kMaxBytes), path, 4);
-        const std::string& content = string_member(file, "content", path);
-        if (member(file, "checksum", path) != crc32c(content.data(), content.size())) {
-            return std::nullopt;
-        }
-        progress = progress_of(parse_strict_json(content, path, 4), path);
+        progress = progress_of(parse_strict_json(*note, path, 4), path);
     } catch (const Error&) {
         return std::nullopt;
     }

@@ -368,3 +368,14 @@ TEST_CASE("a checkpoint that is damaged or of another model is refused", "[app][
         at);
     CHECK(trireme_in(at, {"eval", "--checkpoint", "out", "--data", "data/good"}).code == 0);
 }
+
+TEST_CASE("a write beyond the limit of a file's size is told like a full disk", "[app][process]") {
+    const TemporaryFolder folder;
+    write_text(folder.path() + "/book.txt", small_text(4000));
+    const std::string command = std::string("ulimit -f 8 && exec ") + TRIREME_BINARY_DIR +
+                                "/bin/trireme prepare --input book.txt --output data/book";
+    const Outcome outcome = run_program({"/bin/sh", "-c", command}, folder.path());
+    INFO(outcome.error);
+    CHECK(outcome.code == 74);
+    CHECK_THAT(outcome.error, Contains("File too large"));
+}

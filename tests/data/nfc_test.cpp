@@ -56,5 +56,31 @@ TEST_CASE("normalizing part by part is normalizing the whole", "[data][tokenizer
     }
 }
 
+TEST_CASE("marks are put in order as in the whole", "[data][tokenizer]") {
+    // Marks of several classes on one letter, with what they compose with, and Hangul.
+    const std::vector<uint32_t> from = {
+        'a',    'E',    0xC5,   0x1EAD, 0x300,  0x301,  0x302,   0x307,   0x308,
+        0x323,  0x327,  0x328,  0x331,  0x334,  0x345,  0x34F,   0x35C,   0x5B4,
+        0x5BC,  0x64B,  0x651,  0x93C,  0x94D,  0xF71,  0xF73,   0xF74,   0x302A,
+        0x3099, 0x1100, 0x1161, 0x11A8, 0xAC00, 0xFB2C, 0x1D15E, 0x1D165, 0x1D16D};
+    std::mt19937 random(32);
+    for (int i = 0; i < 20000; ++i) {
+        std::string text, storage;
+        for (auto n = 1 + random() % 40; n > 0; --n)
+            append_utf8(from[random() % from.size()], text);
+        if (std::string(to_nfc(text, storage)) != normalized_whole(text)) FAIL(text);
+    }
+}
+
+TEST_CASE("a letter with very many marks out of order is normalized at once", "[data][tokenizer]") {
+    constexpr int kMarks = 200000;
+    std::string text = "a", expected = "\u00e1", storage;
+    for (int i = 0; i < kMarks; ++i) text += "\u0301";
+    for (int i = 0; i < kMarks; ++i) text += "\u0327";
+    for (int i = 0; i < kMarks; ++i) expected += "\u0327";
+    for (int i = 1; i < kMarks; ++i) expected += "\u0301";
+    CHECK((to_nfc(text, storage) == expected));
+}
+
 }  // namespace
 }  // namespace trireme

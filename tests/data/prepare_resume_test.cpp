@@ -6,18 +6,16 @@
 #include <zstd.h>
 
 #include <catch2/catch.hpp>
-#include <csignal>
-#include <nlohmann/json.hpp>
 
 #include "core/crc32c.h"
 #include "data/dataset_manifest.h"
 #include "data/describe.h"
-#include "data/finished_datasets.h"
 #include "data/gpt_dataset.h"
 #include "data/prepare.h"
 #include "data/resumable_dataset_writer.h"
 #include "data/sequential_dataset.h"
 #include "tests/data/data_test_support.h"
+#include "tests/data/prepare_test_support.h"
 #include "tests/data/tokenizer_test_support.h"
 
 namespace trireme {
@@ -25,15 +23,6 @@ namespace {
 
 using Catch::Matchers::Contains;
 using Names = std::set<std::string>;
-
-std::string json_lines(int n, const std::string& word) {
-    std::string lines;
-    for (int i = 0; i < n; ++i) {
-        lines += "{\"id\": " + std::to_string(i) + ", \"text\": \"" + word + " the \\u00e9 " +
-                 std::to_string(i * 7919) + " hello\\n\"}\n";
-    }
-    return lines;
-}
 
 std::string gzipped(const std::string& text, const std::string& path) {
     gzFile file = ::gzopen(path.c_str(), "wb");
@@ -51,37 +40,6 @@ std::string zstd_frame(const std::string& text) {
 std::string zstd_file(const std::string& text, const std::string& path) {
     write_bytes(path, zstd_frame(text));
     return path;
-}
-
-// Runs `prepare` in a process that is killed after `n_batches`; whether it was.
-bool is_killed_after(int n_batches, PrepareOptions options) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        int n = 0;
-        options.progress = [&](const PrepareOptions::Progress&) {
-            if (++n == n_batches) ::raise(SIGKILL);
-        };
-        try {
-            prepare(options);
-        } catch (...) {
-            ::_exit(1);
-        }
-        ::_exit(0);
-    }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    REQUIRE((WIFSIGNALED(status) || WEXITSTATUS(status) == 0));
-    return WIFSIGNALED(status);
-}
-
-std::map<std::string, std::string> files_of(const TestFolder& folder, const std::string& begin) {
-    std::map<std::string, std::string> files;
-    for (const std::string& name : folder.names()) {
-        if (name.starts_with(begin)) {
-            files[name.substr(begin.size())] = read_bytes(folder / name);
-        }
-    }
-    return files;
 }
 
 struct Kill {
@@ -147,72 +105,6 @@ TEST_CASE("a preparation killed at many places goes on and gives the same files"
                                    {8, 7, false},
                                    {3, -1, false},
                                    {1, 0, false}});
-}
-
-TEST_CASE("a run that was killed while it named its files is finished without reading again",
-          "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "a.jsonl", json_lines(3000, "word"));
-    PrepareOptions options{.inputs = {folder / "a.jsonl"},
-                           .output = folder / "out",
-                           .valid_fraction = 0.3,
-                           .checkpoint_bytes = 1};
-    REQUIRE(is_killed_after(2, options));
-    const auto note = nlohmann::json::parse(read_bytes(folder / "out.partial"));
-    const auto content = nlohmann::json::parse(note.at("content").get<std::string>());
-    const std::string fingerprint = content.at("fingerprint").get<std::string>();
-    int n_batches = 0;
-    options.progress = [&](const PrepareOptions::Progress&) { ++n_batches; };
-    const PrepareResult whole = prepare(options);
-    const auto expected = files_of(folder, "out");
-    REQUIRE(expected.size() == 6);
-    const FinishedDatasets finished{
-        fingerprint,
-        {read_manifest(folder / "out-train").value(), read_manifest(folder / "out-valid").value()}};
-
-    // Which files have their names, in the order in which they get them.
-    const std::vector<std::string> names{"-train.bin", "-train.idx", "-train.json",
-                                         "-valid.bin", "-valid.idx", "-valid.json"};
-    const auto stop_before = [&](size_t n_named) {
-        for (size_t i = 0; i < names.size(); ++i) {
-            std::filesystem::remove(folder / ("out" + names[i]));
-            const bool is_manifest = names[i].ends_with("json");
-            if (i >= n_named && is_manifest) continue;
-            write_bytes(folder / ("out" + names[i] + (i < n_named ? "" : ".partial")),
-                        expected.at(names[i]));
-        }
-        write_bytes(folder / "out-valid.lengths.partial", "some");
-        write_finished(folder / "out", finished);
-        n_batches = 0;
-    };
-    for (size_t n_named = 0; n_named <= names.size(); ++n_named) {
-        INFO(n_named << " files had their names");
-        stop_before(n_named);
-        const PrepareResult result = prepare(options);
-        CHECK(n_batches == 0);
-        CHECK(files_of(folder, "out") == expected);
-        CHECK(result.resumed_bytes == whole.train.bytes + whole.valid.bytes);
-        CHECK(result.train.documents == whole.train.documents);
-        CHECK(result.valid.tokens == whole.valid.tokens);
-        CHECK(result.prefixes == whole.prefixes);
-    }
-
-    // A file that is not what was written, or is gone: all of it anew.
-    for (const bool is_gone : {false, true}) {
-        stop_before(1);
-        std::string index = expected.at("-train.idx");
-        index.back() ^= 1;
-        if (!is_gone) write_bytes(folder / "out-train.idx.partial", index);
-        if (is_gone) std::filesystem::remove(folder / "out-train.idx.partial");
-        CHECK(prepare(options).resumed_bytes == 0);
-        CHECK(n_batches > 0);
-        CHECK(files_of(folder, "out") == expected);
-    }
-    // Other options.
-    stop_before(1);
-    options.append_end_of_text = false;
-    CHECK(prepare(options).resumed_bytes == 0);
-    CHECK(files_of(folder, "out") != expected);
 }
 
 // The standard input is this file while it lives.

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/error.h"
+
+namespace trireme {
+
+// Why an output could not be opened: output_busy, but io for a full or failing disk and too many
+// open files, which say nothing against the path itself.
+ExitCode output_error_code(int error);
+
+// A file held for writing: by this lock writers of the same path keep each other out, until it is
+// destroyed or the process ends.
+class LockedFile {
+public:
+    // Error(output_busy) when another holds the file; other reasons as output_error_code().
+    static LockedFile create(const std::string& path);
+    // Creates nothing: nothing when there is no such file, or a folder has the name.
+    static std::optional<LockedFile> find(const std::string& path);
+
+    LockedFile(LockedFile&& other) noexcept;
+    LockedFile& operator=(LockedFile&&) = delete;
+    LockedFile(const LockedFile&) = delete;
+    ~LockedFile();
+
+    const std::string& path() const { return path_; }
+    int descriptor() const { return descriptor_; }
+
+    // Waits until all is on the disk. Error(io).
+    void sync();
+
+    // sync(), then renames over `path` in the same folder, whose entry is made durable too. The
+    // lock stays on the file. Error(output_busy) when it cannot get the name.
+    void rename_to(const std::string& path);
+
+private:
+    LockedFile(std::string path, int descriptor)
+        : path_(std::move(path)), descriptor_(descriptor) {}
+
+    std::string path_;
+    int descriptor_ = -1;
+};
+
+}  // namespace trireme

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "core/file_io.h"
@@ -88,8 +87,7 @@ void LockedFile::rename_to(const std::string& path) {
         fail(ExitCode::output_busy, "cannot rename " + path_ + " to " + path, errno);
     }
     path_ = path;
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    sync_folder(folder.empty() ? "." : folder);
+    sync_folder(folder_of(path));
 }
 
 }  // namespace trireme

@@ -142,9 +142,14 @@ Report inspect_safetensors(const std::string& path, bool verify) {
 }
 
 // What the manifest of a dataset knows of its ids, unless another program has written the dataset
-// anew since.
+// anew since. One that is damaged hides nothing of what the dataset itself tells.
 void add_vocabulary(const DatasetSummary& summary, Report& report) {
-    const std::optional<DatasetManifest> manifest = read_manifest(summary.path);
+    std::optional<DatasetManifest> manifest;
+    try {
+        manifest = read_manifest(summary.path);
+    } catch (const Error& error) {
+        report.faults.emplace_back(error.what());
+    }
     if (!manifest || manifest->bin.bytes != summary.bytes) return;
     report.lines.emplace_back("vocabulary",
                               with_commas(static_cast<uint64_t>(manifest->vocab_size)) +
@@ -196,7 +201,8 @@ Report inspect_dataset(const DataSourceOptions& source, bool verify) {
         const int64_t largest = verify_dataset(source, 0, progress);
         report.lines.emplace_back("verified", "largest token id " + count(largest));
         report.json["largest_token"] = largest;
-        if (format_of(source) != DataFormat::megatron) return report;
+        const bool has_faults = !report.faults.empty();
+        if (format_of(source) != DataFormat::megatron || has_faults) return report;
         if (const auto differences = compare_with_manifest(source.path)) {
             report.faults = *differences;
             report.json["matches_manifest"] = differences->empty();
@@ -279,7 +285,7 @@ int inspect_command(const InspectArguments& arguments) {
     Report report = inspect(arguments.path, data_format_of(arguments.format), arguments.verify);
     std::string text;
     if (arguments.json) {
-        if (arguments.verify) report.json["faults"] = report.faults;
+        if (arguments.verify || !report.faults.empty()) report.json["faults"] = report.faults;
         text = report.json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     } else {
         text = text_of(report);

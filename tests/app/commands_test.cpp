@@ -118,4 +118,22 @@ TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writ
     CHECK(dataset.find("257 ids, the largest that occurs is 256") != std::string::npos);
 }
 
+TEST_CASE("inspect describes a dataset whose manifest is damaged, and says that it is",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/text.txt", "a text of one line\n");
+    succeed(at, {"prepare", "--input", "text.txt", "--output", "text"});
+    write_text(at + "/text.json", R"({"format": "trireme-dataset", "version": 1})");
+    const Outcome shown = trireme_in(at, {"inspect", "text"});
+    CHECK(shown.code == 65);
+    CHECK(shown.out.find("20 of type uint16") != std::string::npos);
+    CHECK(shown.error.find("text.json") != std::string::npos);
+    const Outcome verified = trireme_in(at, {"inspect", "text", "--verify", "--json"});
+    CHECK(verified.code == 65);
+    const auto json = nlohmann::json::parse(verified.out);
+    CHECK(json.at("tokens") == 20);
+    CHECK(json.at("faults").size() == 1);
+}
+
 }  // namespace trireme::test

@@ -10,9 +10,16 @@
 #include <vector>
 
 #include "data/byte_level.h"
+#include "data/tokenizer.h"
 #include "data/utf8.h"
 
 namespace trireme {
+
+inline std::vector<int32_t> encode(const Tokenizer& tokenizer, const std::string& text) {
+    std::vector<int32_t> ids;
+    tokenizer.encode(text, ids);
+    return ids;
+}
 
 // A rank file of these tokens, in order.
 inline std::string tiktoken_file(const std::vector<std::string>& tokens) {

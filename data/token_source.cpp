@@ -71,7 +71,7 @@ std::unique_ptr<TokenSource> open_tokens(const DataSourceOptions& source, int64_
     const DataFormat format = format_of(source);
     if (format == DataFormat::megatron) {
         auto dataset = std::make_unique<IndexedDataset>(source.path);
-        check_vocabulary(source.path, vocab_size);
+        if (vocab_size != kAnyVocab) check_vocabulary(source.path, vocab_size);
         return dataset;
     }
     return std::make_unique<TokenShards>(source.path, files_of(source), format);

@@ -424,6 +424,7 @@ TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
 
     write_bytes(folder / "out.json", "{\"format\": \"trireme-dataset\", \"version\": 1}");
     CHECK(caught([&] { read_manifest(folder / "out"); }).code == ExitCode::bad_data);
+    CHECK(describe_dataset({folder / "out"}).documents == 100);
     write_bytes(folder / "out.json", "{\"by\": \"another program\"}");
     CHECK_FALSE(read_manifest(folder / "out"));
 }

@@ -67,13 +67,6 @@ bool write_whole(int descriptor, const std::string& text) {
     return pwrite(descriptor, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
 }
 
-bool is_at(const std::string& path, int descriptor) {
-    struct stat at {
-    }, open{};
-    return stat(path.c_str(), &at) == 0 && fstat(descriptor, &open) == 0 &&
-           at.st_ino == open.st_ino && at.st_dev == open.st_dev;
-}
-
 Error failure(const std::string& path, const char* what) {
     const int reason = errno;
     return Error(reason == EACCES || reason == EROFS || reason == EPERM ? ExitCode::output_busy

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 
 namespace trireme {
@@ -13,6 +15,8 @@ public:
     ~Descriptor() {
         if (number_ >= 0) close(number_);
     }
+    Descriptor(Descriptor&& other) noexcept : number_(other.release()) {}
+    Descriptor& operator=(Descriptor&&) = delete;
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
 
@@ -24,5 +28,13 @@ public:
 private:
     int number_;
 };
+
+// Whether the path leads to the file that is open.
+inline bool is_at(const std::string& path, int descriptor) {
+    struct stat named {
+    }, open{};
+    return stat(path.c_str(), &named) == 0 && fstat(descriptor, &open) == 0 &&
+           named.st_ino == open.st_ino && named.st_dev == open.st_dev;
+}
 
 }  // namespace trireme

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,37 +17,27 @@ namespace {
     throw Error(code, what + ": " + std::strerror(error));
 }
 
-bool is_still_at(int fd, const std::string& path) {
-    struct stat open_file {
-    }, named_file{};
-    return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named_file) == 0 &&
-           open_file.st_dev == named_file.st_dev && open_file.st_ino == named_file.st_ino;
-}
-
-// Below 0 when there is none and none is to be created. Only once the lock is held and the name
+// Not open when there is none and none is to be created. Only once the lock is held and the name
 // still leads to this file it is ours: before, another writer may just have published it.
-int open_locked(const std::string& path, bool creates) {
+Descriptor open_locked(const std::string& path, bool creates) {
     const int flags = O_WRONLY | O_CLOEXEC | (creates ? O_CREAT : O_NONBLOCK);
     for (;;) {
-        const int fd = ::open(path.c_str(), flags, 0666);
-        if (fd < 0) {
-            if (!creates && (errno == ENOENT || errno == EISDIR)) return -1;
+        Descriptor file(::open(path.c_str(), flags, 0666));
+        if (!file.is_open()) {
+            if (!creates && (errno == ENOENT || errno == EISDIR)) return file;
             const std::string what = creates ? "cannot create " : "cannot open ";
             fail(output_error_code(errno), what + path, errno);
         }
-        if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-            const int error = errno;
-            ::close(fd);
-            if (error == EWOULDBLOCK) {
+        if (::flock(file.number(), LOCK_EX | LOCK_NB) != 0) {
+            if (errno == EWOULDBLOCK) {
                 throw Error(ExitCode::output_busy,
                             path +
                                 " is being written by another process; wait for it to end or "
                                 "choose another output");
             }
-            fail(output_error_code(error), "cannot lock " + path, error);
+            fail(output_error_code(errno), "cannot lock " + path, errno);
         }
-        if (is_still_at(fd, path)) return fd;
-        ::close(fd);
+        if (is_at(path, file.number())) return file;
     }
 }
 
@@ -65,20 +54,13 @@ LockedFile LockedFile::create(const std::string& path) {
 }
 
 std::optional<LockedFile> LockedFile::find(const std::string& path) {
-    const int fd = open_locked(path, false);
-    if (fd < 0) return std::nullopt;
-    return LockedFile(path, fd);
-}
-
-LockedFile::LockedFile(LockedFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-LockedFile::~LockedFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
+    Descriptor file = open_locked(path, false);
+    if (!file.is_open()) return std::nullopt;
+    return LockedFile(path, std::move(file));
 }
 
 void LockedFile::sync() {
-    if (::fsync(descriptor_) != 0) fail(ExitCode::io, "syncing " + path_, errno);
+    if (::fsync(descriptor()) != 0) fail(ExitCode::io, "syncing " + path_, errno);
 }
 
 void LockedFile::rename_to(const std::string& path) {

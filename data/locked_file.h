@@ -2,7 +2,9 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "core/descriptor.h"
 #include "core/error.h"
 
 namespace trireme {
@@ -20,13 +22,8 @@ public:
     // Creates nothing: nothing when there is no such file, or a folder has the name.
     static std::optional<LockedFile> find(const std::string& path);
 
-    LockedFile(LockedFile&& other) noexcept;
-    LockedFile& operator=(LockedFile&&) = delete;
-    LockedFile(const LockedFile&) = delete;
-    ~LockedFile();
-
     const std::string& path() const { return path_; }
-    int descriptor() const { return descriptor_; }
+    int descriptor() const { return file_.number(); }
 
     // Waits until all is on the disk. Error(io).
     void sync();
@@ -36,11 +33,11 @@ public:
     void rename_to(const std::string& path);
 
 private:
-    LockedFile(std::string path, int descriptor)
-        : path_(std::move(path)), descriptor_(descriptor) {}
+    LockedFile(std::string path, Descriptor file)
+        : path_(std::move(path)), file_(std::move(file)) {}
 
     std::string path_;
-    int descriptor_ = -1;
+    Descriptor file_;
 };
 
 }  // namespace trireme

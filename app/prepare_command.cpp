@@ -5,9 +5,11 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
+#include <optional>
 #include <thread>
 
 #include "app/commands.h"
+#include "app/progress_line.h"
 #include "core/error.h"
 #include "data/prepare.h"
 
@@ -24,27 +26,20 @@ double megabytes(int64_t bytes) {
 }
 
 // One line on a terminal that is written over; silent where nobody would see it move.
-class ProgressLine {
+class TextProgressLine {
 public:
-    ProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1), start_(Clock::now()) {}
-    ~ProgressLine() { close(); }
-
-    // Of files that an earlier run had finished.
-    void show_check(int64_t done, int64_t total) {
-        if (!is_due(done >= total)) return;
-        is_check_ = true;
-        std::fprintf(stderr, "\rcheck what a run had finished %5.1f%% of %.1f MB   ",
-                     100.0 * static_cast<double>(done) / static_cast<double>(total),
-                     megabytes(total));
-        std::fflush(stderr);
-    }
+    TextProgressLine() : is_terminal_(isatty(STDERR_FILENO) == 1), start_(Clock::now()) {}
+    ~TextProgressLine() { close(); }
 
     void show(const PrepareOptions::Progress& at) {
-        if (is_check_) close();
-        const bool is_first = !is_open_;
-        if (!is_due(at.total > 0 && at.done >= at.total)) return;
-        if (is_first) first_done_ = at.done;
-        const double seconds = std::chrono::duration<double>(last_ - start_).count();
+        const Clock::time_point now = Clock::now();
+        if (!is_terminal_) return;
+        const bool is_last = at.total > 0 && at.done >= at.total;
+        if (!is_last && is_open_ && now - last_ < std::chrono::milliseconds(200)) return;
+        if (!is_open_) first_done_ = at.done;
+        last_ = now;
+        is_open_ = true;
+        const double seconds = std::chrono::duration<double>(now - start_).count();
         const double rate = megabytes(at.text_bytes - at.resumed_bytes) / std::max(seconds, 1e-3);
         if (at.total > 0) {
             // What an interrupted run had done took this one no time.
@@ -63,23 +58,12 @@ public:
     // Ends the line, so that a message can follow.
     void close() {
         if (is_open_) std::fputc('\n', stderr);
-        is_open_ = is_check_ = false;
+        is_open_ = false;
     }
 
 private:
-    // Whether to write the line now, and then it is open.
-    bool is_due(bool is_last) {
-        const Clock::time_point now = Clock::now();
-        if (!is_terminal_) return false;
-        if (!is_last && is_open_ && now - last_ < std::chrono::milliseconds(200)) return false;
-        last_ = now;
-        is_open_ = true;
-        return true;
-    }
-
     bool is_terminal_;
     bool is_open_ = false;
-    bool is_check_ = false;  // what the open line shows
     int64_t first_done_ = 0;
     Clock::time_point start_, last_;
 };
@@ -122,10 +106,17 @@ int prepare_command(const PrepareArguments& arguments) {
     PrepareResult result;
     const Clock::time_point start = Clock::now();
     {
-        ProgressLine line;
+        TextProgressLine line;
+        std::optional<ProgressLine> check;
         int64_t n_skipped = 0;
-        options.progress = [&](const PrepareOptions::Progress& at) { line.show(at); };
-        options.on_check = [&](int64_t done, int64_t total) { line.show_check(done, total); };
+        options.on_check = [&](int64_t done, int64_t total) {
+            if (!check) check.emplace("checking what a run had finished");
+            (*check)(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
+        };
+        options.progress = [&](const PrepareOptions::Progress& at) {
+            check.reset();
+            line.show(at);
+        };
         options.on_skipped = [&](const std::string& problem) {
             if (++n_skipped > kShownSkips) return;
             line.close();

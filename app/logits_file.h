@@ -34,9 +34,9 @@ inline constexpr int64_t kIgnoredTarget = -100;
 // same folder.
 class LogitsFile {
 public:
-    // Collective. Rank 0 makes the file in its full size and writes all but the logits. Throws
-    // Error (output_busy) when something is at `path` already; Error (io) when it cannot be
-    // written. `control` outlives the file.
+    // Collective. `shape` has been checked. Rank 0 makes the file in its full size and writes all
+    // but the logits. Throws Error (output_busy) when something is at `path` already; Error (io)
+    // when it cannot be written. `control` outlives the file.
     LogitsFile(ControlGroup& control, const std::string& path, const SampleSource& data,
                const LogitsShape& shape, bool keep_documents_apart);
     ~LogitsFile();  // removes what was not published

@@ -77,24 +77,25 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
 }
 
 void GradientReducer::tell_kept_from_overwritten(Bucket& bucket) const {
-    bucket.overwritten = bucket.partial;
-    bucket.overwritten.insert(bucket.overwritten.end(), bucket.kv.begin(), bucket.kv.end());
-    if (data_.size() > 1 || replicas_) bucket.overwritten.push_back(bucket.shard);
-    std::vector<FlatLayout::Range> ranges;
-    const float* whole = bucket.whole.as<float>();
-    for (const Tensor& part : bucket.overwritten) {
-        ranges.push_back({part.as<float>() - whole, part.elements()});
-    }
-    std::sort(ranges.begin(), ranges.end(),
-              [](const auto& a, const auto& b) { return a.begin < b.begin; });
-    ranges.push_back({bucket.whole.elements(), 0});
+    std::vector<Tensor> sums = bucket.partial;
+    sums.insert(sums.end(), bucket.kv.begin(), bucket.kv.end());
+    if (data_.size() > 1 || replicas_) sums.push_back(bucket.shard);
+    const auto begin_of = [&](const Tensor& sum) {
+        return sum.as<float>() - bucket.whole.as<float>();
+    };
+    std::sort(sums.begin(), sums.end(),
+              [&](const Tensor& a, const Tensor& b) { return begin_of(a) < begin_of(b); });
     int64_t seen = 0;
-    for (const FlatLayout::Range& range : ranges) {
-        if (range.begin > seen) {
-            bucket.kept.push_back(bucket.whole.flat_range(seen, range.begin - seen));
-        }
-        seen = std::max(seen, range.begin + range.size);
+    const auto put_up_to = [&](int64_t end, std::vector<Tensor>& parts) {
+        if (end <= seen) return;
+        parts.push_back(bucket.whole.flat_range(seen, end - seen));
+        seen = end;
+    };
+    for (const Tensor& sum : sums) {
+        put_up_to(begin_of(sum), bucket.kept);
+        put_up_to(begin_of(sum) + sum.elements(), bucket.overwritten);
     }
+    put_up_to(bucket.whole.elements(), bucket.kept);
 }
 
 void GradientReducer::begin_step() {

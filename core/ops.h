@@ -157,10 +157,7 @@ public:
                                  const Tensor& dgate_up) = 0;  // may be gate_up
 
     // --- residual stream -----------------------------------------------------------------------
-    // out = residual + dropout(y + bias). bias may be absent; out may be residual or y.
-    virtual void residual_add_forward(Stream&, const Tensor& residual, const Tensor& y,  // [N, C]
-                                      const Tensor& bias,                      // [C] or absent
-                                      const Dropout&, const Tensor& out) = 0;  // [N, C]
+    virtual void residual_add_forward(Stream&, const ResidualAdd&) = 0;
     // A residual add and the norm of the sum, which is read no second time. To the bit what
     // residual_add_forward and then the norm's forward of `out` give; on a GPU where the tensors of
     // both are aligned alike. y: another tensor than those of the add.

@@ -143,8 +143,7 @@ void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x, Norm
         if (next) {
             next->make(add, piece);
         } else {
-            context_.ops().residual_add_forward(context_.stream(), add.residual, add.y, add.bias,
-                                                add.dropout, add.out);
+            context_.ops().residual_add_forward(context_.stream(), add);
         }
     }
 }
@@ -152,9 +151,8 @@ void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x, Norm
 void Branch::recompute_selective(const MicroBatchContext& micro_batch, const Tensor& x,
                                  const BranchActivations& saved) const {
     for (int piece = 0; piece < context_.pieces; ++piece) {
-        const int64_t rows = context_.local_tokens() / context_.pieces;
         norm_.forward(piece_of(context_, x, piece), piece_of(context_, saved.normed, piece),
-                      saved.norm.of_rows(piece * rows, rows));
+                      saved.norm.of_piece(context_, piece));
         if (works_on_pieces()) {
             interior_again(part_of(micro_batch, piece), part_of(saved, piece));
         }
@@ -227,11 +225,9 @@ TokenGather Branch::backward(const MicroBatchContext& micro_batch, const Tensor&
         store_.open_gradients(any_matrix());
         row_.backward_weight(doutput.wait_all(), saved.inner);
     }
-    const int64_t rows = context_.local_tokens() / context_.pieces;
     for (int piece = 0; piece < context_.pieces; ++piece) {
         norm_.backward(sum.wait(piece), piece_of(context_, x, piece),
-                       saved.norm.of_rows(piece * rows, rows),
-                       piece_of(context_, dresidual, piece));
+                       saved.norm.of_piece(context_, piece), piece_of(context_, dresidual, piece));
     }
     return normed;
 }

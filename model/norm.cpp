@@ -34,8 +34,10 @@ Norm::Statistics Norm::take_statistics(Arena& arena) const {
     return statistics;
 }
 
-Norm::Statistics Norm::Statistics::of_rows(int64_t begin, int64_t count) const {
-    return {mean ? mean.flat_range(begin, count) : Tensor(), rstd.flat_range(begin, count)};
+Norm::Statistics Norm::Statistics::of_piece(const ModelContext& context, int piece) const {
+    const int64_t rows = context.local_tokens() / context.pieces;
+    return {mean ? mean.flat_range(piece * rows, rows) : Tensor(),
+            rstd.flat_range(piece * rows, rows)};
 }
 
 void Norm::forward(const Tensor& x, const Tensor& y, const Statistics& statistics) const {

@@ -16,7 +16,8 @@ public:
         Tensor mean;  // [N] f32, LayerNorm only
         Tensor rstd;  // [N] f32
 
-        Statistics of_rows(int64_t begin, int64_t count) const;
+        // Of the rows of one of the context's pieces.
+        Statistics of_piece(const ModelContext& context, int piece) const;
     };
 
     Norm(const ModelContext& context, ParameterStore& store, const std::string& name);

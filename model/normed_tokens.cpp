@@ -12,13 +12,9 @@ NormedTokens::NormedTokens(const ModelContext& context, const Norm& norm, const 
       gathers_at_once_(gather == Gather::at_once),
       gather_(context, gathered_place(context, normed, gathered), label) {}
 
-Norm::Statistics NormedTokens::statistics_of(int piece) const {
-    const int64_t rows = context_->local_tokens() / context_->pieces;
-    return statistics_.of_rows(piece * rows, rows);
-}
-
 void NormedTokens::make(const Tensor& x, int piece) {
-    norm_->forward(piece_of(*context_, x, piece), normed_of(piece), statistics_of(piece));
+    norm_->forward(piece_of(*context_, x, piece), normed_of(piece),
+                   statistics_.of_piece(*context_, piece));
     if (gathers_at_once_) start(piece);
 }
 
@@ -27,7 +23,7 @@ void NormedTokens::make_all(const Tensor& x) {
 }
 
 void NormedTokens::make(const ResidualAdd& add, int piece) {
-    norm_->forward(add, normed_of(piece), statistics_of(piece));
+    norm_->forward(add, normed_of(piece), statistics_.of_piece(*context_, piece));
     if (gathers_at_once_) start(piece);
 }
 

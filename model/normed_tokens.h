@@ -33,7 +33,6 @@ public:
 
 private:
     Tensor normed_of(int piece) const { return piece_of(*context_, normed_, piece); }
-    Norm::Statistics statistics_of(int piece) const;
 
     const ModelContext* context_;
     const Norm* norm_;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/cpu/kernel_support.h"
+#include "core/residual_norm_checks.h"
 
 // The forward of the norms, row by row.
 
@@ -104,30 +105,20 @@ template <typename Body>
 void with_layer_norm_rows(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
                           const Tensor& y, const Tensor& mean, const Tensor& rstd,
                           const Body& body) {
-    const int64_t rows = x.rows();
-    const int64_t cols = x.cols();
-    TRIREME_CHECK(
-        same_matrix(x, y) && is_vector(weight, x.dtype, cols) && is_vector(bias, x.dtype, cols),
-        "norm output, weight and bias of the input's size and type");
-    TRIREME_CHECK(is_vector(mean, DType::f32, rows) && is_vector(rstd, DType::f32, rows),
-                  "one f32 mean and reciprocal deviation for each row");
+    check_layer_norm(x, weight, bias, y, mean, rstd);
     with_activation_type(x.dtype, [&]<typename T>() {
         body.template operator()<T>(LayerNormRows<T>{weight.as<T>(), bias.as<T>(), eps, y.as<T>(),
-                                                     mean.as<float>(), rstd.as<float>(), cols});
+                                                     mean.as<float>(), rstd.as<float>(), x.cols()});
     });
 }
 
 template <typename Body>
 void with_rms_norm_rows(const Tensor& x, const Tensor& weight, float eps, const Tensor& y,
                         const Tensor& rstd, const Body& body) {
-    const int64_t rows = x.rows();
-    const int64_t cols = x.cols();
-    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, cols),
-                  "norm output and weight of the input's size and type");
-    TRIREME_CHECK(is_vector(rstd, DType::f32, rows), "one f32 statistic for each row");
+    check_rms_norm(x, weight, y, rstd);
     with_activation_type(x.dtype, [&]<typename T>() {
         body.template operator()<T>(
-            RmsNormRows<T>{weight.as<T>(), eps, y.as<T>(), rstd.as<float>(), cols});
+            RmsNormRows<T>{weight.as<T>(), eps, y.as<T>(), rstd.as<float>(), x.cols()});
     });
 }
 

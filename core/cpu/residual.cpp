@@ -13,19 +13,19 @@ void scale_range(const T* x, const float* factor, T* y, int64_t n) {
 
 }  // namespace
 
-void CpuOps::residual_add_forward(Stream&, const Tensor& residual, const Tensor& y,
-                                  const Tensor& bias, const Dropout& dropout, const Tensor& out) {
-    check_residual_add(residual, y, bias, dropout, out);
-    with_activation_type(y.dtype, [&]<typename T>() {
-        const ResidualRows<T> rows = residual_rows<T>(residual, y, bias, dropout, out);
-        if (!bias) {
-            parallel_ranges(threads_, y.elements(), rows.grain(),
+void CpuOps::residual_add_forward(Stream&, const ResidualAdd& add) {
+    check_residual_add(add);
+    with_activation_type(add.y.dtype, [&]<typename T>() {
+        const ResidualRows<T> rows = residual_rows<T>(add);
+        if (!add.bias) {
+            parallel_ranges(threads_, add.y.elements(), rows.grain(),
                             [=](int64_t begin, int64_t end) { rows.add(begin, end); });
             return;
         }
-        parallel_ranges(threads_, y.rows(), rows.grain_of_rows(), [=](int64_t begin, int64_t end) {
-            for (int64_t n = begin; n < end; ++n) rows.make(n);
-        });
+        parallel_ranges(threads_, add.y.rows(), rows.grain_of_rows(),
+                        [=](int64_t begin, int64_t end) {
+                            for (int64_t n = begin; n < end; ++n) rows.make(n);
+                        });
     });
 }
 

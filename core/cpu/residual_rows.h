@@ -4,6 +4,7 @@
 
 #include "core/cpu/dropout_mask.h"
 #include "core/cpu/kernel_support.h"
+#include "core/residual_norm_checks.h"
 
 // The residual add over a range of elements or a row, with or without bias and dropout.
 
@@ -11,11 +12,6 @@ namespace trireme {
 
 // Philox costs about as much as 20 element operations.
 inline constexpr int64_t kDropoutGrain = kElementGrain / 8;
-
-inline void check_probability(const Dropout& dropout) {
-    TRIREME_CHECK(dropout.probability >= 0.0f && dropout.probability < 1.0f,
-                  "a dropout probability in [0, 1)");
-}
 
 template <typename T>
 void add_range(const T* residual, const T* y, T* out, int64_t n) {
@@ -54,14 +50,6 @@ void for_dropout_tiles(const Dropout& dropout, int64_t begin, int64_t end, const
         const int64_t count = std::min(DropoutTile::kElements, end - i);
         body(i, count, tile.make(dropout, dropout.first_element + static_cast<uint64_t>(i), count));
     }
-}
-
-inline void check_residual_add(const Tensor& residual, const Tensor& y, const Tensor& bias,
-                               const Dropout& dropout, const Tensor& out) {
-    TRIREME_CHECK(same_matrix(residual, y) && same_matrix(residual, out),
-                  "residual, addend and sum of one size and type");
-    TRIREME_CHECK(!bias || is_vector(bias, y.dtype, y.cols()), "a bias of one row's size and type");
-    check_probability(dropout);
 }
 
 template <typename T>
@@ -106,10 +94,9 @@ struct ResidualRows {
 };
 
 template <typename T>
-ResidualRows<T> residual_rows(const Tensor& residual, const Tensor& y, const Tensor& bias,
-                              const Dropout& dropout, const Tensor& out) {
-    return {residual.as<T>(), y.as<T>(),   bias ? bias.as<T>() : nullptr,
-            dropout,          out.as<T>(), y.cols()};
+ResidualRows<T> residual_rows(const ResidualAdd& add) {
+    return {add.residual.as<T>(), add.y.as<T>(),   add.bias ? add.bias.as<T>() : nullptr,
+            add.dropout,          add.out.as<T>(), add.y.cols()};
 }
 
 }  // namespace trireme

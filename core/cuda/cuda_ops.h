@@ -72,8 +72,7 @@ public:
     void swiglu_forward(Stream&, const Tensor& gate_up, const Tensor& y) override;
     void swiglu_backward(Stream&, const Tensor& dy, const Tensor& gate_up,
                          const Tensor& dgate_up) override;
-    void residual_add_forward(Stream&, const Tensor& residual, const Tensor& y, const Tensor& bias,
-                              const Dropout&, const Tensor& out) override;
+    void residual_add_forward(Stream&, const ResidualAdd& add) override;
     void residual_add_layer_norm_forward(Stream&, const ResidualAdd& add, const Tensor& weight,
                                          const Tensor& bias, float eps, const Tensor& y,
                                          const Tensor& mean, const Tensor& rstd) override;

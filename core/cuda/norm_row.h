@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/cuda/device_code.h"
+#include "core/residual_norm_checks.h"
 
 // The forward of the norms, one block a row. For .cu files only.
 
@@ -196,23 +197,6 @@ void with_block_rows(DType type, int64_t rows, int64_t cols,
             body.template operator()<T, n, 0>(grid);
         }
     });
-}
-
-// Host: what a norm's forward is given for an input x.
-inline void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                             const Tensor& y, const Tensor& mean, const Tensor& rstd) {
-    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, x.cols()) &&
-                      is_vector(bias, x.dtype, x.cols()),
-                  "norm output, weight and bias of the input's size and type");
-    TRIREME_CHECK(is_vector(mean, DType::f32, x.rows()) && is_vector(rstd, DType::f32, x.rows()),
-                  "one f32 mean and reciprocal deviation for each row");
-}
-
-inline void check_rms_norm(const Tensor& x, const Tensor& weight, const Tensor& y,
-                           const Tensor& rstd) {
-    TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, x.cols()),
-                  "norm output and weight of the input's size and type");
-    TRIREME_CHECK(is_vector(rstd, DType::f32, x.rows()), "one f32 statistic for each row");
 }
 
 }  // namespace trireme

@@ -44,25 +44,19 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 }  // namespace
 
-void CudaOps::residual_add_forward(Stream& stream, const Tensor& residual, const Tensor& y,
-                                   const Tensor& bias, const Dropout& dropout, const Tensor& out) {
-    check_residual_add(residual, y, bias, out);
-    const Mask mask = make_mask(dropout);
-    const int64_t rows = y.rows();
-    const int64_t cols = y.cols();
+void CudaOps::residual_add_forward(Stream& stream, const ResidualAdd& add) {
+    check_residual_add(add);
+    const Mask mask = make_mask(add.dropout);
+    const int64_t rows = add.y.rows();
+    const int64_t cols = add.y.cols();
     // An absent bias has a null address, which is aligned.
-    with_packs(y.dtype, cols, {residual.data, y.data, bias.data, out.data},
+    with_packs(add.y.dtype, cols, {add.residual.data, add.y.data, add.bias.data, add.out.data},
                [&]<typename T, int n>() {
-                   const auto add = [&]<bool drops>() {
-                       launch(residual_add_kernel<T, n, drops>, row_grid(rows, cols / n),
-                              handle_of(stream), residual.as<T>(), y.as<T>(),
-                              bias ? bias.as<T>() : nullptr, mask, out.as<T>(), rows, cols);
-                   };
-                   if (dropout.probability > 0.0f) {
-                       add.template operator()<true>();
-                   } else {
-                       add.template operator()<false>();
-                   }
+                   launch(add.dropout.probability > 0.0f ? residual_add_kernel<T, n, true>
+                                                         : residual_add_kernel<T, n, false>,
+                          row_grid(rows, cols / n), handle_of(stream), add.residual.as<T>(),
+                          add.y.as<T>(), add.bias ? add.bias.as<T>() : nullptr, mask,
+                          add.out.as<T>(), rows, cols);
                });
 }
 

@@ -58,7 +58,7 @@ void CudaOps::residual_add_layer_norm_forward(Stream& stream, const ResidualAdd&
                                               const Tensor& weight, const Tensor& bias, float eps,
                                               const Tensor& y, const Tensor& mean,
                                               const Tensor& rstd) {
-    check_residual_add(add.residual, add.y, add.bias, add.out);
+    check_residual_add(add);
     check_layer_norm(add.out, weight, bias, y, mean, rstd);
     add_and_normalise(stream, add, weight.data, bias.data, y.data, [&]<typename T>() {
         return LayerNormOutput<T>{weight.as<T>(), bias.as<T>(),     eps,
@@ -69,7 +69,7 @@ void CudaOps::residual_add_layer_norm_forward(Stream& stream, const ResidualAdd&
 void CudaOps::residual_add_rms_norm_forward(Stream& stream, const ResidualAdd& add,
                                             const Tensor& weight, float eps, const Tensor& y,
                                             const Tensor& rstd) {
-    check_residual_add(add.residual, add.y, add.bias, add.out);
+    check_residual_add(add);
     check_rms_norm(add.out, weight, y, rstd);
     add_and_normalise(stream, add, weight.data, nullptr, y.data, [&]<typename T>() {
         return RmsNormOutput<T>{weight.as<T>(), eps, y.as<T>(), rstd.as<float>()};

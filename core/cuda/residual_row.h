@@ -1,8 +1,8 @@
 #pragma once
 
 #include "core/cuda/device_code.h"
-#include "core/ops.h"
 #include "core/random.h"
+#include "core/residual_norm_checks.h"
 
 // The residual add with its dropout, pack by pack. For .cu files only.
 
@@ -14,8 +14,7 @@ struct Mask {
 };
 
 inline Mask make_mask(const Dropout& dropout) {
-    TRIREME_CHECK(dropout.probability >= 0.0f && dropout.probability < 1.0f,
-                  "a dropout probability in [0, 1)");
+    check_probability(dropout);
     return {dropout, 1.0f / (1.0f - dropout.probability)};
 }
 
@@ -70,14 +69,6 @@ __device__ Floats<n> residual_sum(const T* residual, const T* y, const Floats<n>
 #pragma unroll
     for (int k = 0; k < n; ++k) sum[k] += addend[k];
     return sum;
-}
-
-// Host: what a residual add is given.
-inline void check_residual_add(const Tensor& residual, const Tensor& y, const Tensor& bias,
-                               const Tensor& out) {
-    TRIREME_CHECK(same_matrix(residual, y) && same_matrix(residual, out),
-                  "residual, addend and sum of one size and type");
-    TRIREME_CHECK(!bias || is_vector(bias, y.dtype, y.cols()), "a bias of one row's size and type");
 }
 
 }  // namespace trireme

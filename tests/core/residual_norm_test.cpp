@@ -87,7 +87,7 @@ struct Call {
     }
     void run_one_after_the_other(Ops& ops, const Tensor& out) const {
         CpuStream stream;
-        ops.residual_add_forward(stream, residual, addend, given_bias(), dropout, out);
+        ops.residual_add_forward(stream, {residual, addend, given_bias(), dropout, out});
         if (centered) {
             ops.layer_norm_forward(stream, out, weight, norm_bias, kEps, y, mean, rstd);
         } else {

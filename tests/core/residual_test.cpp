@@ -9,8 +9,8 @@ Dropout make_dropout(float probability, uint64_t first_element) {
 }
 
 double factor_of(const Dropout& dropout, int64_t i) {
-    const uint32_t word = philox_word(dropout.key, dropout.stream,
-                                      dropout.first_element + static_cast<uint64_t>(i));
+    const uint32_t word =
+        philox_word(dropout.key, dropout.stream, dropout.first_element + static_cast<uint64_t>(i));
     const bool kept = uniform_from_bits(word) >= dropout.probability;
     return kept ? 1.0 / (1.0 - double{dropout.probability}) : 0.0;
 }
@@ -33,9 +33,9 @@ TEST_CASE("residual add follows the double reference, with and without bias and 
     CpuOps ops(2);
     CpuStream stream;
     const Tensor given = with_bias ? bias.get() : Tensor();
-    ops.residual_add_forward(stream, residual, y, given, dropout, out);
-    ops.residual_add_forward(stream, over_residual, y, given, dropout, over_residual);
-    ops.residual_add_forward(stream, residual, over_y, given, dropout, over_y);
+    ops.residual_add_forward(stream, {residual, y, given, dropout, out});
+    ops.residual_add_forward(stream, {over_residual, y, given, dropout, over_residual});
+    ops.residual_add_forward(stream, {residual, over_y, given, dropout, over_y});
     Doubles want;
     for (int64_t i = 0; i < rows * cols; ++i) {
         const double addend = y.at(i) + (with_bias ? bias.at(i % cols) : 0.0);

@@ -56,13 +56,23 @@ Operation together(const Case& c, size_t out = 5) {
 Operation one_after_the_other(const Case& c, size_t out = 5) {
     return [=](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
         const ResidualAdd add = c.add(t, t[out]);
-        ops.residual_add_forward(stream, add.residual, add.y, add.bias, add.dropout, add.out);
+        ops.residual_add_forward(stream, add);
         if (c.centered) {
             ops.layer_norm_forward(stream, add.out, t[3], t[4], kEps, c.view(t[6]), t[7], t[8]);
         } else {
             ops.rms_norm_forward(stream, add.out, t[3], kEps, c.view(t[6]), t[8]);
         }
     };
+}
+
+Case generate_case(int64_t rows, int64_t cols, int64_t offset) {
+    return {GENERATE(true, false),
+            GENERATE(DType::f32, DType::bf16),
+            rows,
+            cols,
+            offset,
+            GENERATE(true, false),
+            GENERATE(0.0f, 0.25f)};
 }
 
 std::vector<std::vector<char>> bits_of(const Case& c, const Operation& operation) {
@@ -82,13 +92,7 @@ TEST_CASE("the GPU's residual add with the norm of its sum is the CPU's", "[gpu]
     const auto [rows, cols, offset] =
         GENERATE(std::tuple<int64_t, int64_t, int64_t>{3, 257, 0}, std::tuple{5, 32, 0},
                  std::tuple{2, 40, 0}, std::tuple{3, 96, 1}, std::tuple{1, 1600, 8});
-    const Case c{GENERATE(true, false),
-                 GENERATE(DType::f32, DType::bf16),
-                 rows,
-                 cols,
-                 offset,
-                 GENERATE(true, false),
-                 GENERATE(0.0f, 0.25f)};
+    const Case c = generate_case(rows, cols, offset);
     CAPTURE(c.centered, name_of(c.type), rows, cols, offset, c.with_bias, c.probability);
     const Tolerance sum = c.probability == 0.0f ? kSameValues : one_step(c.type);
     // Where bf16 sums differ by a rounding, so do their norms.
@@ -112,13 +116,7 @@ TEST_CASE("the GPU's residual add with a norm gives the bits of both, in place t
     const auto [rows, cols, offset] = GENERATE(
         std::tuple<int64_t, int64_t, int64_t>{1, 1, 0}, std::tuple{3, 257, 0}, std::tuple{3, 96, 1},
         std::tuple{2, 1600, 8}, std::tuple{1, 4099, 0}, std::tuple{1, 32776, 0});
-    const Case c{GENERATE(true, false),
-                 GENERATE(DType::f32, DType::bf16),
-                 rows,
-                 cols,
-                 offset,
-                 GENERATE(true, false),
-                 GENERATE(0.0f, 0.25f)};
+    const Case c = generate_case(rows, cols, offset);
     const size_t out = GENERATE(5u, 0u, 1u);
     CAPTURE(c.centered, name_of(c.type), rows, cols, offset, c.with_bias, c.probability, out);
     if (cols > 2000 && (out != 5 || c.with_bias)) return;

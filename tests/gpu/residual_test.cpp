@@ -77,9 +77,9 @@ TEST_CASE("the GPU's residual add is the CPU's, in place too", "[gpu][residual]"
             const Tensor residual = c.view(t[0]);
             const Tensor y = c.view(t[1]);
             const Tensor other = c.view(t[4]);
-            ops.residual_add_forward(stream, residual, y, bias, dropout, c.view(t[3]));
-            ops.residual_add_forward(stream, residual, other, bias, dropout, other);
-            ops.residual_add_forward(stream, residual, y, bias, dropout, residual);
+            ops.residual_add_forward(stream, {residual, y, bias, dropout, c.view(t[3])});
+            ops.residual_add_forward(stream, {residual, other, bias, dropout, other});
+            ops.residual_add_forward(stream, {residual, y, bias, dropout, residual});
         },
         "sum");
 }
@@ -90,8 +90,8 @@ TEST_CASE("residual add and dropout on the GPU draw one mask", "[gpu][residual]"
     const OwnedTensor ones(type, {5, 48}, Doubles(5 * 48, 1.0));
     const GpuTensor x(ones);
     const GpuTensor zeros(OwnedTensor(type, {5, 48}, Doubles(5 * 48, 0.0)));
-    gpu().ops().residual_add_forward(gpu().compute(), zeros.get(), x.get(), Tensor(), dropout,
-                                     zeros.get());
+    gpu().ops().residual_add_forward(gpu().compute(),
+                                     {zeros.get(), x.get(), Tensor(), dropout, zeros.get()});
     gpu().ops().dropout_apply(gpu().compute(), x.get(), dropout, x.get());
     const Doubles factors = x.download().values();
     CHECK(zeros.download().values() == factors);
@@ -106,7 +106,7 @@ TEST_CASE("the GPU's residual add takes no rows and refuses a probability of one
           "[gpu][residual]") {
     const Tensor none(nullptr, DType::f32, {0, 8});
     Ops& ops = gpu().ops();
-    ops.residual_add_forward(gpu().compute(), none, none, Tensor(), make_dropout(0.5f, 0), none);
+    ops.residual_add_forward(gpu().compute(), {none, none, Tensor(), make_dropout(0.5f, 0), none});
     ops.dropout_apply(gpu().compute(), none, make_dropout(0.5f, 0), none);
     const GpuTensor x(random_tensor(DType::f32, {3}, 1));
     CHECK_THROWS_AS(ops.dropout_apply(gpu().compute(), x.get(), make_dropout(1.0f, 0), x.get()),

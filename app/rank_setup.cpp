@@ -22,37 +22,8 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
         throttled_world_ = make_throttled_world(*device_world_, config.testing.links);
         links = throttled_world_.get();
     }
-    mesh_ = std::make_unique<Mesh>(*links, config.mesh, kv_groups(config.model, config.mesh.tensor),
-                                   config.data_parallel.shards);
-    const bool shards_tokens = config.tensor_parallel.sequence_parallel && use == Use::train;
-    const int tensor = config.mesh.tensor;
-    int pieces = 1;
-    if (tensor > 1 && use == Use::train) {
-        pieces = config.tensor_parallel.pieces > 0
-                     ? config.tensor_parallel.pieces
-                     : automatic_pieces(batch * sequence, tensor, shards_tokens);
-    }
-    const ModelContext context{.device = *device_,
-                               .mesh = *mesh_,
-                               .model = config.model,
-                               .compute = config.precision.compute,
-                               .sequence_parallel = shards_tokens,
-                               .batch = batch,
-                               .sequence = sequence,
-                               .seed = config.run.seed,
-                               .recompute = config.recompute,
-                               .pieces = pieces,
-                               .overlap_tensor = config.tensor_parallel.overlap};
-    EngineOptions options;
-    options.pipeline = config.pipeline;
-    options.data_parallel = config.data_parallel;
-    options.data_parallel.probe_gradients = config.numerics.find_origin;
-    options.optimizer = config.optimizer;
-    options.forward_only = use == Use::forward;
-    options.keep_documents_apart = config.data.keep_documents_apart;
-    options.micro_batches = use == Use::train ? config.micro_batches() : 1;
-    options.trace = trace;
-    engine_ = std::make_unique<Engine>(context, options);
+    mesh_ = make_mesh(*links, config);
+    engine_ = make_engine(config, use, *device_, *mesh_, batch, sequence, trace);
 }
 
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "app/config.h"
-#include "model/engine.h"
+#include "app/engine_setup.h"
 #include "parallel/checkpoint.h"
 #include "parallel/control_group.h"
 
@@ -13,7 +13,7 @@ namespace trireme {
 // The world must outlive it. Collective.
 class RankSetup {
 public:
-    enum class Use { train, forward };
+    using Use = EngineUse;
 
     // batch and sequence: the micro-batch's sizes, which evaluation and generation choose freely.
     // Throws Error (config) when the mesh does not fit the world.

@@ -23,10 +23,7 @@ void* Device::allocate(size_t bytes, const std::string& label) {
         peak_allocated_ = std::max(peak_allocated_, allocated_);
         return memory;
     }
-    std::map<std::string, size_t> held;
-    for (const auto& [address, allocation] : allocations_) {
-        held[allocation.label] += allocation.bytes;
-    }
+    const std::map<std::string, size_t> held = held_bytes();
     std::vector<std::pair<std::string, size_t>> labels(held.begin(), held.end());
     std::stable_sort(labels.begin(), labels.end(),
                      [](const auto& a, const auto& b) { return a.second > b.second; });
@@ -37,8 +34,16 @@ void* Device::allocate(size_t bytes, const std::string& label) {
     message +=
         "\nLess is needed with a smaller batch.micro, data.sequence_length or model, with "
         "data_parallel.zero: 1, or with more processes in mesh.tensor, mesh.pipeline or mesh.data; "
-        "or close other programs";
+        "or close other programs. trireme plan tells before a run what each process will hold";
     throw Error(ExitCode::out_of_memory, message);
+}
+
+std::map<std::string, size_t> Device::held_bytes() const {
+    std::map<std::string, size_t> held;
+    for (const auto& [address, allocation] : allocations_) {
+        held[allocation.label] += allocation.bytes;
+    }
+    return held;
 }
 
 void Device::release(void* memory) {

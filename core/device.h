@@ -15,7 +15,7 @@ enum class Backend { automatic, cpu, cuda };
 struct DeviceOptions {
     Backend backend = Backend::automatic;  // automatic: the GPU where there is one, else the CPU
     int threads = 0;                       // CPU compute threads per rank; 0: cores / local ranks
-    bool share = false;          // several ranks may use one GPU
+    bool share = false;                    // several ranks may use one GPU
     bool deterministic = false;  // GPU: only operations that give the same bits in every run
     bool tune = false;           // GPU: measure matmul algorithms instead of trusting heuristics
 };
@@ -40,9 +40,13 @@ public:
     void* allocate(size_t bytes, const std::string& label);
     void release(void* memory);
     size_t allocated_bytes() const { return allocated_; }
+    // Bytes held now, by label.
+    std::map<std::string, size_t> held_bytes() const;
     // The most memory that was in use at a time: on a GPU what was allocated there, on the CPU all
     // of the process.
     virtual uint64_t peak_memory_bytes() const { return peak_allocated_; }
+    // False where memory is only planned: what is written into it is lost.
+    virtual bool keeps_values() const { return true; }
     // Dense matmul rate by the maker's figures, in FLOP/s; 0 where it is not known.
     virtual double peak_flops_per_second(DType) const { return 0.0; }
 

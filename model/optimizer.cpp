@@ -49,7 +49,7 @@ Tensor Optimizer::master(const Segment& segment) const {
 }
 
 void Optimizer::initialise() {
-    if (!master_) return;
+    if (!master_ || !context_.device.keeps_values()) return;
     std::vector<float> values;
     for (const Segment& segment : segments_) {
         const ParameterSpec& spec = store_.specs()[static_cast<size_t>(segment.parameter)];

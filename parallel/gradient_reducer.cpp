@@ -73,7 +73,6 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
     if (options.probe_gradients && (data.size() > 1 || tensor.size() > 1 || replicas)) {
         probe_.emplace(device, static_cast<int>(buckets_.size()));
     }
-    begin_step();
 }
 
 void GradientReducer::tell_kept_from_overwritten(Bucket& bucket) const {

@@ -37,6 +37,7 @@ public:
                     const FlatLayout& layout, Tensor gradients, const DataParallelOptions& options,
                     Communicator* replicas = nullptr);
 
+    // Before the first call of each step.
     void begin_step();
     // The gradient is final for this step on this rank: all that adds to it has been enqueued.
     // At most once a parameter and step.

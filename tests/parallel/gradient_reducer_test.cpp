@@ -244,6 +244,7 @@ TEST_CASE("a reducer refuses to be told twice, or too late", "[parallel][reducer
         GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
                                 layout, Tensor(memory.data(), DType::f32, {layout.elements}),
                                 {.zero = 0, .overlap = true});
+        reducer.begin_step();
         reducer.parameter_ready(3);
         REQUIRE_THROWS_AS(reducer.parameter_ready(3), InternalError);
         REQUIRE_THROWS_AS(reducer.release(3), InternalError);

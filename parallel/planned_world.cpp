@@ -1,0 +1,109 @@
+#include "parallel/planned_world.h"
+
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "parallel/activity.h"
+
+namespace trireme {
+
+namespace {
+
+class PlannedCommunicator final : public Communicator {
+public:
+    PlannedCommunicator(std::string name, int rank, int size)
+        : name_(std::move(name)), rank_(rank), size_(size) {}
+
+    int rank() const override { return rank_; }
+    int size() const override { return size_; }
+    const std::string& name() const override { return name_; }
+
+    Event all_reduce(Stream&, const Tensor&, ReduceOp, const char*) override { refuse(); }
+    Event all_gather(Stream&, const Tensor&, const Tensor&, const char*) override { refuse(); }
+    Event reduce_scatter(Stream&, const Tensor&, const Tensor&, const char*) override { refuse(); }
+    Event broadcast(Stream&, const Tensor&, int, const char*) override { refuse(); }
+    Event send(Stream&, const Tensor&, int, const char*) override { refuse(); }
+    Event recv(Stream&, const Tensor&, int, const char*) override { refuse(); }
+    void barrier() override { refuse(); }
+
+private:
+    [[noreturn]] void refuse() const { throw InternalError(name_ + ": communication in a plan"); }
+
+    const std::string name_;
+    const int rank_, size_;
+};
+
+class UnusableWorld : public World {
+public:
+    UnusableWorld(int rank, int size) : rank_(rank), size_(size) {}
+
+    int rank() const override { return rank_; }
+    int size() const override { return size_; }
+    int local_rank() const override { return 0; }
+    int local_size() const override { return 1; }
+    [[noreturn]] void abort(int) override { std::terminate(); }
+    ActivityBoard& activity() override { return activity_; }
+
+private:
+    const int rank_, size_;
+    ActivityBoard activity_;
+};
+
+}  // namespace
+
+class PlannedRanks::RecordingWorld final : public UnusableWorld {
+public:
+    RecordingWorld(int rank, int size, std::vector<Split>& to)
+        : UnusableWorld(rank, size), splits_(to) {}
+
+    std::unique_ptr<Communicator> split(int color, int key, const std::string&, GroupUse) override {
+        splits_.push_back({color, key});
+        return nullptr;
+    }
+
+private:
+    std::vector<Split>& splits_;
+};
+
+class PlannedRanks::PlannedWorld final : public UnusableWorld {
+public:
+    PlannedWorld(int rank, std::shared_ptr<const Splits> splits)
+        : UnusableWorld(rank, static_cast<int>(splits->size())), splits_(std::move(splits)) {}
+
+    std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
+                                        GroupUse) override {
+        const size_t number = n_made_++;
+        const auto of = [&](int rank) { return splits_->at(static_cast<size_t>(rank)).at(number); };
+        TRIREME_CHECK(of(rank()).color == color && of(rank()).key == key,
+                      "the splits that were planned");
+        if (color < 0) return nullptr;
+        int members = 0, before = 0;
+        for (int other = 0; other < size(); ++other) {
+            if (of(other).color != color) continue;
+            ++members;
+            if (std::pair(of(other).key, other) < std::pair(key, rank())) ++before;
+        }
+        return std::make_unique<PlannedCommunicator>(name, before, members);
+    }
+
+private:
+    const std::shared_ptr<const Splits> splits_;
+    size_t n_made_ = 0;
+};
+
+PlannedRanks::PlannedRanks(int size, const std::function<void(World&)>& make_groups) {
+    Splits splits(static_cast<size_t>(size));
+    for (int rank = 0; rank < size; ++rank) {
+        RecordingWorld world(rank, size, splits[static_cast<size_t>(rank)]);
+        make_groups(world);
+    }
+    splits_ = std::make_shared<const Splits>(std::move(splits));
+}
+
+std::unique_ptr<World> PlannedRanks::world_of(int rank) const {
+    return std::make_unique<PlannedWorld>(rank, splits_);
+}
+
+}  // namespace trireme

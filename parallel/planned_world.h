@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace trireme {
+
+// The ranks of a run that does not take place, to find out what each of them would make. Their
+// groups have names, sizes and places; whoever sends something through them gets an InternalError.
+class PlannedRanks {
+public:
+    // make_groups: the splits that every rank makes, in their order. It is called once a rank with
+    // a world whose splits return null. `size` at least 1.
+    PlannedRanks(int size, const std::function<void(World&)>& make_groups);
+
+    // Takes the same splits. Worlds and their groups outlive this object.
+    std::unique_ptr<World> world_of(int rank) const;
+
+private:
+    struct Split {
+        int color = 0;
+        int key = 0;
+    };
+    using Splits = std::vector<std::vector<Split>>;  // of each rank, in order
+    class RecordingWorld;
+    class PlannedWorld;
+
+    std::shared_ptr<const Splits> splits_;
+};
+
+}  // namespace trireme

@@ -97,13 +97,15 @@ void add_config(CLI::App& app, ConfigArguments& arguments, Command& chosen) {
 
 void add_plan(CLI::App& app, PlanArguments& arguments, Command& chosen) {
     CLI::App* command =
-        app.add_subcommand("plan", "Simulate the pipeline schedule of a configuration and draw it");
+        app.add_subcommand("plan",
+                           "Tell before a run what memory each process will hold, and simulate its "
+                           "pipeline schedule");
     command->add_option("CONFIG", arguments.config, "Configuration file (YAML)")->required();
     add_sets(command, arguments.sets);
     command->add_option("--world", arguments.world, "Number of processes; default: one data shard")
         ->check(within(1, 1e6));
     command->add_flag("--schedule-only", arguments.schedule_only,
-                      "Only the schedule (all that is built in yet)");
+                      "Only the schedule, and draw its timeline");
     command->add_flag("--json", arguments.json, "Print the result as JSON");
     command->add_option("--svg", arguments.svg, "Draw the timeline into this SVG file")
         ->type_name("FILE");

@@ -27,7 +27,7 @@ struct PlanArguments {
     std::string config;
     std::vector<std::string> sets;
     std::optional<int> world;    // number of processes; default: one data shard
-    bool schedule_only = false;  // all that is built today
+    bool schedule_only = false;  // draw the pipeline schedule instead of planning memory
     bool json = false;
     std::string svg, trace;  // files to draw the simulated timeline into; empty: none
 };

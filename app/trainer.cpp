@@ -338,9 +338,7 @@ void Trainer::make_saver() {
     options.folder = checkpoint_folder();
     options.keep = config_.checkpoint.keep;
     options.keep_every = config_.checkpoint.keep_every;
-    // With nothing to train meanwhile a copy would be made for nothing.
-    options.in_background = config_.checkpoint.async && config_.checkpoint.interval > 0 &&
-                            config_.checkpoint.interval < config_.run.steps;
+    options.in_background = config_.saves_in_background();
     saver_ = std::make_unique<CheckpointSaver>(world_, setup_->device(), options);
     const std::vector<CheckpointPiece> pieces = checkpoint_pieces(setup_->engine());
     control.run("while taking host memory for checkpoints", [&] { saver_->reserve(pieces); });

@@ -83,6 +83,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     }));
     for (auto& optimizer : optimizers_) optimizer->initialise();
     make_gradient_reduction();
+    register_with_tensor_axis();
 }
 
 void Engine::make_parameter_gatherer(const ScheduleProgram& program) {
@@ -128,6 +129,22 @@ void Engine::make_gradient_reduction() {
             mesh.tensor_kv(), store.specs(), store.layout(), store.gradients(), options,
             zero_stage_ == 0 ? nullptr : mesh.data_replicas()));
         reducer_views_.push_back(reducers_.back().get());
+    }
+}
+
+// Activations, their gradients and what is summed for parameters that tensor ranks share travel
+// from one arena to another, so all of them are registered. A stage's tensor ranks take the same
+// memory in the same order.
+void Engine::register_with_tensor_axis() {
+    std::vector<const Arena*> arenas{&runtime_->arena()};
+    for (const auto& chunk : model_->chunks()) {
+        for (const Arena* arena : chunk->exchanged_arenas()) arenas.push_back(arena);
+    }
+    for (const auto& reducer : reducers_) arenas.push_back(&reducer->arena());
+    if (sharder_) arenas.push_back(&sharder_->arena());
+    for (Communicator* group : {&context_.mesh.tensor(), &context_.mesh.tensor_kv()}) {
+        if (group->size() == 1) continue;
+        for (const Arena* arena : arenas) group->register_memory(arena->memory());
     }
 }
 

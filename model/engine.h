@@ -142,6 +142,7 @@ private:
     void zero_gradients();
     void make_parameter_gatherer(const ScheduleProgram& program);
     void make_gradient_reduction();
+    void register_with_tensor_axis();
     void finish_gradients();
     void update(int64_t step, double lr);
 

@@ -76,6 +76,8 @@ public:
 
     // The token embedding's copy that the first and the last chunk of the model keep equal, or -1.
     int tied_parameter() const;
+    // Those whose tensors travel between tensor ranks.
+    std::vector<const Arena*> exchanged_arenas() const;
     std::vector<const Arena*> arenas() const;
 
 private:

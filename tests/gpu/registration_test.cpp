@@ -26,13 +26,13 @@ void train_on_gpus(const Scenario& scenario) {
 
 }  // namespace
 
-TEST_CASE("what the data axis and the pipeline move lies in registered memory",
-          "[gpu][comm][registration]") {
+TEST_CASE("what all axes move lies in registered memory", "[gpu][comm][registration]") {
     struct Case {
         MeshShape mesh;
         int zero;
         DType wire;
         std::vector<std::string> groups;
+        bool sequence_parallel = true;
     };
     const std::string to_next = "pipeline_activations", to_previous = "pipeline_gradients";
     const Case test = GENERATE_COPY(
@@ -40,14 +40,21 @@ TEST_CASE("what the data axis and the pipeline move lies in registered memory",
         Case{{.data = 2}, 0, DType::bf16, {"data"}}, Case{{.data = 2}, 1, DType::f32, {"data"}},
         Case{{.data = 2}, 1, DType::bf16, {"data"}},
         Case{{.data = 2, .pipeline = 2}, 2, DType::f32, {"data", to_next, to_previous}},
-        Case{{.tensor = 2, .data = 2}, 3, DType::bf16, {"data"}});
+        Case{{.tensor = 2, .data = 2}, 3, DType::bf16, {"data", "tensor"}},
+        Case{{.tensor = 2, .pipeline = 2}, 0, DType::f32, {"tensor", to_next, to_previous}},
+        Case{{.tensor = 2, .data = 2}, 2, DType::f32, {"data", "tensor"}, false},
+        Case{{.tensor = 4}, 1, DType::f32, {"tensor", "tensor_kv"}},
+        Case{{.tensor = 4, .data = 2}, 2, DType::f32, {"data", "tensor", "tensor_kv"}});
     Scenario scenario;
-    scenario.model = odd_model(Family::llama);
+    // Four tensor ranks: two of them for each key/value head.
+    scenario.model = test.mesh.tensor > 2 ? wide_model(Family::llama) : odd_model(Family::llama);
     scenario.mesh = test.mesh;
     scenario.global_batch = 4;
     scenario.steps = 2;
     scenario.zero = test.zero;
     scenario.gradient_wire = test.wire;
+    scenario.sequence_parallel = test.sequence_parallel;
+    scenario.pieces = test.mesh.tensor == 2 ? 2 : 1;
     CAPTURE(scenario.name());
     cuda_emulation::take_nccl_traffic();
     REQUIRE_NOTHROW(train_on_gpus(scenario));

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "app/build_info.h"
 #include "app/commands.h"
 #include "app/config.h"
 #include "app/memory_plan.h"
@@ -116,7 +117,13 @@ void print(const Config& config, const MemoryPlan& plan, const Simulation& simul
 }  // namespace
 
 int plan_command(const PlanArguments& arguments) {
-    Config config = load_config(arguments.config, arguments.sets, arguments.world);
+    std::vector<std::string> sets = arguments.sets;
+    // A plan needs no GPU, nor a program that could use one.
+    const std::vector<std::string> built = built_backends();
+    if (std::find(built.begin(), built.end(), "cuda") == built.end()) {
+        sets.push_back("device.backend=cpu");
+    }
+    Config config = load_config(arguments.config, sets, arguments.world);
     if (config.mesh.data == 0) {
         const MeshShape& mesh = config.mesh;
         check_world(config, mesh.tensor * mesh.context * mesh.pipeline);

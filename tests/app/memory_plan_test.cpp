@@ -110,6 +110,15 @@ TEST_CASE("trireme plan tells memory and schedule of a run that no machine here 
     CHECK_THAT(text.out, Catch::Contains("stage 1 "));
 }
 
+TEST_CASE("a run on GPUs is planned where there is none", "[app][plan][process]") {
+    const TemporaryFolder folder;
+    write_text(folder.path() + "/run.yaml", tiny_run(3));
+    const Outcome planned =
+        trireme_in(folder.path(), {"plan", "run.yaml", "--set", "device.backend=cuda"});
+    INFO(planned.error);
+    CHECK(planned.code == 0);
+}
+
 TEST_CASE("a plan is refused for a mesh that the processes do not make", "[app][plan][process]") {
     const TemporaryFolder folder;
     write_text(folder.path() + "/run.yaml", tiny_run(3));

@@ -12,6 +12,18 @@
 
 namespace trireme {
 
+uint64_t MemoryPlan::total_of(const Labels& labels) {
+    uint64_t total = 0;
+    for (const auto& [label, bytes] : labels) total += bytes;
+    return total;
+}
+
+uint64_t MemoryPlan::largest_bytes() const {
+    uint64_t largest = 0;
+    for (const Labels& labels : stages) largest = std::max(largest, total_of(labels));
+    return largest;
+}
+
 MemoryPlan plan_memory(const Config& config) {
     const PlannedRanks ranks(config.mesh.ranks(), [&](World& world) { make_mesh(world, config); });
     MemoryPlan plan;

@@ -21,6 +21,9 @@ struct MemoryPlan {
     // stage that saves most; 0 where training waits and saves from its own memory.
     uint64_t checkpoint_copy_bytes = 0;
     uint64_t checkpoint_bytes = 0;  // of the tensors of a checkpoint on disk, all processes' shards
+
+    static uint64_t total_of(const Labels& labels);
+    uint64_t largest_bytes() const;  // of the stage that holds most
 };
 
 // `config` has been checked against its world.

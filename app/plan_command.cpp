@@ -7,6 +7,7 @@
 #include "app/build_info.h"
 #include "app/commands.h"
 #include "app/config.h"
+#include "app/memory_changes.h"
 #include "app/memory_plan.h"
 #include "app/readable.h"
 #include "core/file_io.h"
@@ -36,16 +37,17 @@ ordered_json json_of(const Config& config, const ScheduleProgram& program,
             {"ranks", ranks}};
 }
 
-uint64_t total_of(const MemoryPlan::Labels& labels) {
-    uint64_t total = 0;
-    for (const auto& [label, bytes] : labels) total += bytes;
-    return total;
-}
-
-ordered_json json_of(const Config& config, const MemoryPlan& plan) {
+ordered_json json_of(const Config& config, const MemoryPlan& plan,
+                     const std::vector<MemoryChange>& changes) {
     ordered_json stages = ordered_json::array();
     for (const MemoryPlan::Labels& labels : plan.stages) {
-        stages.push_back({{"total_bytes", total_of(labels)}, {"bytes", labels}});
+        stages.push_back({{"total_bytes", MemoryPlan::total_of(labels)}, {"bytes", labels}});
+    }
+    ordered_json less = ordered_json::array();
+    for (const MemoryChange& change : changes) {
+        less.push_back({{"set", change.set},
+                        {"processes", change.processes},
+                        {"largest_bytes", change.largest_bytes}});
     }
     const MeshShape& mesh = config.mesh;
     return {{"parameters", count_parameters(config.model).total},
@@ -57,6 +59,8 @@ ordered_json json_of(const Config& config, const MemoryPlan& plan) {
               {"pipeline", mesh.pipeline}}},
             {"micro_batches", config.micro_batches()},
             {"memory", stages},
+            {"largest_bytes", plan.largest_bytes()},
+            {"changes", less},
             {"checkpoint_copy_bytes", plan.checkpoint_copy_bytes},
             {"checkpoint_bytes", plan.checkpoint_bytes}};
 }
@@ -76,7 +80,7 @@ void print_memory(const std::vector<MemoryPlan::Labels>& stages) {
             name = "stages " + std::to_string(begin) + "-" + std::to_string(end - 1);
         }
         std::printf("%-14s", name.c_str());
-        uint64_t other = total_of(labels);
+        uint64_t other = MemoryPlan::total_of(labels);
         for (const char* label : columns) {
             const auto found = labels.find(label);
             const uint64_t bytes = found == labels.end() ? 0 : found->second;
@@ -84,11 +88,25 @@ void print_memory(const std::vector<MemoryPlan::Labels>& stages) {
             std::printf("%16s", readable_bytes(bytes).c_str());
         }
         std::printf("%16s%16s\n", readable_bytes(other).c_str(),
-                    readable_bytes(total_of(labels)).c_str());
+                    readable_bytes(MemoryPlan::total_of(labels)).c_str());
     }
 }
 
-void print(const Config& config, const MemoryPlan& plan, const Simulation& simulation) {
+void print_changes(const Config& config, const std::vector<MemoryChange>& changes) {
+    if (changes.empty()) return;
+    std::printf("\nwith one change, the largest process holds\n");
+    for (const MemoryChange& change : changes) {
+        std::printf("  %-28s%12s", change.set.c_str(),
+                    readable_bytes(change.largest_bytes).c_str());
+        if (change.processes != config.mesh.ranks()) {
+            std::printf("  (%d processes)", change.processes);
+        }
+        std::printf("\n");
+    }
+}
+
+void print(const Config& config, const MemoryPlan& plan, const std::vector<MemoryChange>& changes,
+           const Simulation& simulation) {
     const int processes = config.mesh.ranks();
     std::printf("%" PRId64 " parameters in %s on %s: %d process%s\n",
                 count_parameters(config.model).total,
@@ -103,7 +121,9 @@ void print(const Config& config, const MemoryPlan& plan, const Simulation& simul
         std::printf(", and %s of host memory for the copy of a checkpoint that is being written",
                     readable_bytes(plan.checkpoint_copy_bytes).c_str());
     }
-    std::printf("\n\na checkpoint: %s on disk\n", readable_bytes(plan.checkpoint_bytes).c_str());
+    std::printf("\n");
+    print_changes(config, changes);
+    std::printf("\na checkpoint: %s on disk\n", readable_bytes(plan.checkpoint_bytes).c_str());
     std::printf(
         "schedule %s: bubble %.1f%% of the time, at most %d micro-batches kept "
         "(--schedule-only draws it)\n",
@@ -123,11 +143,15 @@ int plan_command(const PlanArguments& arguments) {
     if (std::find(built.begin(), built.end(), "cuda") == built.end()) {
         sets.push_back("device.backend=cpu");
     }
-    Config config = load_config(arguments.config, sets, arguments.world);
-    if (config.mesh.data == 0) {
-        const MeshShape& mesh = config.mesh;
-        check_world(config, mesh.tensor * mesh.context * mesh.pipeline);
-    }
+    const auto load = [&](const std::vector<std::string>& all) {
+        Config config = load_config(arguments.config, all, arguments.world);
+        if (config.mesh.data == 0) {
+            const MeshShape& mesh = config.mesh;
+            check_world(config, mesh.tensor * mesh.context * mesh.pipeline);
+        }
+        return config;
+    };
+    const Config config = load(sets);
     const ScheduleProgram program =
         make_schedule(config.pipeline, config.mesh.pipeline, config.micro_batches());
     // The costs are those of a whole stage; its chunks share them.
@@ -154,12 +178,18 @@ int plan_command(const PlanArguments& arguments) {
         return static_cast<int>(ExitCode::ok);
     }
     const MemoryPlan memory = plan_memory(config);
+    const std::vector<MemoryChange> changes =
+        find_memory_changes(config, memory, [&](const std::string& set) {
+            std::vector<std::string> all = sets;
+            all.push_back(set);
+            return load(all);
+        });
     if (arguments.json) {
-        ordered_json json = json_of(config, memory);
+        ordered_json json = json_of(config, memory, changes);
         json["schedule"] = schedule;
         std::printf("%s\n", json.dump().c_str());
     } else {
-        print(config, memory, simulation);
+        print(config, memory, changes, simulation);
     }
     return static_cast<int>(ExitCode::ok);
 }

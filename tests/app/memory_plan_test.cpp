@@ -110,6 +110,32 @@ TEST_CASE("trireme plan tells memory and schedule of a run that no machine here 
     CHECK_THAT(text.out, Catch::Contains("stage 1 "));
 }
 
+TEST_CASE("a plan names the keys that would make the largest process hold less",
+          "[app][plan][process]") {
+    const std::string config = std::string(TRIREME_SOURCE_DIR) + "/configs/gpt2-124m.yaml";
+    const TemporaryFolder folder;
+    const auto plan = [&](const Arguments& more) {
+        Arguments command{"plan", config, "--json", "--set", "mesh.data=2"};
+        command.insert(command.end(), more.begin(), more.end());
+        const Outcome planned = trireme_in(folder.path(), command);
+        REQUIRE(planned.code == 0);
+        return nlohmann::json::parse(planned.out);
+    };
+    const auto json = plan({"--world", "2"});
+    std::vector<std::string> sets;
+    for (const auto& change : json.at("changes")) {
+        const std::string set = change.at("set");
+        sets.push_back(set);
+        CHECK(change.at("largest_bytes") < json.at("largest_bytes"));
+        CAPTURE(set);
+        CHECK(plan({"--set", set}).at("largest_bytes") == change.at("largest_bytes"));
+    }
+    // As many processes as there are leave none for a larger mesh beside two data ranks.
+    CHECK(sets == std::vector<std::string>{"data_parallel.zero=2", "data_parallel.zero=3",
+                                           "recompute=selective", "batch.micro=8",
+                                           "recompute=full"});
+}
+
 TEST_CASE("a run on GPUs is planned where there is none", "[app][plan][process]") {
     const TemporaryFolder folder;
     write_text(folder.path() + "/run.yaml", tiny_run(3));

@@ -314,6 +314,31 @@ void add_inspect(CLI::App& app, InspectArguments& arguments, Command& chosen) {
     command->callback([&] { chosen = [&] { return inspect_command(arguments); }; });
 }
 
+// Of the first argument that looks like an option of the command and is none; CLI11 would speak of
+// what is missing instead. Empty: there is none.
+std::string wrong_option(const CLI::App& command, int argc, const char* const* argv) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : command.get_options()) {
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    for (int i = 2; i < argc; ++i) {
+        const std::string argument = argv[i], before = argv[i - 1];
+        const std::string name = argument.substr(0, argument.find('='));
+        if (argument == "--") break;
+        if (!name.starts_with("--") || std::find(names.begin(), names.end(), name) != names.end()) {
+            continue;
+        }
+        // An option's value may begin like one.
+        const bool is_value = std::find(names.begin(), names.end(), before) != names.end() &&
+                              command.get_option(before)->get_items_expected_max() > 0;
+        if (is_value) continue;
+        const std::string near = nearest_word(name, names);
+        return shown(name) + " is no option of " + command.get_name() +
+               (near.empty() ? "" : "; did you mean '" + near + "'?");
+    }
+    return "";
+}
+
 }  // namespace
 
 int run_command_line(int argc, const char* const* argv) {
@@ -355,6 +380,13 @@ int run_command_line(int argc, const char* const* argv) {
                      shown(name).c_str(),
                      near.empty() ? "" : ("; did you mean '" + near + "'?").c_str());
         return static_cast<int>(ExitCode::config);
+    }
+    if (is_command) {
+        const std::string wrong = wrong_option(*app.get_subcommand(name), argc, argv);
+        if (!wrong.empty()) {
+            std::fprintf(stderr, "%s\nRun with --help for more information.\n", wrong.c_str());
+            return static_cast<int>(ExitCode::config);
+        }
     }
     try {
         std::vector<std::string> arguments = reversed_arguments(argc, argv);

@@ -186,7 +186,12 @@ public:
     }
 
     void check_batch() {
-        if (c.mesh.data < 1) return;  // not known before the number of processes is
+        if (c.mesh.data < 1) {  // not known before the number of processes is
+            check({"batch.global", "batch.micro"}, divides(c.batch.micro, c.batch.global),
+                  "found " + text_of(c.batch.global) + ", expected a multiple of batch.micro " +
+                      text_of(c.batch.micro) + near(c.batch.global, c.batch.micro));
+            return;
+        }
         check({"data_parallel.shards", "mesh.data"},
               c.data_parallel.shards == 0 || divides(c.data_parallel.shards, c.mesh.data),
               "found " + text_of(c.data_parallel.shards) + ", expected a divisor of mesh.data " +

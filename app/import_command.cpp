@@ -80,6 +80,12 @@ private:
     // Everything that can be wrong is found before anything is written.
     void read() {
         const std::string path = arguments_.input + "/config.json";
+        if (!std::filesystem::exists(path)) {
+            throw Error(ExitCode::bad_data, arguments_.input +
+                                                ": found no config.json, expected a "
+                                                "Hugging Face folder with config.json and "
+                                                "model*.safetensors");
+        }
         theirs_ = parse_hf_config(read_file(path, kMaxConfigBytes), path);
         // Refuses what our own rules do not allow, in the words of our keys.
         config_ = make_config();

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "app/stop_request.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "parallel/mpi/launcher.h"
@@ -14,6 +15,9 @@
 namespace trireme {
 
 namespace {
+
+// How long it may take, on a busy machine, until a failure of rank 0 has ended the others.
+constexpr std::chrono::milliseconds kRankZeroEndsJob{500}, kLauncherEndsJob{3000};
 
 struct Failure {
     ExitCode code = ExitCode::internal;
@@ -33,18 +37,40 @@ Failure describe(const std::exception_ptr& exception) {
     }
 }
 
-// Prints what happened and returns the exit code.
-int report(const World& world, const std::exception_ptr& exception) {
-    const Failure failure = describe(exception);
-    if (world.rank() != 0) {
-        // Most failures meet all ranks alike: rank 0 reports them and ends the job meanwhile.
-        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+// Most failures meet all ranks alike: rank 0 reports them and ends the job while the others wait.
+// True when the launcher has begun to end this rank, which a train command outlives for a second
+// because it catches that signal.
+bool is_ended_meanwhile(std::chrono::milliseconds limit) {
+    using std::chrono::milliseconds;
+    const bool was_signalled = StopRequest::is_signalled();
+    for (milliseconds waited{0}; waited < limit; waited += milliseconds(10)) {
+        std::this_thread::sleep_for(milliseconds(10));
+        if (!was_signalled && StopRequest::is_signalled()) return true;
     }
-    Log(world.rank(), world.size()).error(failure.message);
+    return false;
+}
+
+// Prints what happened and returns the exit code.
+int report(int rank, int size, const std::exception_ptr& exception,
+           std::chrono::milliseconds limit = kRankZeroEndsJob) {
+    const Failure failure = describe(exception);
+    if (rank <= 0 || !is_ended_meanwhile(limit)) Log(rank, size).error(failure.message);
     return static_cast<int>(failure.code);
 }
 
 }  // namespace
+
+int check_before_joining(const std::function<void(int world_size)>& check) {
+    const Launcher launcher = find_launcher();
+    if (launcher.kind != Launcher::Kind::open_mpi || launcher.processes < 2) return 0;
+    try {
+        check(launcher.processes);
+        return static_cast<int>(ExitCode::ok);
+    } catch (...) {
+        return report(launcher.rank, launcher.processes, std::current_exception(),
+                      kLauncherEndsJob);
+    }
+}
 
 int run_as_rank(const std::function<void(World&)>& body) {
     std::unique_ptr<World> world;
@@ -62,7 +88,7 @@ int run_as_rank(const std::function<void(World&)>& body) {
     } catch (...) {
         exception = std::current_exception();
     }
-    const int code = report(*world, exception);
+    const int code = report(world->rank(), world->size(), exception);
     if (world->size() > 1) world->abort(code);
     return code;
 }
@@ -75,7 +101,7 @@ void end_ranks_on_failure(
     } catch (...) {
         if (world.size() == 1) throw;
         const std::exception_ptr exception = std::current_exception();
-        const int code = report(world, exception);
+        const int code = report(world.rank(), world.size(), exception);
         if (before_end) before_end(static_cast<ExitCode>(code), describe(exception).message);
         world.abort(code);
     }

@@ -8,6 +8,11 @@
 
 namespace trireme {
 
+// Under a launcher that ends a job with the first process that fails (mpirun): runs `check` in
+// every process before it joins the others, so that a mistake needs no job to be aborted. Returns
+// the exit code, 0 for good. Does nothing elsewhere.
+int check_before_joining(const std::function<void(int world_size)>& check);
+
 // Joins the job that the launcher started, runs `body` as one of its ranks and returns the exit
 // code. A failure on any rank is reported once, with the rank that met it, and ends all ranks with
 // its code.

@@ -1,7 +1,9 @@
 #include "app/schema_values.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <initializer_list>
 #include <optional>
 
 #include "app/config_problems.h"
@@ -279,10 +281,15 @@ std::string read_number(const YamlNode& node, const NumberRange& range, float& t
 
 std::string read_bool(const YamlNode& node, bool& to) {
     const bool is_word = node.kind == YamlNode::Kind::scalar && !node.quoted;
-    if (!is_word || (node.text != "true" && node.text != "false")) {
+    // As YAML 1.2 has them; yes, no, on and off are texts.
+    const auto is_one_of = [&](std::initializer_list<const char*> words) {
+        return is_word && std::find(words.begin(), words.end(), node.text) != words.end();
+    };
+    const bool is_true = is_one_of({"true", "True", "TRUE"});
+    if (!is_true && !is_one_of({"false", "False", "FALSE"})) {
         return found(node) + ", expected true or false";
     }
-    to = node.text == "true";
+    to = is_true;
     return "";
 }
 

@@ -23,6 +23,9 @@ void warn_when_alone(const World& world) {
 }  // namespace
 
 int train_command(const TrainArguments& arguments) {
+    const int problem = check_before_joining(
+        [&](int world) { load_config(arguments.config, arguments.sets, world); });
+    if (problem != 0) return problem;
     StopRequest stop;
     StartWatch start(start_limit_seconds(arguments.config, arguments.sets));
     ExitCode outcome = ExitCode::ok;

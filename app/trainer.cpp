@@ -15,6 +15,7 @@
 #include "app/readable.h"
 #include "app/replica_check.h"
 #include "core/clock.h"
+#include "core/cpu/cpu_device.h"
 #include "core/file_io.h"
 #include "core/random_id.h"
 #include "data/gpt_dataset.h"
@@ -102,7 +103,9 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     make_saver();
     guard_.begin_run(setup_->control(), resumed_.step);
     setup_->control().barrier();
-    peak_flops_per_second_ = peak_matmul_rate(setup_->device(), config_.precision.compute);
+    peak_flops_per_second_ =
+        peak_matmul_rate(setup_->device(), config_.precision.compute,
+                         cpu_share_of_rank(config_.device.threads, world.local_size()));
     if (setup_->needs_data()) {
         loader_ = make_loader(*train_data_, resumed_.samples);
     } else {
@@ -170,7 +173,8 @@ ExitCode Trainer::train() {
     const int64_t tokens_per_step = int64_t{config_.batch.global} * config_.data.sequence_length;
     log_.info("training " + std::to_string(count_parameters(config_.model).total) +
               " parameters on " + config_.mesh.to_string() + " (" + setup_->device().description() +
-              "), " + std::to_string(tokens_per_step) + " tokens a step");
+              "), " + std::to_string(tokens_per_step) +
+              " tokens a step; TFLOP/s count attention as causal, that is half");
     if (resumed_.step >= config_.run.steps) {
         log_.info("nothing to do: step " + std::to_string(resumed_.step) + " of " +
                   std::to_string(config_.run.steps) + " is done");

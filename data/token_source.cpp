@@ -51,6 +51,14 @@ DataFormat format_of(const DataSourceOptions& source) {
     if (source.format != DataFormat::automatic) return source.format;
     if (exists(source.path + ".idx") || exists(source.path + ".bin")) return DataFormat::megatron;
     if (!exists(source.path) && !is_pattern(source.path)) return DataFormat::megatron;
+    if (std::filesystem::is_directory(source.path)) {
+        throw Error(
+            ExitCode::bad_data,
+            "dataset " + source.path +
+                ": found a folder, expected the prefix of a dataset in it (the path without "
+                ".bin and .idx), or token files such as " +
+                (std::filesystem::path(source.path) / "*.bin").string());
+    }
     const std::string first = list_inputs({source.path}).front();
     if (has_llmc_mark(first)) return DataFormat::llmc;
     throw Error(ExitCode::bad_data,

@@ -87,7 +87,9 @@ void* CpuDevice::take_memory(size_t bytes, std::string& reason) {
     return memory;
 }
 
-void CpuDevice::give_back_memory(void* memory) { std::free(memory); }
+void CpuDevice::give_back_memory(void* memory) {
+    std::free(memory);
+}
 
 void CpuDevice::copy_to_device(void* device, const void* host, size_t bytes) {
     if (bytes > 0) std::memcpy(device, host, bytes);
@@ -106,6 +108,21 @@ uint64_t CpuDevice::peak_memory_bytes() const {
 int cpu_threads_per_rank(int asked, int processors, int local_ranks) {
     if (asked > 0) return asked;
     return std::max(1, processors / std::max(1, local_ranks));
+}
+
+double cpu_share(int threads, int processors, int local_ranks, int machine_processors) {
+    const int64_t ranks = std::max(1, local_ranks);
+    // Bound to cores of its own, as far as one rank can tell.
+    if (processors * ranks <= machine_processors) return 1.0;
+    const auto wanted = static_cast<double>(ranks * std::max(1, threads));
+    return std::min(1.0, static_cast<double>(processors) / wanted);
+}
+
+double cpu_share_of_rank(int asked_threads, int local_ranks) {
+    const int processors = available_processors();
+    const int machine = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+    return cpu_share(cpu_threads_per_rank(asked_threads, processors, local_ranks), processors,
+                     local_ranks, machine);
 }
 
 int available_processors() {

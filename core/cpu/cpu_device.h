@@ -49,6 +49,14 @@ private:
 // the ranks on the machine, at least one.
 int cpu_threads_per_rank(int asked, int processors, int local_ranks);
 
+// The part of its threads' full speed that a rank gets when all ranks on the machine compute:
+// below 1 where they have more threads than there are processors. `processors`: those this rank may
+// run on; where the machine has enough of them for each rank to have as many, they are its own.
+double cpu_share(int threads, int processors, int local_ranks, int machine_processors);
+
+// That of this process; `asked_threads` as in cpu_threads_per_rank.
+double cpu_share_of_rank(int asked_threads, int local_ranks);
+
 // Processors this process may run on.
 int available_processors();
 

@@ -12,6 +12,15 @@ using namespace trireme;
 using namespace trireme::test;
 using Catch::Matchers::Contains;
 
+TEST_CASE("true and false are spelled in the three ways of YAML 1.2", "[app][config]") {
+    for (const char* yes : {"true", "True", "TRUE"}) {
+        CHECK(small({std::string("model.tie_embeddings=") + yes}).model.tie_embeddings);
+    }
+    for (const char* no : {"false", "False", "FALSE"}) {
+        CHECK_FALSE(small({std::string("model.tie_embeddings=") + no}).model.tie_embeddings);
+    }
+}
+
 TEST_CASE("wrong types and values out of range are refused with what was found", "[app][config]") {
     struct Case {
         std::string set, found, expected;
@@ -49,6 +58,7 @@ TEST_CASE("wrong types and values out of range are refused with what was found",
         {"model.family=lama", "found lama, expected gpt2 or llama", "did you mean 'llama'?"},
         {"model.tie_embeddings=yes", "found yes", "expected true or false"},
         {"model.tie_embeddings=1", "found 1", "expected true or false"},
+        {"model.tie_embeddings=\"True\"", "found the text", "expected true or false"},
         {"run.name=[a]", "found a list", "expected a text"},
         {"run.name=\"\"", "found an empty text", "at least one character"},
         {"run.name=\"a\\0b\"", "found the text \"a\\x00b\"", "without control characters"},

@@ -28,6 +28,21 @@ TEST_CASE("a task of an srun without PMIx ends with a remedy before MPI starts",
     CHECK(second.error == "");
 }
 
+TEST_CASE("a mistake in the configuration is told once by all processes together",
+          "[app][launch]") {
+    const TemporaryFolder folder;
+    write_text(folder.path() + "/run.yaml", tiny_run(1));
+    const Outcome outcome =
+        trireme_in(folder.path(), {"train", "run.yaml", "--set", "run.steps=0"}, 4);
+    CHECK(outcome.code == 78);
+    const std::string text = "run.steps: found 0";
+    const size_t first = outcome.error.find(text);
+    REQUIRE(first != std::string::npos);
+    CHECK(outcome.error.find(text, first + 1) == std::string::npos);
+    CHECK(outcome.error.find("MPI_ABORT") == std::string::npos);
+    CHECK(!std::filesystem::exists(folder.path() + "/out"));
+}
+
 // scripts/check-slurm runs them on a real Slurm; this is about what they do with each exit code.
 TEST_CASE("the job files start a run again after the right exit codes", "[app][launch]") {
     const TemporaryFolder folder;

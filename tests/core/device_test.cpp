@@ -63,6 +63,15 @@ TEST_CASE("threads per rank are the processors divided by the local ranks", "[co
     CHECK(available_processors() >= 1);
 }
 
+TEST_CASE("ranks with more threads than processors share their speed", "[core][device]") {
+    CHECK(cpu_share(2, 2, 1, 2) == 1.0);
+    CHECK(cpu_share(1, 2, 2, 2) == 1.0);
+    CHECK(cpu_share(1, 2, 8, 2) == 0.25);
+    CHECK(cpu_share(4, 8, 8, 8) == 0.25);
+    CHECK(cpu_share(1, 1, 8, 8) == 1.0);  // each bound to a core of its own
+    CHECK(cpu_share_of_rank(0, 1) == 1.0);
+}
+
 TEST_CASE("device memory is aligned and zeroed, again after it was used", "[core][device]") {
     CpuDevice device(2);
     for (size_t bytes : {size_t{0}, size_t{1}, size_t{65}, size_t{3000001}}) {

@@ -18,8 +18,8 @@ A run is described by one YAML file. This page is made from the program's own ta
   `trireme train demo.yaml --set run.steps=50 optimizer.lr=1e-3`. The last one of a key counts.
 - All problems are reported at once, with the line of each, before anything is written; the exit
   code is then 78.
-- Files are data only: at most 1 MiB and 32 levels, each key once, without anchors, aliases, tags
-  and merge keys.
+- Files are data only: at most 1 MiB and 32 levels, each key once, without tags and merge keys. An
+  alias (`*name`) stands for a copy of what its anchor (`&name`) marks.
 - `on resume` says what it means when a run goes on from a checkpoint with another value:
   *structural*, refused; *trajectory*, a warning and a record in `resumes.jsonl` and in later
   checkpoints; *operational*, no matter.

@@ -26,7 +26,7 @@ struct Refused {
 };
 
 // Builds the tree from the parser's events. The library's own nodes are not used: they lose
-// duplicate keys, and aliases in them make a small file expand without bound.
+// duplicate keys, and what aliases expand to is counted here like any other value.
 class TreeBuilder : public YAML::EventHandler {
 public:
     explicit TreeBuilder(std::vector<YamlProblem>& problems) : problems_(problems) {}
@@ -37,34 +37,41 @@ public:
     void OnDocumentEnd() override {}
 
     void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-        attach(checked(make(mark, YamlNode::Kind::null), "?", anchor));
+        attach_marked(checked(make(mark, YamlNode::Kind::null), "?"), anchor);
     }
-    void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-        YamlNode node = make(mark, YamlNode::Kind::refused);
-        report(node.line, "found an alias (*name), expected the value itself");
-        attach(std::move(node));
+    void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+        const int line = mark.line + 1;
+        const auto marked = marked_.find(anchor);
+        if (marked == marked_.end()) {
+            report(line, "found an alias of what it stands in, expected one of an earlier value");
+            attach(make(mark, YamlNode::Kind::refused));
+            return;
+        }
+        count(marked->second, line, stack_.size());
+        attach(marked->second);
     }
     void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   const std::string& value) override {
         YamlNode node = make(mark, YamlNode::Kind::scalar);
         node.text = value;
         node.quoted = tag == "!";
-        attach(checked(std::move(node), tag, anchor));
+        attach_marked(checked(std::move(node), tag), anchor);
     }
     void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                          YAML::EmitterStyle::value) override {
-        open(checked(make(mark, YamlNode::Kind::list), tag, anchor));
+        open(checked(make(mark, YamlNode::Kind::list), tag), anchor);
     }
     void OnSequenceEnd() override { close(); }
     void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                     YAML::EmitterStyle::value) override {
-        open(checked(make(mark, YamlNode::Kind::map), tag, anchor));
+        open(checked(make(mark, YamlNode::Kind::map), tag), anchor);
     }
     void OnMapEnd() override { close(); }
 
 private:
     struct Frame {
         YamlNode node;
+        YAML::anchor_t anchor = YAML::NullAnchor;
         YamlNode::Key key;  // the map key that waits for its value
         bool has_key = false;
         bool drop_value = false;
@@ -75,34 +82,61 @@ private:
         YamlNode node;
         node.kind = kind;
         node.line = mark.line + 1;
-        if (++nodes_ > kMaxNodes) {
-            throw Refused{node.line, "found more than 100000 values, expected fewer"};
-        }
+        count_node(node.line);
         return node;
     }
 
+    void count_node(int line) {
+        if (++nodes_ > kMaxNodes) {
+            throw Refused{line, "found more than 100000 values, expected fewer"};
+        }
+    }
+
+    // Of a copy that is kept for aliases, or stands for one.
+    void count(const YamlNode& copy, int line, size_t depth) {
+        count_node(line);
+        copied_bytes_ += copy.text.size();
+        for (const YamlNode::Key& key : copy.keys) copied_bytes_ += key.text.size();
+        if (copied_bytes_ > kMaxBytes) {
+            throw Refused{line, "found aliases of more than 1 MiB of text, expected less"};
+        }
+        if (!copy.items.empty()) check_depth(line, depth);
+        for (const YamlNode& item : copy.items) count(item, line, depth + 1);
+    }
+
+    static void check_depth(int line, size_t depth) {
+        if (depth >= kMaxDepth) {
+            throw Refused{line, "found more than 32 levels of nesting, expected fewer"};
+        }
+    }
+
     // Plain parts carry "?", quoted scalars "!"; all else was written as a tag.
-    YamlNode checked(YamlNode node, const std::string& tag, YAML::anchor_t anchor) {
+    YamlNode checked(YamlNode node, const std::string& tag) {
         const bool is_scalar = node.kind == YamlNode::Kind::scalar;
         const bool has_tag = !tag.empty() && tag != "?" && !(is_scalar && tag == "!");
-        if (anchor != YAML::NullAnchor) {
-            report(node.line, "found an anchor (&name), expected the value without one");
-        }
         if (has_tag) report(node.line, "found the tag " + tag + ", expected the value without one");
         return node;
     }
 
-    void open(YamlNode node) {
-        if (stack_.size() >= kMaxDepth) {
-            throw Refused{node.line, "found more than 32 levels of nesting, expected fewer"};
-        }
+    void open(YamlNode node, YAML::anchor_t anchor) {
+        check_depth(node.line, stack_.size());
         stack_.push_back({});
         stack_.back().node = std::move(node);
+        stack_.back().anchor = anchor;
     }
 
     void close() {
         YamlNode node = std::move(stack_.back().node);
+        const YAML::anchor_t anchor = stack_.back().anchor;
         stack_.pop_back();
+        attach_marked(std::move(node), anchor);
+    }
+
+    void attach_marked(YamlNode node, YAML::anchor_t anchor) {
+        if (anchor != YAML::NullAnchor) {
+            count(node, node.line, stack_.size());
+            marked_[anchor] = node;
+        }
         attach(std::move(node));
     }
 
@@ -156,7 +190,9 @@ private:
     std::vector<YamlProblem>& problems_;
     std::vector<Frame> stack_;
     YamlNode root_;
+    std::unordered_map<YAML::anchor_t, YamlNode> marked_;  // by anchors so far
     int nodes_ = 0;
+    size_t copied_bytes_ = 0;
 };
 
 // The first byte that is no part of valid UTF-8 or is a control character; text.size() if none.

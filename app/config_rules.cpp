@@ -261,7 +261,8 @@ void fill_defaults(Config& config) {
         const int llama_width = static_cast<int>((int64_t{8} * model.hidden + 47) / 48 * 16);
         model.ffn_hidden = model.family == Family::gpt2 ? 4 * model.hidden : llama_width;
     }
-    if (config.pipeline.schedule == "zb-v" && !config.is_given("pipeline.virtual_stages")) {
+    // A V has two by itself: one number serves all schedules that are compared.
+    if (config.pipeline.schedule == "zb-v" && config.pipeline.virtual_stages == 1) {
         config.pipeline.virtual_stages = 2;
     }
     if (config.data.sequence_length == 0) {

@@ -355,8 +355,8 @@ Rows parallel_rows() {
         schedule(),
         whole(
             "pipeline.virtual_stages", {1, 1024},
-            "Model chunks on each stage: any number for interleaved, 2 for zb-v (its default), 1 "
-            "for the others.",
+            "Model chunks on each stage: any number for interleaved, 2 for zb-v (1 is taken for "
+            "2), 1 for the others.",
             [](auto& c) -> auto& { return c.pipeline.virtual_stages; }),
         whole(
             "pipeline.extra_warmup", {0, 1024},

@@ -11,6 +11,20 @@ using namespace trireme;
 using namespace trireme::test;
 using Catch::Matchers::Contains;
 
+TEST_CASE("the zb-v schedule has its two chunks a stage also where one is asked for",
+          "[app][config]") {
+    for (const Sets& sets :
+         {Sets{}, Sets{"pipeline.virtual_stages=1"}, Sets{"pipeline.virtual_stages=2"}}) {
+        Sets all = sets;
+        all.insert(all.end(), {"mesh.pipeline=2", "pipeline.schedule=zb-v"});
+        CHECK(small(all).pipeline.virtual_stages == 2);
+    }
+    CHECK_THAT(refusal_of_set({"mesh.pipeline=2", "model.layers=6", "pipeline.schedule=zb-v",
+                               "pipeline.virtual_stages=3"},
+                              2),
+               Contains("set virtual_stages to 2"));
+}
+
 TEST_CASE("impossible combinations are refused with the numbers that clash", "[app][config]") {
     struct Case {
         Sets sets;

@@ -50,6 +50,9 @@ TEST_CASE("a kernel that breaks a rule is reported", "[cuda_code]") {
     SECTION("narrow stores") {
         kernel.global.stores_of_16_bytes = 0;
     }
+    SECTION("packs taken apart") {
+        kernel.split_accesses = 3;
+    }
     SECTION("too many registers") {
         kernel.registers = 72;
     }

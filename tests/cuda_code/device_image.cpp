@@ -30,7 +30,7 @@ enum : uint32_t {
     kStoreLocal = 0x387,
     kStoreLocalUniform = 0x987
 };
-constexpr uint32_t kSixteenBytes = 6;
+constexpr uint32_t kEightBytes = 5, kSixteenBytes = 6;
 // Its lowest 9 bits; the next 3 say what the operands are.
 constexpr uint32_t kFusedMultiplyAdd = 0x023;
 
@@ -53,6 +53,47 @@ std::string demangled(const std::string& name) {
     const std::unique_ptr<char, void (*)(void*)> text(
         abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), std::free);
     return status == 0 ? std::string(text.get()) : name;
+}
+
+// A global access of less than 8 bytes, as its instruction has it.
+struct NarrowAccess {
+    uint32_t opcode;
+    uint32_t base_register;
+    int32_t offset;
+    int32_t bytes;
+    uint64_t at;  // of its instruction
+
+    NarrowAccess(std::string_view code, uint64_t place)
+        : opcode(read<uint32_t>(code, place) & 0xfff),
+          base_register(read<uint8_t>(code, place + 3)),
+          offset(static_cast<int32_t>(read<uint32_t>(code, place + 4)) >> 8),
+          bytes(1 << (size_code(code, place) / 2)),
+          at(place) {}
+
+    static uint32_t size_code(std::string_view code, uint64_t place) {
+        return read<uint32_t>(code, place + 8) >> 9 & 7;
+    }
+    bool adjoins(const NarrowAccess& other) const {
+        constexpr uint64_t kNear = 32 * 16;  // instructions; registers get other values in time
+        return opcode == other.opcode && base_register == other.base_register &&
+               at - other.at < kNear && std::abs(offset - other.offset) == bytes;
+    }
+};
+
+void count_split_accesses(std::string_view code, KernelCode& kernel) {
+    std::vector<NarrowAccess> accesses;
+    for (uint64_t at = 0; at + 16 <= code.size(); at += 16) {
+        const NarrowAccess access(code, at);
+        const bool is_global = access.opcode == kLoadGlobal || access.opcode == kStoreGlobal;
+        if (!is_global || NarrowAccess::size_code(code, at) >= kEightBytes) continue;
+        for (const NarrowAccess& other : accesses) {
+            if (access.adjoins(other)) {
+                ++kernel.split_accesses;
+                break;
+            }
+        }
+        accesses.push_back(access);
+    }
 }
 
 void count_instructions(std::string_view code, KernelCode& kernel) {
@@ -91,6 +132,7 @@ public:
             const auto bytes = part(image_, s.sh_offset, s.sh_size);
             if (const auto kernel = after(name, ".text.")) {
                 count_instructions(bytes, kernels_[*kernel]);
+                count_split_accesses(bytes, kernels_[*kernel]);
             } else if (const auto user = after(name, ".nv.shared.")) {
                 if (*user != "reserved.0") kernels_[*user].shared_bytes = s.sh_size;
             } else if (const auto described = after(name, ".nv.info.")) {

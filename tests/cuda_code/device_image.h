@@ -26,6 +26,8 @@ struct KernelCode {
     int instructions = 0;
     int fused_multiply_adds = 0;  // of f32
     Accesses global;
+    // Global accesses of less than 8 bytes right beside another: of a pack that was taken apart.
+    int split_accesses = 0;
 };
 
 // The project's kernels in the device images for compute capability sm_`architecture` that a file

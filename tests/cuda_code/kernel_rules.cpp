@@ -148,6 +148,13 @@ std::vector<std::string> problems_of(const KernelCode& kernel) {
         if ((rule->wide & kStores) && kernel.global.stores_of_16_bytes == 0) {
             problems.push_back(line("%s: no 16-byte store to global memory", name));
         }
+        // A pair may be two numbers that happen to be neighbours; tiles read some of each row.
+        if (kernel.split_accesses > 1 && rule->reason != kTileReason) {
+            problems.push_back(
+                line("%s: %d narrow accesses side by side: the compiler took packs "
+                     "apart",
+                     name, kernel.split_accesses));
+        }
     }
     if (kernel.shared_bytes > kMostStaticShared) {
         problems.push_back(line("%s: %d bytes of static shared memory", name,

@@ -12,13 +12,14 @@ constexpr int kDeltaLanes = 8;  // threads that share a row: 128 bytes at a time
 // delta[b, head, q] = dout . out of a query, which is the sum over keys of probability times its
 // gradient.
 template <typename T, int n>
-__global__ void attention_delta_kernel(const AttentionShape s, const T* dout, const T* out,
-                                       float* delta) {
+__global__ void __launch_bounds__(kBlockThreads)
+    attention_delta_kernel(const AttentionShape s, const T* dout, const T* out, float* delta) {
     const int64_t rows = s.batch * s.sequence * s.heads;  // of head_dim elements
     const int64_t row = grid_first() / kDeltaLanes;
     const int lane = static_cast<int>(threadIdx.x) % kDeltaLanes;
     float sum = 0.0f;
     if (row < rows) {
+#pragma unroll 2
         for (int d = lane * n; d < s.head_dim; d += kDeltaLanes * n) {
             const Floats<n> a = load_floats<n>(dout + row * s.head_dim + d);
             const Floats<n> b = load_floats<n>(out + row * s.head_dim + d);

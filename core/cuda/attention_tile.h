@@ -144,7 +144,9 @@ __device__ inline void add_products(const Tile& rows, const Tile& columns, int d
 #pragma unroll
             for (int j = 0; j < kColumns; ++j) {
 #pragma unroll
-                for (int u = 0; u < 4; ++u) products[i][j] += a[u] * b[j][u];
+                for (int u = 0; u < 4; ++u) {
+                    products[i][j] = fmaf(a[u], b[j][u], products[i][j]);
+                }
             }
         }
     }
@@ -200,7 +202,9 @@ __device__ inline void add_weighted_rows(const Part& weights, const Head<B>& b, 
 #pragma unroll
                 for (int v = 0; v < 4; ++v) {
 #pragma unroll
-                    for (int u = 0; u < kColumns; ++u) sums[c][i][u] += a[v] * four[v][u];
+                    for (int u = 0; u < kColumns; ++u) {
+                        sums[c][i][u] = fmaf(a[v], four[v][u], sums[c][i][u]);
+                    }
                 }
             }
         }

@@ -103,16 +103,22 @@ __global__ void __launch_bounds__(kMostThreads)
     const int64_t at = local_column(label, first_row, valid_cols);
     const float exp_sum = exp_sums[blockIdx.x];
     const float factor = scale / exp_sum;
+    // The label's element needs a division and is put right after the loop by the thread that has
+    // it. In the loop, branches would lie around the stores, and the compiler took them apart.
+    float exp_of_label = -1.0f;
     for_share_of_row<n>(exp_logits + blockIdx.x * cols, cols,
                         [&](int64_t column, const Floats<n>& x) {
                             Floats<n> d;
 #pragma unroll
                             for (int k = 0; k < n; ++k) {
                                 d[k] = column + k < valid_cols ? x[k] * factor : 0.0f;
-                                if (column + k == at) d[k] = (x[k] / exp_sum - 1.0f) * scale;
+                                exp_of_label = column + k == at ? x[k] : exp_of_label;
                             }
-                            store_floats<n>(gradient + column, d);
+                            store_whole<n>(gradient + column, d);
                         });
+    if (exp_of_label >= 0.0f) {
+        gradient[at] = from_float<T>((exp_of_label / exp_sum - 1.0f) * scale);
+    }
 }
 
 // Calls body with the elements an access of f32 rows, and of bf16 rows beside them.

@@ -9,51 +9,85 @@ namespace {
 constexpr int kMostPartials = 1024;
 
 template <typename From, typename To, int n>
-__global__ void convert_kernel(const From* from, To* to, int64_t packs) {
+__device__ void convert_elements(const From* from, To* to, int64_t first) {
+    store_floats<n>(to + first, load_floats<n>(from + first));
+}
+
+// In packs of n elements, and one by one what is left of them.
+template <typename From, typename To, int n>
+__global__ void __launch_bounds__(kBlockThreads)
+    convert_kernel(const From* from, To* to, int64_t elements) {
+    const int64_t packs = elements / n;
     for (int64_t i = grid_first(); i < packs; i += grid_stride()) {
-        store_floats<n>(to + i * n, load_floats<n>(from + i * n));
+        convert_elements<From, To, n>(from, to, i * n);
     }
+    const int64_t rest = packs * n + grid_first();
+    if (rest < elements) convert_elements<From, To, 1>(from, to, rest);
 }
 
 template <typename From, typename To, int n>
-__global__ void add_kernel(const From* x, To* y, int64_t packs) {
-    for (int64_t i = grid_first(); i < packs; i += grid_stride()) {
-        const Floats<n> addend = load_floats<n>(x + i * n);
-        Floats<n> sum = load_floats<n>(y + i * n);
+__device__ void add_elements(const From* x, To* y, int64_t first) {
+    const Floats<n> addend = load_floats<n>(x + first);
+    Floats<n> sum = load_floats<n>(y + first);
 #pragma unroll
-        for (int k = 0; k < n; ++k) sum[k] += addend[k];
-        store_floats<n>(y + i * n, sum);
-    }
+    for (int k = 0; k < n; ++k) sum[k] += addend[k];
+    store_floats<n>(y + first, sum);
 }
 
-// Calls body with both element types and the elements an access: 4 of them fit either type.
+template <typename From, typename To, int n>
+__global__ void __launch_bounds__(kBlockThreads)
+    add_kernel(const From* x, To* y, int64_t elements) {
+    const int64_t packs = elements / n;
+    for (int64_t i = grid_first(); i < packs; i += grid_stride()) {
+        add_elements<From, To, n>(x, y, i * n);
+    }
+    const int64_t rest = packs * n + grid_first();
+    if (rest < elements) add_elements<From, To, 1>(x, y, rest);
+}
+
+// Calls body with both element types and the elements an access: as many as fill 16 bytes of the
+// wider type, so that a warp's accesses to either tensor adjoin.
 template <typename Body>
 void with_two_types(const Tensor& x, const Tensor& y, const Body& body) {
-    const auto with_second = [&]<typename From>() {
-        const bool packs =
-            x.elements() % 4 == 0 && (reinterpret_cast<uintptr_t>(x.data) |
-                                      reinterpret_cast<uintptr_t>(y.data)) % 16 == 0;
+    const bool packs =
+        (reinterpret_cast<uintptr_t>(x.data) | reinterpret_cast<uintptr_t>(y.data)) % 16 == 0;
+    with_packs(x.dtype, 1, {}, [&]<typename From, int>() {
         with_packs(y.dtype, 1, {}, [&]<typename To, int>() {
+            constexpr int kTogether = std::min(kPackElements<From>, kPackElements<To>);
             if (packs) {
-                body.template operator()<From, To, 4>();
+                body.template operator()<From, To, kTogether>();
             } else {
                 body.template operator()<From, To, 1>();
             }
         });
-    };
-    with_packs(x.dtype, 1, {}, [&]<typename From, int>() {
-        with_second.template operator()<From>();
     });
 }
 
-// Sums in f64, in an order given by n alone: each block a partial sum, one block their total.
-template <bool squares>
-__global__ void partial_sum_kernel(const float* x, int64_t n, double* partials) {
+constexpr int kSummedTogether = 4;
+
+// Sums in f64, in an order given by the number of elements alone: each block a partial sum, one
+// block their total. A thread takes every so many fours of elements, read in one access or, with
+// n = 1, in four.
+template <bool squares, int n>
+__global__ void __launch_bounds__(kBlockThreads)
+    partial_sum_kernel(const float* x, int64_t elements, double* partials) {
     double sum = 0.0;
-    for (int64_t i = grid_first(); i < n; i += grid_stride()) {
-        const double value = static_cast<double>(x[i]);
+    const auto add = [&sum](float element) {
+        const double value = static_cast<double>(element);
         sum += squares ? value * value : value;
+    };
+    const int64_t fours = elements / kSummedTogether;
+#pragma unroll 4
+    for (int64_t i = grid_first(); i < fours; i += grid_stride()) {
+#pragma unroll
+        for (int from = 0; from < kSummedTogether; from += n) {
+            const Floats<n> values = load_floats<n>(x + i * kSummedTogether + from);
+#pragma unroll
+            for (int k = 0; k < n; ++k) add(values[k]);
+        }
     }
+    const int64_t rest = fours * kSummedTogether + grid_first();
+    if (rest < elements) add(x[rest]);
     sum = block_reduce<Sum>(sum);
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
@@ -74,11 +108,12 @@ void add_total(cudaStream_t stream, Scratch& scratch, const Tensor& x, const Ten
     const int64_t n = x.elements();
     if (n == 0) return;
     // A few values a thread, so that small tensors do not pay for a thousand blocks.
-    const int64_t blocks =
-        std::min<int64_t>(kMostPartials, (n + 8 * kBlockThreads - 1) / (8 * kBlockThreads));
+    const int64_t blocks = std::min<int64_t>(kMostPartials, divide_up(n, 8 * kBlockThreads));
     auto* partials = scratch.reserve_elements<double>(blocks);
-    launch(partial_sum_kernel<squares>, {dim3(static_cast<unsigned>(blocks)), dim3(kBlockThreads)},
-           stream, x.as<float>(), n, partials);
+    launch(allows_packs<float>(0, {x.data}) ? partial_sum_kernel<squares, kSummedTogether>
+                                            : partial_sum_kernel<squares, 1>,
+           {dim3(static_cast<unsigned>(blocks)), dim3(kBlockThreads)}, stream, x.as<float>(), n,
+           partials);
     launch(add_partials_kernel, {dim3(1), dim3(kBlockThreads)}, stream, partials,
            static_cast<int>(blocks), total.as<double>());
 }
@@ -104,20 +139,22 @@ void CudaOps::copy(Stream& stream, const Tensor& from, const Tensor& to) {
         stream.copy(to.data, from.data, to.bytes());
         return;
     }
+    const int64_t elements = to.elements();
     with_two_types(from, to, [&]<typename From, typename To, int n>() {
-        const int64_t packs = to.elements() / n;
-        launch(convert_kernel<From, To, n>, element_grid(packs), handle_of(stream),
-               from.as<From>(), to.as<To>(), packs);
+        if constexpr (!std::is_same_v<From, To>) {
+            launch(convert_kernel<From, To, n>, element_grid(divide_up(elements, n)),
+                   handle_of(stream), from.as<From>(), to.as<To>(), elements);
+        }
     });
 }
 
 void CudaOps::add(Stream& stream, const Tensor& x, const Tensor& y) {
     TRIREME_CHECK(x.elements() == y.elements(), "addends of the same number of elements");
     if (y.elements() == 0) return;
+    const int64_t elements = y.elements();
     with_two_types(x, y, [&]<typename From, typename To, int n>() {
-        const int64_t packs = y.elements() / n;
-        launch(add_kernel<From, To, n>, element_grid(packs), handle_of(stream), x.as<From>(),
-               y.as<To>(), packs);
+        launch(add_kernel<From, To, n>, element_grid(divide_up(elements, n)), handle_of(stream),
+               x.as<From>(), y.as<To>(), elements);
     });
 }
 

@@ -46,7 +46,7 @@ template <int n>
 __device__ void add_to_memory(float* to, const Floats<n>& addend) {
     Floats<n> sum = load_floats<n>(to);
     add_to<n>(sum, addend);
-    store_floats<n>(to, sum);
+    store_whole<n>(to, sum);
 }
 
 template <typename T, int n>
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kColumnThreads)
     }
     const uint32_t last = piece_rows[kPieceTokens - 1];
     if (last < vocabulary && piece_rows[kPieceTokens] == last) {
-        store_floats<n>(partials + blockIdx.x * cols + col, sum);
+        store_whole<n>(partials + blockIdx.x * cols + col, sum);
     }
 }
 

@@ -1,3 +1,6 @@
+#include <bit>
+
+#include "core/cuda/column_sum.h"
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
@@ -7,40 +10,58 @@ namespace trireme {
 
 namespace {
 
-// A warp takes a head: its lanes have every 32nd pack of n elements.
-constexpr int kHeadWarps = 4;  // of a block
+constexpr int kHeadWarps = 4;  // of a block, at most
 
-__device__ inline int lane_of_warp() {
-    return static_cast<int>(threadIdx.x) % kWarp;
-}
-__device__ inline int warp_of_block() {
-    return static_cast<int>(threadIdx.x) / kWarp;
+// A group of lanes, a power of two, takes a head: its lanes have every `lanes`-th pack of n
+// elements. So lanes are not idle where a head has fewer packs than a warp has lanes.
+struct LaneGroup {
+    int lanes;
+
+    __device__ int lane() const { return static_cast<int>(threadIdx.x) % lanes; }
+    __device__ int index() const { return static_cast<int>(threadIdx.x) / lanes; }
+    __device__ int of_block() const { return static_cast<int>(blockDim.x) / lanes; }
+
+    // Of the group's lanes, in all of them. All lanes of a warp call it.
+    __device__ float sum(float value) const {
+        for (int offset = lanes / 2; offset > 0; offset /= 2) {
+            value += __shfl_xor_sync(0xffffffffu, value, offset);
+        }
+        return value;
+    }
+};
+
+LaneGroup group_for(int64_t packs) {
+    return {
+        static_cast<int>(std::min<int64_t>(kWarp, std::bit_ceil(static_cast<uint64_t>(packs))))};
 }
 
 template <typename T, int n>
-__device__ float head_rstd(const T* x, int head_dim, float eps) {
+__device__ float head_rstd(const LaneGroup& group, const T* x, int head_dim, float eps,
+                           bool is_active) {
     float sum = 0.0f;
-    for (int i = lane_of_warp() * n; i < head_dim; i += kWarp * n) {
+    for (int i = group.lane() * n; is_active && i < head_dim; i += group.lanes * n) {
         const Floats<n> values = load_floats<n>(x + i);
 #pragma unroll
         for (int k = 0; k < n; ++k) sum += values[k] * values[k];
     }
-    return 1.0f / sqrtf(warp_reduce<Sum>(sum) / static_cast<float>(head_dim) + eps);
+    return 1.0f / sqrtf(group.sum(sum) / static_cast<float>(head_dim) + eps);
 }
 
 // A block takes a row of qkv.
 template <typename T, int n>
 __global__ void __launch_bounds__(kHeadWarps* kWarp)
-    head_norm_forward_kernel(const T* qkv, const T* query_weight, const T* key_weight, float eps,
-                             HeadNormShape s, T* out) {
+    head_norm_forward_kernel(const T* __restrict__ qkv, const T* query_weight, const T* key_weight,
+                             float eps, HeadNormShape s, LaneGroup group, T* __restrict__ out) {
     const int head_dim = static_cast<int>(s.head_dim);
     const int all_heads = static_cast<int>(s.cols / s.head_dim);
-    for (int h = warp_of_block(); h < all_heads; h += kHeadWarps) {
+    for (int first = 0; first < all_heads; first += group.of_block()) {
+        const int h = first + group.index();
         const int64_t at = blockIdx.x * s.cols + static_cast<int64_t>(h) * head_dim;
         const bool is_normed = h < s.normed_heads;
         const T* weight = h < s.heads ? query_weight : key_weight;
-        const float rstd = is_normed ? head_rstd<T, n>(qkv + at, head_dim, eps) : 1.0f;
-        for (int i = lane_of_warp() * n; i < head_dim; i += kWarp * n) {
+        const float rstd = head_rstd<T, n>(group, qkv + at, head_dim, eps, is_normed);
+        if (h >= all_heads) continue;
+        for (int i = group.lane() * n; i < head_dim; i += group.lanes * n) {
             Floats<n> values = load_floats<n>(qkv + at + i);
             if (is_normed) {
                 const Floats<n> w = load_floats<n>(weight + i);
@@ -52,89 +73,77 @@ __global__ void __launch_bounds__(kHeadWarps* kWarp)
     }
 }
 
-// Where a warp sums the weights' gradients: [D] of the queries, [D] of the keys. Each lane has its
-// own elements, so that they need no barrier.
-__device__ inline float* sums_of_warp(int head_dim) {
+// Where groups sum the weights' gradients: [groups][D of the queries, D of the keys].
+__device__ inline float* sums_of_block() {
 #ifdef __CUDACC__
     extern __shared__ __align__(16) float all_sums[];
+    return all_sums;
 #else
-    auto* all_sums = static_cast<float*>(cuda_emulation::dynamic_shared_memory());
+    return static_cast<float*>(cuda_emulation::dynamic_shared_memory());
 #endif
-    return all_sums + warp_of_block() * 2 * head_dim;
 }
 
-// A block takes a range of the rows, and a warp every blockDim.x / 32-th head of them. Each warp
-// writes a row of partials.
+// A block takes a range of the rows, its groups the heads of each in turn. Each block writes a row
+// of partials: the groups' sums, added in order.
 template <typename T, int n>
-__global__ void __launch_bounds__(kHeadWarps* kWarp)
-    head_norm_backward_kernel(const T* qkv, const T* query_weight, const T* key_weight, float eps,
-                              HeadNormShape s, T* dqkv, float* partials) {
+__global__ void __launch_bounds__(kHeadWarps* kWarp, 8)
+    head_norm_backward_kernel(const T* __restrict__ qkv, const T* query_weight, const T* key_weight,
+                              float eps, HeadNormShape s, LaneGroup group, T* __restrict__ dqkv,
+                              float* partials) {
     const int head_dim = static_cast<int>(s.head_dim);
-    const int warps = static_cast<int>(blockDim.x) / kWarp;
-    const int first = lane_of_warp() * n;
-    float* sums = sums_of_warp(head_dim);
-    for (int i = first; i < head_dim; i += kWarp * n) {
+    const int first_element = group.lane() * n;
+    const int stride = group.lanes * n;
+    // Each lane has its own elements of its group's sums, so that they need no barrier.
+    float* sums = sums_of_block() + group.index() * 2 * head_dim;
+    for (int i = first_element; i < head_dim; i += stride) {
         store_floats<n>(sums + i, Floats<n>{});
         store_floats<n>(sums + head_dim + i, Floats<n>{});
     }
-    const int64_t begin = s.rows * blockIdx.x / gridDim.x;
     const int64_t end = s.rows * (blockIdx.x + 1) / gridDim.x;
-    for (int64_t item = begin * s.normed_heads + warp_of_block(); item < end * s.normed_heads;
-         item += warps) {
-        const int h = static_cast<int>(item % s.normed_heads);
-        const int64_t at = item / s.normed_heads * s.cols + static_cast<int64_t>(h) * head_dim;
-        const T* weight = h < s.heads ? query_weight : key_weight;
-        float* dweight = h < s.heads ? sums : sums + head_dim;
-        const float rstd = head_rstd<T, n>(qkv + at, head_dim, eps);
-        float sum = 0.0f;
-        for (int i = first; i < head_dim; i += kWarp * n) {
-            const Floats<n> x = load_floats<n>(qkv + at + i);
-            const Floats<n> dy = load_floats<n>(dqkv + at + i);
-            const Floats<n> w = load_floats<n>(weight + i);
+    for (int64_t row = s.rows * blockIdx.x / gridDim.x; row < end; ++row) {
+        for (int first = 0; first < s.normed_heads; first += group.of_block()) {
+            const int h = first + group.index();
+            const bool is_active = h < s.normed_heads;
+            const int64_t at = row * s.cols + static_cast<int64_t>(h) * head_dim;
+            const T* weight = h < s.heads ? query_weight : key_weight;
+            float* dweight = h < s.heads ? sums : sums + head_dim;
+            const float rstd = head_rstd<T, n>(group, qkv + at, head_dim, eps, is_active);
+            float sum = 0.0f;
+            for (int i = first_element; is_active && i < head_dim; i += stride) {
+                const Floats<n> x = load_floats<n>(qkv + at + i);
+                const Floats<n> dy = load_floats<n>(dqkv + at + i);
+                const Floats<n> w = load_floats<n>(weight + i);
 #pragma unroll
-            for (int k = 0; k < n; ++k) sum += dy[k] * w[k] * (x[k] * rstd);
-        }
-        const float mean = warp_reduce<Sum>(sum) / static_cast<float>(head_dim);
-        for (int i = first; i < head_dim; i += kWarp * n) {
-            const Floats<n> x = load_floats<n>(qkv + at + i);
-            const Floats<n> w = load_floats<n>(weight + i);
-            Floats<n> gradient = load_floats<n>(dqkv + at + i);
-            Floats<n> total = load_floats<n>(dweight + i);
-#pragma unroll
-            for (int k = 0; k < n; ++k) {
-                const float normalized = x[k] * rstd;
-                total[k] += gradient[k] * normalized;
-                gradient[k] = rstd * (gradient[k] * w[k] - normalized * mean);
+                for (int k = 0; k < n; ++k) sum += dy[k] * w[k] * (x[k] * rstd);
             }
-            store_floats<n>(dweight + i, total);
-            store_floats<n>(dqkv + at + i, gradient);
+            const float mean = group.sum(sum) / static_cast<float>(head_dim);
+            for (int i = first_element; is_active && i < head_dim; i += stride) {
+                const Floats<n> x = load_floats<n>(qkv + at + i);
+                const Floats<n> w = load_floats<n>(weight + i);
+                Floats<n> gradient = load_floats<n>(dqkv + at + i);
+                Floats<n> total = load_floats<n>(dweight + i);
+#pragma unroll
+                for (int k = 0; k < n; ++k) {
+                    const float normalized = x[k] * rstd;
+                    total[k] += gradient[k] * normalized;
+                    gradient[k] = rstd * (gradient[k] * w[k] - normalized * mean);
+                }
+                store_floats<n>(dweight + i, total);
+                store_floats<n>(dqkv + at + i, gradient);
+            }
         }
     }
-    float* partial = partials + (blockIdx.x * warps + warp_of_block()) * 2 * s.head_dim;
-    for (int i = first; i < head_dim; i += kWarp * n) {
-        store_floats<n>(partial + i, load_floats<n>(sums + i));
-        store_floats<n>(partial + head_dim + i, load_floats<n>(sums + head_dim + i));
-    }
-}
-
-// The rows of partials added up in order, each element by a thread.
-__global__ void __launch_bounds__(kBlockThreads)
-    add_head_partials_kernel(const float* partials, int64_t rows, int64_t head_dim,
-                             float* dquery_weight, float* dkey_weight) {
-    for (int64_t i = grid_first(); i < 2 * head_dim; i += grid_stride()) {
-        float sum = 0.0f;
-#pragma unroll 8
-        for (int64_t row = 0; row < rows; ++row) sum += partials[row * 2 * head_dim + i];
-        if (i < head_dim) {
-            dquery_weight[i] += sum;
-        } else {
-            dkey_weight[i - head_dim] += sum;
-        }
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < 2 * head_dim;
+         i += static_cast<int>(blockDim.x)) {
+        float total = 0.0f;
+        for (int g = 0; g < group.of_block(); ++g) total += sums_of_block()[g * 2 * head_dim + i];
+        partials[blockIdx.x * 2 * s.head_dim + i] = total;
     }
 }
 
 // Few enough rows of partials that adding them up is short, enough blocks to keep a GPU busy.
-constexpr int64_t kMostBlocks = 132 * 2;
+constexpr int64_t kMostBlocks = 132 * 8;
 constexpr int64_t kLeastRowsOfBlock = 4;
 constexpr int64_t kSharedBytes = 48 << 10;  // that every kernel may have
 
@@ -149,7 +158,7 @@ void CudaOps::head_norm_forward(Stream& stream, const Tensor& qkv, const Tensor&
                    launch(head_norm_forward_kernel<T, n>,
                           {dim3(static_cast<unsigned>(s.rows)), dim3(kHeadWarps * kWarp)},
                           handle_of(stream), qkv.as<T>(), query_weight.as<T>(), key_weight.as<T>(),
-                          eps, s, out.as<T>());
+                          eps, s, group_for(s.head_dim / n), out.as<T>());
                });
 }
 
@@ -162,21 +171,23 @@ void CudaOps::head_norm_backward(Stream& stream, const Tensor& qkv, const Tensor
                       is_vector(dkey_weight, DType::f32, s.head_dim),
                   "f32 gradients of the heads' weights");
     if (s.rows == 0) return;
-    const int64_t bytes_of_warp = 2 * s.head_dim * static_cast<int64_t>(sizeof(float));
-    const int64_t warps = std::clamp<int64_t>(kSharedBytes / bytes_of_warp, 1, kHeadWarps);
     const int64_t blocks = std::min(kMostBlocks, divide_up(s.rows, kLeastRowsOfBlock));
-    auto* partials = scratch_.reserve_elements<float>(blocks * warps * 2 * s.head_dim);
+    auto* partials = scratch_.reserve_elements<float>(blocks * 2 * s.head_dim);
     with_packs(
         qkv.dtype, s.head_dim, {qkv.data, query_weight.data, key_weight.data, dqkv.data},
         [&]<typename T, int n>() {
+            const LaneGroup group = group_for(s.head_dim / n);
+            const int64_t bytes_of_warp =
+                kWarp / group.lanes * 2 * s.head_dim * static_cast<int64_t>(sizeof(float));
+            const int64_t warps = std::clamp<int64_t>(kSharedBytes / bytes_of_warp, 1, kHeadWarps);
             launch(head_norm_backward_kernel<T, n>,
                    {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(warps * kWarp)),
                     static_cast<size_t>(warps * bytes_of_warp)},
                    handle_of(stream), qkv.as<T>(), query_weight.as<T>(), key_weight.as<T>(), eps, s,
-                   dqkv.as<T>(), partials);
+                   group, dqkv.as<T>(), partials);
         });
-    launch(add_head_partials_kernel, element_grid(2 * s.head_dim), handle_of(stream), partials,
-           blocks * warps, s.head_dim, dquery_weight.as<float>(), dkey_weight.as<float>());
+    add_columns(handle_of(stream), partials, blocks, s.head_dim, dquery_weight.as<float>(),
+                dkey_weight.as<float>());
 }
 
 }  // namespace trireme

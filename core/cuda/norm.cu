@@ -1,5 +1,6 @@
 #include <bit>
 
+#include "core/cuda/column_sum.h"
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/norm_row.h"
@@ -183,37 +184,6 @@ __global__ void __launch_bounds__(kMostThreads)
     }
 }
 
-// dweight, and dbias behind it in the columns of partials, += the sums of the columns. A block
-// takes 32 columns; its warps take the rows in turn, and their sums are added in order.
-constexpr int kSumWarps = 32;
-
-__global__ void __launch_bounds__(kSumWarps* kWarp)
-    add_column_sums_kernel(const float* partials, int64_t rows, int64_t partial_cols, int64_t cols,
-                           float* dweight, float* dbias) {
-    __shared__ float of_warp[kSumWarps][kWarp];
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const int warp = static_cast<int>(threadIdx.x) / kWarp;
-    const int64_t col = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
-    float sum = 0.0f;
-    if (col < partial_cols) {
-#pragma unroll 8
-        for (int64_t row = warp; row < rows; row += kSumWarps) {
-            sum += partials[row * partial_cols + col];
-        }
-    }
-    of_warp[warp][lane] = sum;
-    __syncthreads();
-    if (warp > 0 || col >= partial_cols) return;
-    float total = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kSumWarps; ++i) total += of_warp[i][lane];
-    if (col < cols) {
-        dweight[col] += total;
-    } else {
-        dbias[col - cols] += total;
-    }
-}
-
 template <bool centered>
 void norm_backward(cudaStream_t stream, Scratch& scratch, const Tensor& dy, const Tensor& x,
                    const Tensor& weight, const Tensor& mean, const Tensor& rstd, const Tensor& dx,
@@ -238,11 +208,8 @@ void norm_backward(cudaStream_t stream, Scratch& scratch, const Tensor& dy, cons
                         : norm_backward_long_kernel<centered, T, n>,
                {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads))}, stream,
                r, partials);
-        launch(add_column_sums_kernel,
-               {dim3(static_cast<unsigned>((partial_cols + kWarp - 1) / kWarp)),
-                dim3(kSumWarps * kWarp)},
-               stream, partials, blocks, partial_cols, cols, dweight.as<float>(),
-               centered ? dbias.as<float>() : nullptr);
+        add_columns(stream, partials, blocks, cols, dweight.as<float>(),
+                    centered ? dbias.as<float>() : nullptr);
     });
 }
 

@@ -29,9 +29,11 @@ TEST_CASE("the GPU adds one tensor to another", "[gpu][elementwise]") {
     const DType from = GENERATE(DType::f32, DType::bf16);
     const DType to = GENERATE(DType::f32, DType::bf16);
     const int64_t n = GENERATE(1, 64, 7001);
-    compare_devices({random_tensor(from, {n}, 1), random_tensor(to, {n}, 2)}, {kSameValues},
-                    [](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
-                        ops.add(stream, t[0], t[1]);
+    const int64_t offset = GENERATE(0, 1);
+    compare_devices({random_tensor(from, {n + offset}, 1), random_tensor(to, {n + offset}, 2)},
+                    {kSameValues},
+                    [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+                        ops.add(stream, t[0].flat_range(offset, n), t[1].flat_range(offset, n));
                     },
                     "sum");
 }
@@ -51,6 +53,20 @@ TEST_CASE("the GPU adds sums and squared norms to a total, in the same order eac
                                            OwnedTensor(DType::f64, {1}, {0.5})};
     compare_devices(tensors, {{1e-12, 1e-10}}, operation, "total");
     check_repeatable(tensors, operation);
+}
+
+TEST_CASE("the GPU adds in an order that the address does not change", "[gpu][elementwise]") {
+    const int64_t n = 70003;
+    const GpuTensor values(random_tensor(DType::f32, {n}, 3));
+    const auto total_at = [&](int64_t offset) {
+        const GpuTensor x(OwnedTensor(DType::f32, {n + offset}));
+        const GpuTensor total(OwnedTensor(DType::f64, {1}));
+        const Tensor part = x.get().flat_range(offset, n);
+        gpu().ops().copy(gpu().compute(), values.get(), part);
+        gpu().ops().add_squared_norm(gpu().compute(), part, total.get());
+        return total.download().at(0);
+    };
+    CHECK(total_at(0) == total_at(1));
 }
 
 TEST_CASE("the GPU finds the clip scale, NaN included", "[gpu][elementwise]") {

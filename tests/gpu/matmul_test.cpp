@@ -283,6 +283,20 @@ TEST_CASE("a known product allocates nothing and chooses no algorithm again", "[
     for (const Tensor& tensor : {x, w, y, dw}) device.release(tensor.data);
 }
 
+TEST_CASE("cuBLASLt's own GELU, of unknown exactness, is for bf16 alone", "[gpu][matmul]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const GpuTensor x(random_tensor(type, {32, 64}, 1)), w(random_tensor(type, {48, 64}, 2));
+    const GpuTensor pre(OwnedTensor(type, {32, 48})), y(OwnedTensor(type, {32, 48}));
+    CudaDevice device(0, CudaOpsOptions{});
+    device.ops().linear_gelu_forward(device.compute(), x.get(), w.get(), {}, pre.get(), y.get());
+    device.ops().linear_gelu_backward_input(device.compute(), x.get(), w.get().reshaped({64, 48}),
+                                            pre.get(), y.get());
+    device.compute().synchronize();
+    const bool uses_it =
+        device.ops().matmul().describe_algorithms().find("gelu") != std::string::npos;
+    CHECK(uses_it == (type == DType::bf16));
+}
+
 TEST_CASE("measuring algorithms changes nothing but the last bits", "[gpu][matmul]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
     const std::vector<OwnedTensor> tensors{

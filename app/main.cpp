@@ -4,11 +4,13 @@
 #include <new>
 
 #include "app/command_line.h"
+#include "core/cpu/openmp_environment.h"
 #include "core/cuda_backend.h"
 #include "core/error.h"
 
 int main(int argc, char** argv) {
     using trireme::ExitCode;
+    trireme::prepare_openmp_environment(argv);
     trireme::prepare_cuda_environment();
     // A write beyond the limit of a file's size (ulimit -f) is then an error like a full disk.
     std::signal(SIGXFSZ, SIG_IGN);

@@ -12,6 +12,10 @@
 
 namespace trireme {
 
+// Threads that compute initial values for a device: beside a GPU the processors would stand idle
+// while one makes the billions of normal numbers of a large model.
+int host_threads_of(const Device& device);
+
 // The parameters of one model chunk: declared by its layers in forward order, then laid out in one
 // flat buffer of the compute type, with their f32 gradients in another. Of either the store may
 // hold this data rank's shard only (ZeRO-2 and 3). Then a layer's gradients exist from
@@ -76,9 +80,9 @@ public:
     void wait_parameters() const;
 
     // Initial values of elements [begin, begin + count) of a parameter's local storage, in f32.
-    // They depend on the seed, the name and the global index alone.
+    // They depend on the seed, the name and the global index alone. On up to `threads` threads.
     static void initial_values(const ParameterSpec& spec, uint64_t seed, int64_t begin,
-                               int64_t count, float* to);
+                               int64_t count, float* to, int threads);
 
 private:
     int bucket_of(int index) const { return bucket_of_[static_cast<size_t>(index)]; }

@@ -37,7 +37,7 @@ print("".join(path + ":" for root in (spec.submodule_search_locations if spec el
 PYTHON
 )
 cuda=${CUDA_HOME:-/usr/local/cuda}
-libraries=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$of_pytorch$cuda/lib64:$cuda/extras/CUPTI/lib64
+libraries=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$of_pytorch$cuda/lib64:$cuda/lib:$cuda/extras/CUPTI/lib64
 export LD_LIBRARY_PATH=$libraries:/usr/local/nvidia/lib64
 for folder_of_tools in "$cuda/bin" "$cuda/compute-sanitizer"; do
     case ":$PATH:" in *":$folder_of_tools:"*) ;; *) PATH=$PATH:$folder_of_tools ;; esac

@@ -141,8 +141,8 @@ Rows device_rows() {
             [](auto& c) -> auto& { return c.device.threads; }),
         boolean(
             "device.share",
-            "Lets several processes of a machine use one GPU: slow, for testing a mesh. NCCL must "
-            "be told as well, see docs/gpu.md.",
+            "Lets several processes of a machine use one GPU: slow, for testing a mesh; see "
+            "docs/gpu.md.",
             [](auto& c) -> auto& { return c.device.share; }),
         boolean(
             "device.deterministic",

@@ -47,6 +47,8 @@ public:
     virtual uint64_t peak_memory_bytes() const { return peak_allocated_; }
     // False where memory is only planned: what is written into it is lost.
     virtual bool keeps_values() const { return true; }
+    // Threads of the host that this rank may compute with where the device's own would be idle.
+    virtual int host_threads() const { return 1; }
     // Dense matmul rate by the maker's figures, in FLOP/s; 0 where it is not known.
     virtual double peak_flops_per_second(DType) const { return 0.0; }
 

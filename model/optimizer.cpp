@@ -56,7 +56,8 @@ void Optimizer::initialise() {
         const int64_t count =
             std::min(segment.count, std::max<int64_t>(0, spec.box.elements() - segment.local));
         values.assign(static_cast<size_t>(segment.count), 0.0f);
-        ParameterStore::initial_values(spec, context_.seed, segment.local, count, values.data());
+        ParameterStore::initial_values(spec, context_.seed, segment.local, count, values.data(),
+                                       context_.device.host_threads());
         const Tensor to = master(segment);
         context_.device.copy_to_device(to.data, values.data(), to.bytes());
         context_.stream().synchronize();

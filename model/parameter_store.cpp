@@ -2,10 +2,17 @@
 
 #include <algorithm>
 
+#include "core/cpu/parallel_for.h"
 #include "core/random.h"
 #include "parallel/box.h"
 
 namespace trireme {
+
+namespace {
+
+constexpr int64_t kGrain = 1 << 14;  // values that are worth a thread
+
+}  // namespace
 
 int ParameterStore::declare(ParameterSpec spec) {
     TRIREME_CHECK(layout_.offsets.empty(),
@@ -33,6 +40,7 @@ void ParameterStore::take_parameters(const ModelContext& context, Arena& arena) 
     if (arena.is_measuring() || !context.device.keeps_values()) return;
 
     constexpr int64_t kPiece = 1 << 20;
+    const int threads = context.device.host_threads();
     std::vector<float> values;
     std::vector<bf16> rounded;
     for_each_segment(layout_, specs_, held_shard(), [&](const FlatSegment& segment) {
@@ -41,14 +49,17 @@ void ParameterStore::take_parameters(const ModelContext& context, Arena& arena) 
         for (int64_t begin = segment.local.begin; begin < end; begin += kPiece) {
             const int64_t count = std::min(kPiece, end - begin);
             values.resize(static_cast<size_t>(count));
-            initial_values(spec, context.seed, begin, count, values.data());
+            initial_values(spec, context.seed, begin, count, values.data(), threads);
             const Tensor to =
                 parameters_.flat_range(segment.compact.begin + begin - segment.local.begin, count);
             const void* from = values.data();
             if (context.compute == DType::bf16) {
-                rounded.assign(values.size(), bf16());
-                std::transform(values.begin(), values.end(), rounded.begin(),
-                               [](float value) { return bf16(value); });
+                rounded.resize(values.size());
+                parallel_ranges(threads, count, kGrain, [&](int64_t first, int64_t last) {
+                    std::transform(values.begin() + first, values.begin() + last,
+                                   rounded.begin() + first,
+                                   [](float value) { return bf16(value); });
+                });
                 from = rounded.data();
             }
             context.device.copy_to_device(to.data, from, to.bytes());
@@ -159,25 +170,27 @@ void ParameterStore::wait_parameters() const {
 }
 
 void ParameterStore::initial_values(const ParameterSpec& spec, uint64_t seed, int64_t begin,
-                                    int64_t count, float* to) {
+                                    int64_t count, float* to, int threads) {
     if (spec.init_std == 0.0f) {
         std::fill(to, to + count, spec.init_value);
         return;
     }
     const PhiloxKey key = make_key(seed, "init/" + spec.name);
     const int64_t cols = spec.box.size[1];
-    std::array<float, 4> normals{};
-    int64_t block = -1;
-    for (int64_t i = begin; i < begin + count; ++i) {
-        const int64_t row = spec.box.begin[0] + i / cols;
-        const int64_t col = spec.box.begin[1] + i % cols;
-        const int64_t element = row * spec.global[1] + col;
-        if (element / 4 != block) {
-            block = element / 4;
-            normals = philox_normals(key, 0, static_cast<uint64_t>(block));
+    parallel_ranges(threads, count, kGrain, [&](int64_t first, int64_t last) {
+        std::array<float, 4> normals{};
+        int64_t block = -1;
+        for (int64_t i = begin + first; i < begin + last; ++i) {
+            const int64_t row = spec.box.begin[0] + i / cols;
+            const int64_t col = spec.box.begin[1] + i % cols;
+            const int64_t element = row * spec.global[1] + col;
+            if (element / 4 != block) {
+                block = element / 4;
+                normals = philox_normals(key, 0, static_cast<uint64_t>(block));
+            }
+            to[i - begin] = spec.init_std * normals[static_cast<size_t>(element % 4)];
         }
-        to[i - begin] = spec.init_std * normals[static_cast<size_t>(element % 4)];
-    }
+    });
 }
 
 }  // namespace trireme

@@ -76,9 +76,9 @@ public:
     void wait_parameters() const;
 
     // Initial values of elements [begin, begin + count) of a parameter's local storage, in f32.
-    // They depend on the seed, the name and the global index alone.
+    // They depend on the seed, the name and the global index alone. On up to `threads` threads.
     static void initial_values(const ParameterSpec& spec, uint64_t seed, int64_t begin,
-                               int64_t count, float* to);
+                               int64_t count, float* to, int threads);
 
 private:
     int bucket_of(int index) const { return bucket_of_[static_cast<size_t>(index)]; }

@@ -7,12 +7,12 @@ namespace trireme {
 
 // What the processor and the kernel say about matrix instructions.
 struct ProcessorFacts {
-    bool amx_tile = false;         // CPUID 7.0 EDX bit 24
-    bool amx_bf16 = false;         // CPUID 7.0 EDX bit 22
-    bool amx_enabled = false;      // XCR0 bits 17 and 18: the kernel saves tiles
-    uint32_t amx_palettes = 0;     // CPUID 0x1D.0 EAX: highest tile palette
-    bool amx_permitted = false;    // the kernel allowed this process to use tiles
-    bool avx512_bf16 = false;      // CPUID 7.1 EAX bit 5
+    bool amx_tile = false;       // CPUID 7.0 EDX bit 24
+    bool amx_bf16 = false;       // CPUID 7.0 EDX bit 22
+    bool amx_enabled = false;    // XCR0 bits 17 and 18: the kernel saves tiles
+    uint32_t amx_palettes = 0;   // CPUID 0x1D.0 EAX: highest tile palette
+    bool amx_permitted = false;  // the kernel allowed this process to use tiles
+    bool avx512_bf16 = false;    // CPUID 7.1 EAX bit 5
 };
 
 enum class Bf16Matmul {

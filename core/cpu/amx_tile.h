@@ -9,8 +9,8 @@ namespace trireme {
 // neighbours in k side by side; a panel is two tiles wide in m or n, and stores for each step of
 // 32 in k its two tiles one after the other. Values beyond a matrix's edge are zeros.
 inline constexpr int64_t kTileRows = 16;
-inline constexpr int64_t kTileDepth = 32;                     // in k
-inline constexpr int64_t kPanelWidth = 2 * kTileRows;         // in m or n
+inline constexpr int64_t kTileDepth = 32;              // in k
+inline constexpr int64_t kPanelWidth = 2 * kTileRows;  // in m or n
 inline constexpr int64_t kTileElements = kTileRows * kTileDepth;
 
 // Rows `first` to first + kPanelWidth of op(a), or columns of op(b), over k_begin to k_end.

@@ -35,11 +35,15 @@ inline constexpr int64_t kBlockPanel = kQueries * kPanelWidth;
 inline constexpr int64_t kStepElements = kPanelWidth * kTileDepth;
 
 // Also the steps of n elements.
-constexpr int64_t panels_of(int64_t n) { return (n + kPanelWidth - 1) / kPanelWidth; }
+constexpr int64_t panels_of(int64_t n) {
+    return (n + kPanelWidth - 1) / kPanelWidth;
+}
 
 // Sizes with rows in whole panels. A block of 64 rows of a head has 64 * padded elements packed,
 // in either direction; a panel that is multiplied along the depth has kPanelWidth * padded.
-inline Sizes amx_sizes(const AttentionShape& shape) { return Sizes(shape, kPanelWidth); }
+inline Sizes amx_sizes(const AttentionShape& shape) {
+    return Sizes(shape, kPanelWidth);
+}
 
 // bf16 elements out of scratch memory that is cut in floats.
 inline uint16_t* take_bf16(Cutter& cut, int64_t elements) {

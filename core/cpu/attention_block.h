@@ -42,7 +42,9 @@ inline Vector load(const float* from) {
     return v;
 }
 
-inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof(v)); }
+inline void store(float* to, Vector v) {
+    std::memcpy(to, &v, sizeof(v));
+}
 
 // kRows x (kVectors * kLanes) elements of c, held in registers over the whole depth.
 template <int kRows, int kVectors>
@@ -105,9 +107,8 @@ inline void multiply(const BlockMultiply& p) {
     for (int64_t j = 0; j < p.n;) {
         const int64_t left = (p.n - j) / kLanes;
         // Five or six vectors go as 3 + 2 or 3 + 3: one alone would leave the units waiting.
-        const int64_t width = left > kWidest && left < kWidest + 3 && kWidest == 4
-                                  ? 3
-                                  : std::min(left, kWidest);
+        const int64_t width =
+            left > kWidest && left < kWidest + 3 && kWidest == 4 ? 3 : std::min(left, kWidest);
         const float* b = p.b + j;
         float* c = p.c + j;
         if (width == 4) detail::multiply_strip<4>(p, b, c);

@@ -29,6 +29,7 @@ public:
     std::string description() const override;
     Stream& compute() override { return stream_; }
     Ops& ops() override { return ops_; }
+    int host_threads() const override { return ops_.threads(); }
 
     void copy_to_device(void* device, const void* host, size_t bytes) override;
     void copy_to_host(void* host, const void* device, size_t bytes) override;

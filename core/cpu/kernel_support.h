@@ -19,10 +19,17 @@ inline int64_t row_grain(int64_t cols) {
 
 // Activations are read into f32 and rounded once when stored. bf16 is stored through its bits
 // because assigning the struct keeps g++ 12 from vectorising the loop.
-template <typename T> float load(const T* from, int64_t i) { return static_cast<float>(from[i]); }
+template <typename T>
+float load(const T* from, int64_t i) {
+    return static_cast<float>(from[i]);
+}
 
-inline void store(float* to, int64_t i, float value) { to[i] = value; }
-inline void store(bf16* to, int64_t i, float value) { to[i].bits = bf16(value).bits; }
+inline void store(float* to, int64_t i, float value) {
+    to[i] = value;
+}
+inline void store(bf16* to, int64_t i, float value) {
+    to[i].bits = bf16(value).bits;
+}
 
 // Calls body.template operator()<T>() with the element type of an activation tensor.
 template <typename Body>

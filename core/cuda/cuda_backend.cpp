@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include "core/cpu/cpu_device.h"
 #include "core/cuda/cuda_device.h"
 #include "core/cuda/cuda_error.h"
 #include "core/cuda/driver_environment.h"
@@ -58,7 +59,8 @@ std::unique_ptr<Device> make_cuda_device(const DeviceOptions& options, int local
     }
     return std::make_unique<CudaDevice>(
         local_rank % gpus,
-        CudaOpsOptions{.tune_matmul = options.tune, .deterministic = options.deterministic});
+        CudaOpsOptions{.tune_matmul = options.tune, .deterministic = options.deterministic},
+        cpu_threads_per_rank(options.threads, available_processors(), local_ranks));
 }
 
 }  // namespace trireme

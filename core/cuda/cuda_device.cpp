@@ -64,8 +64,9 @@ DeviceMemorySource plain_memory() {
 
 }  // namespace
 
-CudaDevice::CudaDevice(int ordinal, const CudaOpsOptions& options)
+CudaDevice::CudaDevice(int ordinal, const CudaOpsOptions& options, int host_threads)
     : ordinal_(ordinal),
+      host_threads_(host_threads),
       properties_(select_device(ordinal)),
       description_(describe(properties_, ordinal)),
       source_(plain_memory()),

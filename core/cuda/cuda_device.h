@@ -20,7 +20,7 @@ struct DeviceMemorySource {
 class CudaDevice final : public Device {
 public:
     // Throws Error (config) when there is no such GPU, or this program has no code for it.
-    CudaDevice(int ordinal, const CudaOpsOptions& options);
+    CudaDevice(int ordinal, const CudaOpsOptions& options, int host_threads = 1);
     ~CudaDevice() override;
 
     Backend backend() const override { return Backend::cuda; }
@@ -28,6 +28,7 @@ public:
     int ordinal() const { return ordinal_; }
     const cudaDeviceProp& properties() const { return properties_; }
     double peak_flops_per_second(DType type) const override;
+    int host_threads() const override { return host_threads_; }
 
     CudaStream& compute() override { return stream_; }
     CudaOps& ops() override { return *ops_; }
@@ -44,6 +45,7 @@ protected:
 
 private:
     int ordinal_;
+    int host_threads_;
     cudaDeviceProp properties_{};
     std::string description_;
     DeviceMemorySource source_;

@@ -40,8 +40,10 @@ Event CudaStream::record() {
 
 void CudaStream::wait(const Event& event) {
     if (!event.source || event.source == this) return;
-    if (event.source->wait_account()) enqueue_timed_wait(event, nullptr);
-    else enqueue_wait(event);
+    if (event.source->wait_account())
+        enqueue_timed_wait(event, nullptr);
+    else
+        enqueue_wait(event);
 }
 
 void CudaStream::timed_wait(const Event& event, double& seconds) {

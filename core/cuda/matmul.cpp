@@ -176,14 +176,15 @@ std::string describe(const Key& key) {
     return text.str();
 }
 
+// For people: "?" where the library does not say.
 template <typename T>
-T config_of(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute) {
+std::string config_text(const cublasLtMatmulAlgo_t& algorithm,
+                        cublasLtMatmulAlgoConfigAttributes_t attribute) {
     T value{};
     size_t written = 0;
-    check_cublas(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, attribute, &value, sizeof(value),
-                                                      &written),
-                 "describing an algorithm");
-    return value;
+    const cublasStatus_t status = cublasLtMatmulAlgoConfigGetAttribute(
+        &algorithm, attribute, &value, sizeof(value), &written);
+    return status == CUBLAS_STATUS_SUCCESS ? std::to_string(value) : "?";
 }
 
 template <typename T>
@@ -325,11 +326,11 @@ std::string CudaMatmul::describe_algorithms() const {
             continue;
         }
         const cublasLtMatmulAlgo_t& algorithm = plan.algorithm.algo;
-        text << "algorithm " << config_of<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID) << ", tile "
-             << config_of<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID) << ", stages "
-             << config_of<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID) << ", split-k "
-             << config_of<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) << ", workspace "
-             << plan.algorithm.workspaceSize << " bytes";
+        text << "algorithm " << config_text<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID)
+             << ", tile " << config_text<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID)
+             << ", stages " << config_text<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID)
+             << ", split-k " << config_text<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM)
+             << ", workspace " << plan.algorithm.workspaceSize << " bytes";
         if (plan.measured_algorithms > 0) {
             text << ", " << plan.microseconds << " us, the fastest of " << plan.measured_algorithms;
         }

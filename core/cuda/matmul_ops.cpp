@@ -25,6 +25,13 @@ CudaMatmulCall input_gradient_call(const Tensor& dy, const Tensor& w, const Tens
     return call;
 }
 
+// cuBLASLt does not say how exact the GELU of its epilogues is; the hardware's tanh, which it may
+// well take, is exact to 11 bits: more than bf16 holds. In f32, which is for exact comparisons and
+// not for speed, the own kernels compute it.
+bool takes_gelu_epilogue(const Tensor& x) {
+    return x.dtype == DType::bf16;
+}
+
 // The bias as cuBLASLt takes it: in the output's type, and at a 16-byte address, as it is nearly
 // always. `scratch` holds it otherwise.
 Tensor epilogue_bias(Ops& ops, Stream& stream, Scratch& scratch, const Tensor& bias, DType type) {
@@ -35,22 +42,22 @@ Tensor epilogue_bias(Ops& ops, Stream& stream, Scratch& scratch, const Tensor& b
     return converted;
 }
 
-// Nothing is promised of the GELU in cuBLASLt's epilogues, and the hardware's tanh, which it may
-// well take, is exact to 11 bits: more than bf16 holds, but far from f32.
-bool library_gelu_is_exact_enough(const Tensor& result) {
-    return result.dtype == DType::bf16;
-}
-
 }  // namespace
 
 void CudaOps::linear_forward(Stream& stream, const Tensor& x, const Tensor& w, const Tensor& bias,
                              const Tensor& y) {
     CudaMatmulCall call = linear_call(x, w, y);
-    if (bias) {
-        call.epilogue = MatmulEpilogue::bias;
-        call.bias = epilogue_bias(*this, stream, scratch_, bias, y.dtype);
+    if (!bias) {
+        matmul_->run(stream, call);
+        return;
     }
+    call.epilogue = MatmulEpilogue::bias;
+    call.bias = epilogue_bias(*this, stream, scratch_, bias, y.dtype);
+    if (matmul_->try_run(stream, call)) return;
+    // No algorithm adds a bias at such sizes or addresses: as a table of one position, then.
+    call.epilogue = MatmulEpilogue::none;
     matmul_->run(stream, call);
+    position_forward(stream, call.bias.reshaped({1, y.cols()}), 0, 1, Tensor(), y);
 }
 
 void CudaOps::linear_backward_input(Stream& stream, const Tensor& dy, const Tensor& w,
@@ -74,10 +81,14 @@ void CudaOps::linear_gelu_forward(Stream& stream, const Tensor& x, const Tensor&
                                   const Tensor& bias, const Tensor& pre, const Tensor& y) {
     CudaMatmulCall call = linear_call(x, w, y);
     TRIREME_CHECK(same_matrix(pre, y), "gelu input and output of one size and type");
+    if (!takes_gelu_epilogue(x)) {
+        Ops::linear_gelu_forward(stream, x, w, bias, pre, y);
+        return;
+    }
     call.epilogue = bias ? MatmulEpilogue::gelu_aux_bias : MatmulEpilogue::gelu_aux;
     call.aux = pre;
     if (bias) call.bias = epilogue_bias(*this, stream, scratch_, bias, y.dtype);
-    if (library_gelu_is_exact_enough(y) && matmul_->try_run(stream, call)) return;
+    if (matmul_->try_run(stream, call)) return;
     Ops::linear_gelu_forward(stream, x, w, bias, pre, y);
 }
 
@@ -85,9 +96,13 @@ void CudaOps::linear_gelu_backward_input(Stream& stream, const Tensor& dy, const
                                          const Tensor& pre, const Tensor& dx) {
     CudaMatmulCall call = input_gradient_call(dy, w, dx);
     TRIREME_CHECK(same_matrix(pre, dx), "gelu gradients of the input's size and type");
+    if (!takes_gelu_epilogue(dy)) {
+        Ops::linear_gelu_backward_input(stream, dy, w, pre, dx);
+        return;
+    }
     call.epilogue = MatmulEpilogue::gelu_backward;
     call.aux = pre;
-    if (library_gelu_is_exact_enough(dx) && matmul_->try_run(stream, call)) return;
+    if (matmul_->try_run(stream, call)) return;
     Ops::linear_gelu_backward_input(stream, dy, w, pre, dx);
 }
 

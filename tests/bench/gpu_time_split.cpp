@@ -1,10 +1,13 @@
 #include "tests/bench/gpu_time_split.h"
 
 #include <cupti.h>
+#include <cxxabi.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
+#include <regex>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -64,6 +67,19 @@ void CUPTIAPI take_buffer(CUcontext, uint32_t, uint8_t* buffer, size_t, size_t v
     std::free(buffer);
 }
 
+// "void trireme::(anonymous namespace)::norm_kernel<float, 4>(float const*, long)" as
+// "norm_kernel<float, 4>": symbols begin with what all of them share.
+std::string readable_name(const std::string& symbol) {
+    int status = 0;
+    const std::unique_ptr<char, decltype(&std::free)> text(
+        abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status), &std::free);
+    std::string name = status == 0 && text ? text.get() : symbol;
+    static const std::regex scopes(
+        R"(^void |trireme::|\(anonymous namespace\)::|_GLOBAL__N__[^:]*::|cutlass::|cudnn::)");
+    name = std::regex_replace(name, scopes, "");
+    return name.substr(0, std::min<size_t>(name.find('('), 90));
+}
+
 bool contains_any(const std::string& name, std::initializer_list<const char*> parts) {
     return std::any_of(parts.begin(), parts.end(),
                        [&](const char* part) { return name.find(part) != std::string::npos; });
@@ -104,7 +120,7 @@ GpuTimeSplit end_gpu_records() {
                        : is_matmul  ? split.matmul_seconds
                                     : split.other_seconds;
         part += seconds;
-        split.seconds_of[span.name.substr(0, 60)] += seconds;
+        split.seconds_of[readable_name(span.name)] += seconds;
         if (span.begin > busy_until) {
             split.gap_seconds += static_cast<double>(span.begin - busy_until) * 1e-9;
         }

@@ -4,11 +4,11 @@
 Compiled, fused attention, fused AdamW, gradient clipping. Prints one line of JSON.
 
     peer_torch.py FAMILY LAYERS HIDDEN HEADS KV_HEADS FFN VOCAB BATCH SEQUENCE MICRO_BATCHES STEPS
-                  WEIGHTS [tied] [cpu THREADS [fp32]]
+                  WEIGHTS [tied] [eager] [cpu THREADS [fp32]]
 
 WEIGHTS: fp32 (bf16 autocast over fp32 weights and moments, as Trireme keeps them) or bf16 (weights
 and moments in bf16: less memory traffic than Trireme, and less exact). cpu: on that many threads
-instead of a GPU; fp32 there: without autocast.
+instead of a GPU; fp32 there: without autocast. eager: without the compiler.
 """
 import json
 import statistics
@@ -119,13 +119,14 @@ def main():
         model.cos, model.sin = model.cos.float(), model.sin.float()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    compiled = torch.compile(model)
+    eager = "eager" in more
+    run = model if eager else torch.compile(model)
     ids = (torch.arange(batch * sequence, device=device) * 7919 % vocab).view(batch, sequence)
 
     def step():
         for _ in range(micro_batches):
             with torch.autocast(device, torch.bfloat16, enabled=autocast):
-                loss = compiled(ids, ids) / micro_batches
+                loss = run(ids, ids) / micro_batches
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -141,7 +142,8 @@ def main():
         seconds.append(time.perf_counter() - begin)
     median = statistics.median(seconds)
     print(json.dumps({
-        "trainer": f"PyTorch {torch.__version__}, compiled, {weights} weights"
+        "trainer": f"PyTorch {torch.__version__}, " + ("eager" if eager else "compiled")
+                   + f", {weights} weights"
                    + (", bf16 autocast" if autocast else ""),
         "layers": layers, "batch": batch, "sequence": sequence, "micro_batches": micro_batches,
         "step_seconds": median, "step_seconds_min": min(seconds), "step_seconds_max": max(seconds),

@@ -5,12 +5,14 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <vector>
 
 #include "core/dtype.h"
 #include "core/formulas.h"
+#include "tests/cuda_emulation/emulation.h"
 
 using trireme::bf16;
 
@@ -44,6 +46,8 @@ namespace {
 
 using Operation = cublasLtMatmulDescOpaque_t;
 using Layout = cublasLtMatrixLayoutOpaque_t;
+
+std::atomic<bool> epilogues_refused{false};
 
 constexpr uint32_t kBiasBit = 4;
 constexpr uint32_t kAuxBit = 128;
@@ -225,6 +229,10 @@ float Product::finish(float value, int64_t i, int64_t j) const {
 
 }  // namespace
 
+void cuda_emulation::refuse_epilogues(bool refused) {
+    epilogues_refused = refused;
+}
+
 size_t cublasLtGetVersion() {
     return 130100;
 }
@@ -339,6 +347,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         (preference->reduction_schemes & CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0;
 
     std::vector<Algorithm> algorithms;
+    if (epilogues_refused && operation->epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
+        *result_count = 0;
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     if (packs) algorithms.push_back({66, 1, 16, operation->epilogue, sizes});
     algorithms.push_back({21, 1, 0, operation->epilogue, sizes});
     if (splits) {

@@ -17,6 +17,9 @@ size_t memory_in_use();
 // Whether all of it lies in one allocation of device memory.
 bool is_device_memory(const void* memory, size_t bytes);
 
+// From now on cuBLASLt has no algorithm for a product with an epilogue, or has them again.
+void refuse_epilogues(bool refused);
+
 // How long an operation of NCCL waits for another rank before the program is ended with a message,
 // and a call on the host before it fails; 20 s at first.
 void set_nccl_patience(std::chrono::milliseconds time);

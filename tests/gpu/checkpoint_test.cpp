@@ -1,7 +1,7 @@
 #include "app/model_checkpoint.h"
 #include "parallel/checkpoint_saver.h"
-#include "parallel/nccl/nccl_world.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/gpu/gpu_ranks.h"
 #include "tests/gpu/gpu_test_support.h"
 #include "tests/model/training_support.h"
 
@@ -15,7 +15,7 @@ Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
                             const std::string& folder) {
     Curve curve;
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
-        CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
+        CudaDevice device(gpu_of(world.rank()), {.tune_matmul = false, .deterministic = true});
         const auto device_world = make_nccl_world(world, device, std::chrono::seconds(60));
         Mesh mesh(*device_world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
         Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
@@ -37,6 +37,7 @@ Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
 
 // A run that stops after `half` of twice as many steps.
 void check_goes_on(const MeshShape& mesh, int zero, int half) {
+    if (!enough_gpus(mesh.ranks())) return;
     Scenario scenario;
     scenario.model = odd_model(Family::llama);
     scenario.mesh = mesh;

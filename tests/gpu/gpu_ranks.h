@@ -18,7 +18,8 @@ namespace trireme::test {
 
 inline constexpr std::chrono::milliseconds kLong{120000};
 
-// A GPU for each rank. One emulated GPU serves any number.
+// Whether there is a GPU for each rank: NCCL refuses two ranks of a process on one. One emulated
+// GPU serves any number.
 inline bool enough_gpus([[maybe_unused]] int ranks) {
 #ifdef TRIREME_CUDA_EMULATED
     return true;
@@ -30,6 +31,13 @@ inline bool enough_gpus([[maybe_unused]] int ranks) {
 #endif
 }
 
+// The GPU of a rank, where ranks are threads.
+inline int gpu_of(int rank) {
+    int gpus = 1;
+    cudaGetDeviceCount(&gpus);
+    return rank % std::max(gpus, 1);
+}
+
 using RankBody = std::function<void(World& world, CudaDevice& device)>;
 
 inline void run_gpu_ranks(int ranks, const RankBody& body,
@@ -37,9 +45,7 @@ inline void run_gpu_ranks(int ranks, const RankBody& body,
     run_thread_ranks(
         ranks,
         [&](World& control) {
-            int gpus = 1;
-            cudaGetDeviceCount(&gpus);
-            CudaDevice device(control.rank() % gpus, CudaOpsOptions{});
+            CudaDevice device(gpu_of(control.rank()), CudaOpsOptions{});
             const auto world = make_nccl_world(control, device, timeout);
             body(*world, device);
         },

@@ -4,6 +4,10 @@
 
 #include "tests/gpu/gpu_test_support.h"
 
+#ifdef TRIREME_CUDA_EMULATED
+#include "tests/cuda_emulation/emulation.h"
+#endif
+
 namespace trireme::test {
 
 namespace {
@@ -156,6 +160,47 @@ TEST_CASE("the GPU's gradient before a GELU is the CPU's, in one pass where size
         "linear gelu backward input");
 }
 
+TEST_CASE("the GELU of f32 products on the GPU is not left to cuBLASLt", "[gpu][matmul]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    CudaDevice device(0, CudaOpsOptions{});
+    const Outcome outcome =
+        run_on(device,
+               {random_tensor(type, {48, 64}, 1), random_tensor(type, {80, 64}, 2),
+                random_tensor(type, {48, 80}, 3), random_tensor(type, {48, 80}, 4),
+                random_tensor(type, {48, 64}, 5), random_tensor(type, {48, 64}, 6)},
+               3, [](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+                   ops.linear_gelu_forward(stream, t[0], t[1], Tensor(), t[2], t[3]);
+                   ops.linear_gelu_backward_input(stream, t[3], t[1], t[4], t[5]);
+               });
+    CHECK((outcome.algorithms.find("gelu") == std::string::npos) == (type == DType::f32));
+}
+
+#ifdef TRIREME_CUDA_EMULATED
+
+TEST_CASE("a bias that cuBLASLt cannot add is added all the same", "[gpu][matmul]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const DType out_type = GENERATE(DType::f32, DType::bf16);
+    if (type == DType::f32 && out_type == DType::bf16) return;
+    const std::vector<OwnedTensor> tensors{
+        random_tensor(type, {7, 33}, 1), random_tensor(type, {31, 33}, 2),
+        random_tensor(type, {31}, 3), random_tensor(out_type, {7, 31}, 4)};
+    const Operation linear = [](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        ops.linear_forward(stream, t[0], t[1], t[2], t[3]);
+    };
+    CudaDevice fused(0, CudaOpsOptions{}), separate(0, CudaOpsOptions{});
+    const Outcome want = run_on(fused, tensors, 3, linear);
+    cuda_emulation::refuse_epilogues(true);
+    const Outcome got = run_on(separate, tensors, 3, linear);
+    cuda_emulation::refuse_epilogues(false);
+    CHECK(got.algorithms.find("no algorithm, separate operations") != std::string::npos);
+    // Rounded before the bias is added as well.
+    const Tolerance tolerance =
+        out_type == DType::bf16 ? Tolerance{1.0 / 64, 4e-2} : product_tolerance(out_type);
+    check_close(got.values, want.values, tolerance, "linear layer");
+}
+
+#endif
+
 TEST_CASE("each operand of a product on the GPU may lie at another address", "[gpu][matmul]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
     const int moved = GENERATE(0, 1, 2, 3);
@@ -281,20 +326,6 @@ TEST_CASE("a known product allocates nothing and chooses no algorithm again", "[
     CHECK(lines_of(device.ops().matmul().describe_algorithms()) == 3);
     device.compute().synchronize();
     for (const Tensor& tensor : {x, w, y, dw}) device.release(tensor.data);
-}
-
-TEST_CASE("cuBLASLt's own GELU, of unknown exactness, is for bf16 alone", "[gpu][matmul]") {
-    const DType type = GENERATE(DType::f32, DType::bf16);
-    const GpuTensor x(random_tensor(type, {32, 64}, 1)), w(random_tensor(type, {48, 64}, 2));
-    const GpuTensor pre(OwnedTensor(type, {32, 48})), y(OwnedTensor(type, {32, 48}));
-    CudaDevice device(0, CudaOpsOptions{});
-    device.ops().linear_gelu_forward(device.compute(), x.get(), w.get(), {}, pre.get(), y.get());
-    device.ops().linear_gelu_backward_input(device.compute(), x.get(), w.get().reshaped({64, 48}),
-                                            pre.get(), y.get());
-    device.compute().synchronize();
-    const bool uses_it =
-        device.ops().matmul().describe_algorithms().find("gelu") != std::string::npos;
-    CHECK(uses_it == (type == DType::bf16));
 }
 
 TEST_CASE("measuring algorithms changes nothing but the last bits", "[gpu][matmul]") {

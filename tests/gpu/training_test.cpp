@@ -2,7 +2,7 @@
 #include <cmath>
 #include <iostream>
 
-#include "parallel/nccl/nccl_world.h"
+#include "tests/gpu/gpu_ranks.h"
 #include "tests/gpu/gpu_test_support.h"
 #include "tests/model/training_support.h"
 
@@ -14,7 +14,7 @@ namespace {
 Curve train_on_gpu(const Scenario& scenario) {
     Curve curve;
     run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
-        CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
+        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = false, .deterministic = true});
         const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
         Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
         Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
@@ -49,6 +49,7 @@ void check_curves(const Scenario& scenario, const Curve& got, const Curve& want,
 
 // Trains a model with all that is particular to Qwen and later Llamas on four GPUs.
 void check_additions(DType compute) {
+    if (!enough_gpus(4)) return;
     Scenario scenario = scenario_of(with_additions(odd_model(Family::llama)), {}, 2);
     const Curve want = train(scenario);
     scenario.mesh = {.tensor = 2, .pipeline = 2};
@@ -145,6 +146,7 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl][long]")
                  Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
                  Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
                  Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
+    if (!enough_gpus(test.mesh.ranks())) return;
     Scenario scenario = scenario_of(test.family, test.mesh, 4);
     scenario.schedule = test.schedule;
     scenario.zero = test.zero;
@@ -157,6 +159,7 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl][long]")
 TEST_CASE("GPUs keep documents apart as one CPU does", "[gpu][training][nccl][long]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const int mesh = GENERATE(0, 1);
+    if (!enough_gpus(mesh == 1 ? 8 : 1)) return;
     Scenario alone = scenario_of(family, {}, 4);
     alone.documents_apart = true;
     Scenario scenario = alone;
@@ -178,6 +181,7 @@ TEST_CASE("biases, head norms and stretched RoPE train on the GPU in bf16",
 }
 
 TEST_CASE("an evaluation on GPUs hands over the CPU's logits", "[gpu][training][nccl]") {
+    if (!enough_gpus(8)) return;
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const Scenario alone = scenario_of(family, {}, 1);
     GatheredLogits want(alone);
@@ -194,7 +198,7 @@ TEST_CASE("an evaluation on GPUs hands over the CPU's logits", "[gpu][training][
     scenario.pieces = 2;
     GatheredLogits got(scenario);
     run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
-        CudaDevice device(0, {.tune_matmul = false, .deterministic = true});
+        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = false, .deterministic = true});
         const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
         Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
         Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "data/bytes_hash.h"
 #include "data/merge_queue.h"
 
 namespace trireme {
@@ -22,7 +21,7 @@ size_t table_size(size_t n) {
 
 Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merges,
          bool whole_pieces)
-    : whole_pieces_(whole_pieces), merges_({}) {
+    : whole_pieces_(whole_pieces), merges_(0) {
     size_t n_tokens = 0;
     size_t n_bytes = 0;
     for (const std::string& token : tokens) {
@@ -54,10 +53,10 @@ Bpe::Bpe(const std::vector<std::string>& tokens, std::span<const BpeMerge> merge
     keep_needed_merges(std::move(in_order));
 }
 
-// Rank files allow any two tokens that are one together to merge, but no piece can use more than
-// one such pair for a token: parts that stand side by side were never merged across their outer
-// ends, so between these everything went as it goes when the token's bytes are a piece of their
-// own. The pair that piece ends with is the only one. A small table is quicker.
+// A file may list several pairs that make the same token, but no piece can use more than one of
+// them: parts that stand side by side were never merged across their outer ends, so between these
+// everything went as it goes when the token's bytes are a piece of their own. The pair that piece
+// ends with is the only one. A small table is quicker.
 void Bpe::keep_needed_merges(std::vector<BpeMerge> in_order) {
     std::vector<bool> is_made(starts_.size());
     std::vector<int32_t> made;
@@ -92,14 +91,14 @@ void Bpe::fill_byte_pairs() {
 
 void Bpe::add_token(const std::string& token, int32_t id) {
     TRIREME_CHECK(find(token) < 0, "tokens that differ");
-    const uint64_t hash = bytes_hash(token.data(), token.size());
+    const uint64_t hash = hash_of(token);
     size_t at = hash & (table_.size() - 1);
     while (table_[at].id >= 0) at = (at + 1) & (table_.size() - 1);
     table_[at] = {static_cast<uint32_t>(hash >> 32), id};
 }
 
 int32_t Bpe::find(std::string_view token) const {
-    return find(token, bytes_hash(token.data(), token.size()));
+    return find(token, hash_of(token));
 }
 
 int32_t Bpe::find(std::string_view token, uint64_t hash) const {
@@ -152,7 +151,7 @@ void Bpe::encode_together(std::span<const std::string_view> pieces, std::vector<
     size_t n_active = 0;
     if (whole_pieces_) {
         for (size_t i = 0; i < pieces.size(); ++i) {
-            hashes[i] = bytes_hash(pieces[i].data(), pieces[i].size());
+            hashes[i] = hash_of(pieces[i]);
             __builtin_prefetch(&table_[hashes[i] & (table_.size() - 1)]);
         }
     }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/bytes_hash.h"
 #include "data/merge_table.h"
 #include "data/piece_merge.h"
 
@@ -39,6 +40,9 @@ private:
     std::string_view bytes_of(int32_t id) const;
     void keep_needed_merges(std::vector<BpeMerge> in_order);
     void fill_byte_pairs();
+    uint64_t hash_of(std::string_view token) const {
+        return bytes_hash(token.data(), token.size(), key_);
+    }
     int32_t find(std::string_view token, uint64_t hash) const;
     void encode_together(std::span<const std::string_view> pieces, std::vector<int32_t>& ids,
                          std::span<size_t> ends) const;
@@ -53,6 +57,7 @@ private:
         uint32_t hash = 0;
         int32_t id = -1;
     };
+    HashKey key_ = HashKey::random();
     std::vector<TokenSlot> table_;  // open addressing, a power of two
     std::string bytes_;             // of all tokens, one behind the other
     std::vector<uint32_t> starts_;  // of each id in it, and the end

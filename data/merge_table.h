@@ -26,9 +26,14 @@ public:
     // Behind every merge: the pair has none.
     static constexpr int32_t kNone = (int32_t{1} << kOrderBits) - 1;
 
-    // Takes the merges in the order of their ranks. Checked, as invariants: ids below 2^21 - 1,
-    // fewer than kNone merges, all pairs differ.
+    // Has room for this many merges. Checked, as an invariant: less than kNone.
+    explicit MergeTable(size_t most);
+    // Takes the merges in the order of their ranks; each one's order is its place here.
     explicit MergeTable(std::span<const BpeMerge> in_order);
+
+    // Checked, as invariants: ids below 2^21 - 1, an order from 0 to kNone - 1, all pairs differ,
+    // and there is room.
+    void add(int32_t left, int32_t right, int32_t order, int32_t merged);
 
     int32_t find(int32_t left, int32_t right) const {
         const uint64_t key = key_of(left, right);
@@ -54,10 +59,12 @@ private:
     static uint64_t key_of(int32_t left, int32_t right) {
         return static_cast<uint64_t>(left) << kIdBits | static_cast<uint64_t>(right);
     }
-    size_t home_of(uint64_t key) const { return mix_hash(key) >> 20 & (slots_.size() - 1); }
+    size_t home_of(uint64_t key) const { return word_hash(key, key_) & (slots_.size() - 1); }
 
-    std::vector<uint64_t> slots_;  // open addressing, a power of two
-    std::vector<int32_t> merged_;
+    HashKey key_ = HashKey::random();
+    std::vector<uint64_t> slots_;  // open addressing, a power of two, at most half of them taken
+    size_t n_merges_ = 0;
+    std::vector<int32_t> merged_;  // by order
 };
 
 }  // namespace trireme

@@ -5,19 +5,22 @@
 #include <charconv>
 #include <cstdio>
 #include <initializer_list>
-#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "data/bpe_tokenizer.h"
+#include "data/bytes_hash.h"
+#include "data/piece_merge.h"
+#include "data/rank_merges.h"
 #include "data/tokenizer_limits.h"
 
 namespace trireme {
 namespace {
 
-// Bounds the work of finding the pairs of a token, which grows with the square.
-constexpr size_t kMaxTokenBytes = 256;
+// Bounds the work of finding a token's merge, which grows with the square.
+constexpr size_t kMaxTokenBytes = PieceMerge::kMaxBytes;
 
 struct Published {
     std::string_view name;
@@ -81,13 +84,13 @@ public:
             content.remove_prefix(std::min(end + 1, content.size()));
         }
         for (int byte = 0; byte < 256; ++byte) {
-            if (!ids_.contains(std::string(1, static_cast<char>(byte)))) {
+            if (!known_.contains(std::string(1, static_cast<char>(byte)))) {
                 bad("no rank for byte " + std::to_string(byte) +
                     ", expected tiktoken's lines of base64 and rank with one for every byte");
             }
         }
         choose_pattern();
-        find_merges();
+        parts_.merges = merges_of_ranks(parts_.tokens);
         return std::move(parts_);
     }
 
@@ -116,9 +119,7 @@ private:
         const auto at = static_cast<size_t>(id);
         if (at >= parts_.tokens.size()) parts_.tokens.resize(at + 1);
         if (!parts_.tokens[at].empty()) bad_line("rank " + std::to_string(id) + " stands twice");
-        if (!ids_.emplace(token, static_cast<int32_t>(id)).second) {
-            bad_line("the token stands twice");
-        }
+        if (!known_.insert(token).second) bad_line("the token stands twice");
         parts_.tokens[at] = std::move(token);
     }
 
@@ -155,7 +156,7 @@ private:
     void choose_pattern() {
         const std::vector<Published> files = published_files();
         const auto chosen = std::find_if(files.begin(), files.end(), [&](const Published& file) {
-            return options_.pattern.empty() ? file.n_ranks == ids_.size()
+            return options_.pattern.empty() ? file.n_ranks == known_.size()
                                             : file.name == options_.pattern;
         });
         if (chosen == files.end()) {
@@ -165,7 +166,7 @@ private:
             }
             const std::string what =
                 options_.pattern.empty()
-                    ? "its " + std::to_string(ids_.size()) + " ranks are those of no known file"
+                    ? "its " + std::to_string(known_.size()) + " ranks are those of no known file"
                     : "unknown pattern '" + options_.pattern + "'";
             throw Error(ExitCode::config, source_ + ": " + what +
                                               "; name its splitting pattern as FILE:PATTERN, one "
@@ -174,7 +175,7 @@ private:
         }
         parts_.splits = {{std::string(chosen->pattern), true}};
         parts_.nfc = chosen->nfc;
-        if (chosen->n_ranks == ids_.size() && parts_.tokens.size() <= chosen->n_ranks + 1) {
+        if (chosen->n_ranks == known_.size() && parts_.tokens.size() <= chosen->n_ranks + 1) {
             for (const auto& [content, id] : chosen->special) add_special(content, id);
         } else {
             add_special("<|endoftext|>", static_cast<int32_t>(parts_.tokens.size()));
@@ -207,27 +208,10 @@ private:
                     source_ + ": no special token '" + options_.end_of_text + "'");
     }
 
-    // Any two tokens that together are a token may merge, and its rank is theirs.
-    void find_merges() {
-        std::string half;
-        for (size_t id = 0; id < parts_.tokens.size(); ++id) {
-            const std::string& token = parts_.tokens[id];
-            for (size_t cut = 1; cut < token.size(); ++cut) {
-                const auto left = ids_.find(half.assign(token, 0, cut));
-                if (left == ids_.end()) continue;
-                const auto right = ids_.find(half.assign(token, cut));
-                if (right == ids_.end()) continue;
-                if (parts_.merges.size() == kMaxMerges) bad("more than 4000000 merges");
-                const auto merged = static_cast<int32_t>(id);
-                parts_.merges.push_back({left->second, right->second, merged, merged});
-            }
-        }
-    }
-
     const std::string& source_;
     const TokenizerOptions& options_;
     BpeTokenizerParts parts_;
-    std::unordered_map<std::string, int32_t> ids_;
+    std::unordered_set<std::string, KeyedHash> known_;
     int64_t line_ = 0;
 };
 

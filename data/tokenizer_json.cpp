@@ -13,6 +13,7 @@
 #include "core/strict_json.h"
 #include "data/bpe_tokenizer.h"
 #include "data/byte_level.h"
+#include "data/bytes_hash.h"
 #include "data/nfc.h"
 #include "data/tokenizer_limits.h"
 
@@ -271,7 +272,7 @@ private:
 
     void read_merges(const json& merges) {
         if (merges.size() > kMaxMerges) bad("more than 4000000 merges");
-        std::unordered_set<uint64_t> pairs;
+        std::unordered_set<uint64_t, KeyedHash> pairs;
         pairs.reserve(merges.size());
         parts_.merges.reserve(merges.size());
         for (size_t rank = 0; rank < merges.size(); ++rank) {
@@ -308,7 +309,7 @@ private:
     void read_added_tokens(const json& list) {
         if (list.is_null()) return;
         if (!list.is_array()) bad("'added_tokens' is not a list");
-        std::unordered_set<std::string> contents;
+        std::unordered_set<std::string, KeyedHash> contents;
         std::unordered_set<int32_t> taken;
         size_t n_bytes = 0;
         for (const json& item : list) {
@@ -384,7 +385,7 @@ private:
     const std::string& source_;
     const TokenizerOptions& options_;
     BpeTokenizerParts parts_;
-    std::unordered_map<std::string, int32_t> ids_;  // of the vocabulary
+    std::unordered_map<std::string, int32_t, KeyedHash> ids_;  // of the vocabulary
 };
 
 }  // namespace

@@ -57,12 +57,13 @@ public:
         std::array<char, 62> content_{};  // the piece, its ids, and a byte to read beyond them
     };
     Slot& slot_of(std::string_view piece) {
-        return slots_[bytes_hash(piece.data(), piece.size()) & (kSlots - 1)];
+        return slots_[bytes_hash(piece.data(), piece.size(), key_) & (kSlots - 1)];
     }
 
 private:
     static constexpr size_t kSlots = size_t{1} << 17;
 
+    HashKey key_ = HashKey::random();
     std::vector<Slot> slots_;
 };
 static_assert(sizeof(WordCache::Slot) == 64);

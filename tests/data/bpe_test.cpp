@@ -105,5 +105,51 @@ TEST_CASE("pieces merge by any ranks as the slow way does", "[data][tokenizer]")
     }
 }
 
+TEST_CASE("a rank file may allow any number of pairs to merge", "[data][tokenizer]") {
+    std::mt19937 random(8);
+    std::vector<std::string> tokens;
+    for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
+    // Each part of a word is a token, so a token may be cut anywhere: more than five million pairs.
+    std::string text;
+    for (int i = 0; i < 2; ++i) {
+        std::string word;
+        while (word.size() < 256) word += static_cast<char>('a' + random() % 26);
+        for (size_t bytes = 2; bytes <= word.size(); ++bytes) {
+            for (size_t at = 0; at + bytes <= word.size(); ++at) {
+                if (bytes > 6 || std::find(tokens.begin() + 256, tokens.end(),
+                                           word.substr(at, bytes)) == tokens.end()) {
+                    tokens.push_back(word.substr(at, bytes));
+                }
+            }
+        }
+        text += word;
+    }
+    std::map<std::string, int32_t> ranks;
+    for (const std::string& token : tokens) {
+        ranks.emplace(token, static_cast<int32_t>(ranks.size()));
+    }
+    const auto tokenizer =
+        tokenizer_from_tiktoken(tiktoken_file(tokens), "ranks", {.pattern = "gpt2"});
+    for (const size_t start : {0u, 100u, 255u, 300u}) {
+        for (const size_t bytes : {90u, 200u}) {
+            const std::string piece = "q" + text.substr(start, bytes) + "z";
+            const auto whole = ranks.find(piece);
+            const Ids expected =
+                whole == ranks.end() ? merge_by_rank(ranks, piece) : Ids{whole->second};
+            INFO(piece);
+            CHECK(encode(*tokenizer, piece) == expected);
+        }
+    }
+}
+
+TEST_CASE("the ids of a text do not depend on the tables' keys", "[data][tokenizer]") {
+    const auto one = tokenizer_from_json(kToy.json(), "toy");
+    const auto other = tokenizer_from_json(kToy.json(), "toy");
+    for (uint32_t seed = 0; seed < 20; ++seed) {
+        const std::string text = mixed_text(seed, 100);
+        REQUIRE(encode(*one, text) == encode(*other, text));
+    }
+}
+
 }  // namespace
 }  // namespace trireme

@@ -73,8 +73,9 @@ TEST_CASE("a batch script is no task of srun", "[parallel][launcher]") {
 }
 
 TEST_CASE("another process's launcher is read from its environment block", "[parallel][launcher]") {
-    const std::string block("HOME=/\0XPMI_RANK=7\0OMPI_COMM_WORLD_SIZE=4\0OMPI_COMM_WORLD_RANK=2",
-                            69);
+    using namespace std::string_literals;
+    const std::string block =
+        "HOME=/\0XPMI_RANK=7\0OMPI_COMM_WORLD_SIZE=4\0OMPI_COMM_WORLD_RANK=2\0"s;
     CHECK(find_launcher(std::string_view(block)).rank == 2);
     CHECK(find_launcher(std::string_view("HOME=/")).rank == -1);
     CHECK(find_launcher(std::string_view()).rank == -1);

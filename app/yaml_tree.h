@@ -30,9 +30,9 @@ struct YamlProblem {
 
 // Parses a text that nobody vouches for: one document of at most 1 MiB, 32 levels and 100,000
 // nodes, valid UTF-8, without tags and merge keys. An alias stands for a copy of what its anchor
-// marks, which counts towards these limits. What breaks these rules or the
-// syntax, and every duplicate key, is added to `problems`; a text that cannot be used at all gives
-// a refused root. Does not throw.
+// marks, which counts towards these limits. What breaks these rules or the syntax, and every
+// duplicate key, is added to `problems`; a text that cannot be used at all gives a refused root.
+// Does not throw.
 YamlNode parse_yaml(const std::string& text, std::vector<YamlProblem>& problems);
 
 // A text as a YAML scalar that parses back to it, quoted where needed.

@@ -17,16 +17,11 @@ namespace {
 using Catch::Contains;
 using std::chrono::milliseconds;
 
-#ifdef __SANITIZE_THREAD__
-constexpr milliseconds kShort{3000};
-#else
-constexpr milliseconds kShort{500};
-#endif
-
-// Counts what throws, for ranks that stay away until another has noticed.
+// Counts the parts that begin and those that throw, for ranks that wait for others to get there.
 class Failures {
 public:
     void count(const std::function<void()>& part) {
+        ++begun_;
         try {
             part();
         } catch (const Error&) {
@@ -34,16 +29,19 @@ public:
             throw;
         }
     }
-    void wait_for_one() const {
-        const auto limit = std::chrono::steady_clock::now() + kLong;
-        while (count_ == 0 && std::chrono::steady_clock::now() < limit) {
-            std::this_thread::sleep_for(milliseconds(1));
-        }
-    }
+    void wait_for_begun(int parts) const { wait_until(begun_, parts); }
+    void wait_for_one() const { wait_until(count_, 1); }
     int count() const { return count_; }
 
 private:
-    std::atomic<int> count_{0};
+    static void wait_until(const std::atomic<int>& counter, int value) {
+        const auto limit = std::chrono::steady_clock::now() + kLong;
+        while (counter < value && std::chrono::steady_clock::now() < limit) {
+            std::this_thread::sleep_for(milliseconds(1));
+        }
+    }
+
+    std::atomic<int> begun_{0}, count_{0};
 };
 
 Error error_of(int ranks, const RankBody& body, milliseconds timeout = kLong) {
@@ -56,27 +54,37 @@ Error error_of(int ranks, const RankBody& body, milliseconds timeout = kLong) {
     std::abort();
 }
 
+// The time-out with which `ranks` are left waiting. A short one may pass before they have come to
+// the wait that is meant, where the machine stands still meanwhile: then a longer one.
+Error hang_of(int ranks, const std::function<RankBody(Failures&)>& body, const std::string& wait) {
+    for (milliseconds timeout(500);; timeout *= 6) {
+        Failures failures;
+        const Error error = error_of(ranks, body(failures), timeout);
+        const bool meant = std::string(error.what()).find(wait) != std::string::npos;
+        if (meant || 6 * timeout > kLong) return error;
+    }
+}
+
 }  // namespace
 
 TEST_CASE("a rank that fails ends the waits of the others for their GPUs", "[gpu][comm]") {
     if (!enough_gpus(4)) return;
     Failures failures;
-    const Error error = error_of(
-        4,
-        [&](World& world, CudaDevice& device) {
-            const auto group = world.split(0, world.rank(), "all");
-            const auto line = world.split(0, world.rank(), "line", GroupUse::neighbours);
-            Array<float> buffer(device, 1000);
-            CudaStream& stream = device.compute();
-            group->barrier();
-            if (world.rank() == 1) throw Error(ExitCode::bad_data, "token 300 of 257");
-            failures.count([&] {
-                if (world.rank() == 3) line->recv(stream, buffer.get(), 2, "never sent");
-                stream.wait(group->all_reduce(stream, buffer.get(), ReduceOp::sum, "output"));
-                buffer.download();
-            });
-        },
-        kShort);
+    const Error error = error_of(4, [&](World& world, CudaDevice& device) {
+        const auto group = world.split(0, world.rank(), "all");
+        const auto line = world.split(0, world.rank(), "line", GroupUse::neighbours);
+        Array<float> buffer(device, 1000);
+        CudaStream& stream = device.compute();
+        if (world.rank() == 1) {
+            failures.wait_for_begun(3);
+            throw Error(ExitCode::bad_data, "token 300 of 257");
+        }
+        failures.count([&] {
+            if (world.rank() == 3) line->recv(stream, buffer.get(), 2, "never sent");
+            stream.wait(group->all_reduce(stream, buffer.get(), ReduceOp::sum, "output"));
+            buffer.download();
+        });
+    });
     CHECK(error.code() == ExitCode::bad_data);
     CHECK(std::string(error.what()) == "token 300 of 257");
     CHECK(failures.count() == 3);
@@ -85,10 +93,9 @@ TEST_CASE("a rank that fails ends the waits of the others for their GPUs", "[gpu
 TEST_CASE("a wait for other GPUs that lasts too long names operation, group and member",
           "[gpu][comm]") {
     if (!enough_gpus(3)) return;
-    Failures failures;
-    const Error collective = error_of(
-        3,
-        [&](World& world, CudaDevice& device) {
+    const std::string all_reduce = "collective 2 (all_reduce sum of 3 F32 'output')";
+    const auto without_member = [](Failures& failures) {
+        return [&failures](World& world, CudaDevice& device) {
             const auto data = world.split(0, world.rank(), "data");
             const auto tensor = world.split(0, world.rank(), "tensor");
             CudaStream& stream = device.compute();
@@ -102,29 +109,28 @@ TEST_CASE("a wait for other GPUs that lasts too long names operation, group and 
                 data->all_reduce(stream, other.get(), ReduceOp::sum, "gradients");
                 buffer.download();
             });
-        },
-        kShort);
+        };
+    };
+    const Error collective = hang_of(3, without_member, all_reduce);
     CHECK(collective.code() == ExitCode::hang);
-    CHECK_THAT(collective.what(), Contains("communication hangs: rank") &&
-                                      Contains("collective 2 (all_reduce sum of 3 F32 'output')") &&
+    CHECK_THAT(collective.what(), Contains("communication hangs: rank") && Contains(all_reduce) &&
                                       Contains("group 'tensor' (ranks 0, 1, 2)"));
-    Failures late;
-    const Error receive = error_of(
-        3,
-        [&](World& world, CudaDevice& device) {
+    const std::string recv = "receive 1 (recv of 3 F32 'gradient' from rank 1)";
+    const auto without_sender = [](Failures& failures) {
+        return [&failures](World& world, CudaDevice& device) {
             const auto group = world.split(0, -world.rank(), "line", GroupUse::neighbours);
             CudaStream& stream = device.compute();
             Array<float> buffer(device, 3);
-            if (world.rank() != 0) return late.wait_for_one();
-            late.count([&] {
+            if (world.rank() != 0) return failures.wait_for_one();
+            failures.count([&] {
                 stream.wait(group->recv(stream, buffer.get(), 1, "gradient"));
                 stream.synchronize();
             });
-        },
-        kShort);
+        };
+    };
+    const Error receive = hang_of(3, without_sender, recv);
     CHECK(receive.code() == ExitCode::hang);
-    CHECK_THAT(receive.what(), Contains("receive 1 (recv of 3 F32 'gradient' from rank 1)") &&
-                                   Contains("group 'line' (ranks 2, 1, 0)"));
+    CHECK_THAT(receive.what(), Contains(recv) && Contains("group 'line' (ranks 2, 1, 0)"));
 }
 
 TEST_CASE("an exception ends the communication that it leaves behind on a GPU", "[gpu][comm]") {
@@ -145,10 +151,16 @@ TEST_CASE("an exception ends the communication that it leaves behind on a GPU", 
         stream.synchronize();
         group->barrier();
     };
-    CHECK(error_of(2, body, kShort).code() == ExitCode::numerics);
+    CHECK(error_of(2, body).code() == ExitCode::numerics);
 }
 
 #ifdef TRIREME_CUDA_EMULATED
+
+#ifdef __SANITIZE_THREAD__
+constexpr milliseconds kShort{3000};
+#else
+constexpr milliseconds kShort{500};
+#endif
 
 // With a member that never comes, NCCL does not return to the rank's thread.
 TEST_CASE("a call into NCCL that does not return ends the run", "[gpu][comm][long]") {

@@ -91,7 +91,8 @@ public:
     virtual void linear_gelu_backward_input(Stream&, const Tensor& dy, const Tensor& w,
                                             const Tensor& pre,  // [N, K] as dx
                                             const Tensor& dx);  // [N, K]
-    // dw += dy^T x; db += sum of the rows of dy
+    // dw += dy^T x; db += sum of the rows of dy. Not for a db that several ranks compute alike: a
+    // back end may choose its way by measuring.
     virtual void linear_backward_weight_bias(Stream&, const Tensor& dy, const Tensor& x,
                                              const Tensor& dw, const Tensor& db);
 

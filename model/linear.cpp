@@ -118,6 +118,13 @@ void RowParallelLinear::backward_input_gelu(const Tensor& dy, const Tensor& pre,
 
 void RowParallelLinear::backward_weight(const Tensor& dy, const Tensor& x) const {
     const Tensor bias = bias_ < 0 ? Tensor() : store_.gradient(bias_);
+    if (bias && context_.tensor_size() > 1) {
+        // Apart: a back end that measures which is faster may do it otherwise on another rank, but
+        // the ranks' copies of the bias are to stay the same.
+        add_weight_gradients(context_, dy, x, store_.gradient(weight_), Tensor());
+        context_.ops().bias_backward(context_.stream(), dy, bias);
+        return;
+    }
     add_weight_gradients(context_, dy, x, store_.gradient(weight_), bias);
 }
 

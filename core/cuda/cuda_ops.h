@@ -42,6 +42,8 @@ public:
                              const Tensor& pre, const Tensor& y) override;
     void linear_gelu_backward_input(Stream&, const Tensor& dy, const Tensor& w, const Tensor& pre,
                                     const Tensor& dx) override;
+    void linear_backward_weight_bias(Stream&, const Tensor& dy, const Tensor& x, const Tensor& dw,
+                                     const Tensor& db) override;
     void attention_forward(Stream&, const AttentionShape&, const Tensor& qkv, const Tensor& out,
                            const Tensor& lse) override;
     void attention_backward(Stream&, const AttentionShape&, const Tensor& dout, const Tensor& qkv,

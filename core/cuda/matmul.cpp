@@ -7,21 +7,22 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <type_traits>
+#include <vector>
 
 #include "core/cuda/cuda_device.h"
 #include "core/cuda/cuda_error.h"
+#include "core/cuda/gpu_timer.h"
 #include "core/cuda/scratch.h"
 
 namespace trireme {
 
 namespace {
 
-constexpr int kCandidates = 8;  // algorithms to measure
-constexpr int kWarmUpRuns = 3;
-constexpr int kTimedRuns = 5;
+constexpr int kCandidates = 8;            // algorithms to measure
 constexpr uint32_t kMostAlignment = 256;  // no algorithm asks for more
 
 using HeuristicResult = cublasLtMatmulHeuristicResult_t;
@@ -52,28 +53,6 @@ Handle make_handle() {
     return Handle(handle);
 }
 
-class TimingEvent {
-public:
-    TimingEvent() {
-        check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDefault), "making an event");
-    }
-    ~TimingEvent() { cudaEventDestroy(event_); }
-    TimingEvent(const TimingEvent&) = delete;
-    TimingEvent& operator=(const TimingEvent&) = delete;
-
-    void record(cudaStream_t stream) {
-        check_cuda(cudaEventRecord(event_, stream), "recording an event");
-    }
-    double microseconds_since(const TimingEvent& begin) const {
-        float milliseconds = 0.0f;
-        check_cuda(cudaEventElapsedTime(&milliseconds, begin.event_, event_), "timing a product");
-        return static_cast<double>(milliseconds) * 1e3;
-    }
-
-private:
-    cudaEvent_t event_ = nullptr;
-};
-
 struct EpilogueFacts {
     cublasLtEpilogue_t in_library;
     bool has_bias, has_aux, writes_aux;
@@ -87,6 +66,7 @@ constexpr std::array kEpilogues = {
     EpilogueFacts{CUBLASLT_EPILOGUE_GELU_AUX_BIAS, true, true, true, " + bias, gelu, aux"},
     EpilogueFacts{CUBLASLT_EPILOGUE_GELU_AUX, false, true, true, ", gelu, aux"},
     EpilogueFacts{CUBLASLT_EPILOGUE_DGELU, false, true, false, " * gelu'(aux)"},
+    EpilogueFacts{CUBLASLT_EPILOGUE_BGRADB, true, false, false, ", sums"},
 };
 
 const EpilogueFacts& facts_of(MatmulEpilogue epilogue) {
@@ -143,12 +123,14 @@ void check_call(const CudaMatmulCall& call, const Key& key) {
                           is_matrix(call.b, key.inner, key.cols, call.transpose_b),
                       "matmul sizes [rows, inner] [inner, cols] = [rows, cols]");
     }
-    TRIREME_CHECK(
-        !call.accumulate || (key.output == DType::f32 && key.epilogue == MatmulEpilogue::none),
-        "an f32 output and no epilogue to accumulate");
+    const bool sums = key.epilogue == MatmulEpilogue::sums;
+    TRIREME_CHECK(!call.accumulate ||
+                      (key.output == DType::f32 && (key.epilogue == MatmulEpilogue::none || sums)),
+                  "an f32 output and nothing else done with the product to accumulate");
     if (facts_of(key.epilogue).has_bias) {
-        TRIREME_CHECK(call.bias.dtype == key.output && call.bias.elements() == key.cols,
-                      "a bias of the matmul output's type and columns");
+        TRIREME_CHECK(
+            call.bias.dtype == key.output && call.bias.elements() == (sums ? key.rows : key.cols),
+            "a bias of the matmul output's type and columns, or sums for its rows");
     }
     if (facts_of(key.epilogue).has_aux) {
         TRIREME_CHECK(call.aux.dtype == key.output && call.aux.rows() == key.rows &&
@@ -219,7 +201,45 @@ struct Plan {
     HeuristicResult algorithm{};
     int measured_algorithms = 0;
     double microseconds = 0.0;  // of a run, where it was measured
+    struct Comparison {
+        double together, apart;  // microseconds
+    };
+    std::optional<Comparison> comparison;  // where it was asked for
 };
+
+constexpr const char* kTrialLabel = "matmul tuning";
+
+// Gives the tensors that a trial writes memory of their own, aligned as theirs is: what a call
+// writes may be added to. False when there is none.
+bool move_into(Scratch& memory, const std::vector<Tensor*>& written) {
+    const auto beside_alignment = [](const Tensor& tensor) {
+        return size_t{alignment_of(tensor)} % kMostAlignment;
+    };
+    std::vector<size_t> offsets;
+    size_t end = 0;
+    for (const Tensor* tensor : written) {
+        end = (end + kMostAlignment - 1) / kMostAlignment * kMostAlignment;
+        offsets.push_back(end + beside_alignment(*tensor));
+        end = offsets.back() + tensor->bytes();
+    }
+    try {
+        memory.reserve(end);
+    } catch (const Error& error) {
+        if (error.code() != ExitCode::out_of_memory) throw;
+        return false;
+    }
+    for (size_t i = 0; i < written.size(); ++i) {
+        written[i]->data = static_cast<char*>(memory.reserve(end)) + offsets[i];
+    }
+    return true;
+}
+
+std::string text_of(const std::optional<Plan::Comparison>& comparison) {
+    if (!comparison) return "";
+    std::ostringstream text;
+    text << "; in one pass " << comparison->together << " us, apart " << comparison->apart << " us";
+    return text.str();
+}
 
 // The addresses are of one call; algorithms are searched for with their alignment.
 void set_addresses(const Plan& plan, const CudaMatmulCall& call) {
@@ -268,8 +288,8 @@ struct CudaMatmul::State {
     int find_algorithms(Plan& plan, const Key& key, std::span<HeuristicResult> results) const;
     void choose_fastest(Plan& plan, Stream& stream, const CudaMatmulCall& call,
                         std::span<const HeuristicResult> candidates);
-    double measure(const Plan& plan, Stream& stream, const CudaMatmulCall& call,
-                   const HeuristicResult& algorithm);
+    Plan::Comparison compare(Stream& stream, const CudaMatmulCall& call, const Variant& together,
+                             const Variant& apart);
     cublasStatus_t enqueue(const Plan& plan, Stream& stream, const CudaMatmulCall& call,
                            const HeuristicResult& algorithm);
 
@@ -317,6 +337,17 @@ bool CudaMatmul::try_run(Stream& stream, const CudaMatmulCall& call) {
     return true;
 }
 
+bool CudaMatmul::pays(Stream& stream, const CudaMatmulCall& call, const Variant& together,
+                      const Variant& apart) {
+    if (!state_->tune) return false;
+    const Key key = key_of(call);
+    check_call(call, key);
+    Plan& plan = state_->plan_for(stream, call, key);
+    if (plan.status != CUBLAS_STATUS_SUCCESS) return false;
+    if (!plan.comparison) plan.comparison = state_->compare(stream, call, together, apart);
+    return plan.comparison->together < plan.comparison->apart;
+}
+
 std::string CudaMatmul::describe_algorithms() const {
     std::ostringstream text;
     for (const auto& [key, plan] : state_->plans) {
@@ -334,7 +365,7 @@ std::string CudaMatmul::describe_algorithms() const {
         if (plan.measured_algorithms > 0) {
             text << ", " << plan.microseconds << " us, the fastest of " << plan.measured_algorithms;
         }
-        text << "\n";
+        text << text_of(plan.comparison) << "\n";
     }
     return text.str();
 }
@@ -389,46 +420,40 @@ int CudaMatmul::State::find_algorithms(Plan& plan, const Key& key,
 
 void CudaMatmul::State::choose_fastest(Plan& plan, Stream& stream, const CudaMatmulCall& call,
                                        std::span<const HeuristicResult> candidates) {
-    // What the call writes is measured elsewhere: an output may be one that is added to.
+    Scratch memory(device, kTrialLabel);
     CudaMatmulCall trial = call;
-    Scratch outputs(device, "matmul tuning");
-    const bool own_aux = facts_of(call.epilogue).writes_aux;
-    const size_t output_bytes =
-        (call.output.bytes() + kMostAlignment - 1) / kMostAlignment * kMostAlignment;
-    try {
-        trial.output.data = outputs.reserve(output_bytes * (own_aux ? 2 : 1));
-    } catch (const Error& error) {
-        if (error.code() != ExitCode::out_of_memory) throw;
-        return;  // without room to measure in, the library's first choice stands
-    }
-    if (own_aux) trial.aux.data = static_cast<char*>(trial.output.data) + output_bytes;
+    std::vector<Tensor*> written{&trial.output};
+    if (facts_of(call.epilogue).writes_aux) written.push_back(&trial.aux);
+    if (!move_into(memory, written)) return;  // the library's first choice stands
 
     plan.microseconds = std::numeric_limits<double>::infinity();
     for (const HeuristicResult& candidate : candidates) {
-        const double microseconds = measure(plan, stream, trial, candidate);
-        if (microseconds == std::numeric_limits<double>::infinity()) continue;
+        const auto microseconds = measure_microseconds(stream, [&] {
+            return enqueue(plan, stream, trial, candidate) == CUBLAS_STATUS_SUCCESS;
+        });
+        if (!microseconds) continue;
         ++plan.measured_algorithms;
-        if (microseconds < plan.microseconds) {
-            plan.microseconds = microseconds;
+        if (*microseconds < plan.microseconds) {
+            plan.microseconds = *microseconds;
             plan.algorithm = candidate;
         }
     }
 }
 
-// Microseconds of one run; infinite when the algorithm refuses.
-double CudaMatmul::State::measure(const Plan& plan, Stream& stream, const CudaMatmulCall& call,
-                                  const HeuristicResult& algorithm) {
-    TimingEvent begin, end;
-    for (int i = 0; i < kWarmUpRuns + kTimedRuns; ++i) {
-        if (i == kWarmUpRuns) begin.record(handle_of(stream));
-        if (enqueue(plan, stream, call, algorithm) != CUBLAS_STATUS_SUCCESS) {
-            stream.synchronize();
-            return std::numeric_limits<double>::infinity();
-        }
-    }
-    end.record(handle_of(stream));
-    stream.synchronize();
-    return end.microseconds_since(begin) / kTimedRuns;
+Plan::Comparison CudaMatmul::State::compare(Stream& stream, const CudaMatmulCall& call,
+                                            const Variant& together, const Variant& apart) {
+    constexpr double kUnknown = std::numeric_limits<double>::infinity();
+    Scratch memory(device, kTrialLabel);
+    Tensor output = call.output, sums = call.bias;
+    if (!move_into(memory, {&output, &sums})) return {kUnknown, kUnknown};
+    const auto microseconds_of = [&](const Variant& variant) {
+        return measure_microseconds(stream, [&] {
+            variant(output, sums);
+            return true;
+        });
+    };
+    return {microseconds_of(together).value_or(kUnknown),
+            microseconds_of(apart).value_or(kUnknown)};
 }
 
 cublasStatus_t CudaMatmul::State::enqueue(const Plan& plan, Stream& stream,

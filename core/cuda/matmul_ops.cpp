@@ -25,6 +25,17 @@ CudaMatmulCall input_gradient_call(const Tensor& dy, const Tensor& w, const Tens
     return call;
 }
 
+CudaMatmulCall weight_gradient_call(const Tensor& dy, const Tensor& x, const Tensor& dw) {
+    TRIREME_CHECK(dy.rows() == x.rows() && dw.rows() == dy.cols() && dw.cols() == x.cols() &&
+                      dw.dtype == DType::f32,
+                  "linear shapes dy [N, M], x [N, K], dw [M, K] of f32");
+    CudaMatmulCall call;
+    call.a = dy, call.b = x, call.output = dw;
+    call.transpose_a = true;
+    call.accumulate = true;
+    return call;
+}
+
 // cuBLASLt does not say how exact the GELU of its epilogues is; the hardware's tanh, which it may
 // well take, is exact to 11 bits: more than bf16 holds. In f32, which is for exact comparisons and
 // not for speed, the own kernels compute it.
@@ -67,14 +78,30 @@ void CudaOps::linear_backward_input(Stream& stream, const Tensor& dy, const Tens
 
 void CudaOps::linear_backward_weight(Stream& stream, const Tensor& dy, const Tensor& x,
                                      const Tensor& dw) {
-    TRIREME_CHECK(dy.rows() == x.rows() && dw.rows() == dy.cols() && dw.cols() == x.cols() &&
-                      dw.dtype == DType::f32,
-                  "linear shapes dy [N, M], x [N, K], dw [M, K] of f32");
-    CudaMatmulCall call;
-    call.a = dy, call.b = x, call.output = dw;
-    call.transpose_a = true;
-    call.accumulate = true;
-    matmul_->run(stream, call);
+    matmul_->run(stream, weight_gradient_call(dy, x, dw));
+}
+
+// cuBLASLt can sum the rows of dy while it multiplies them, which saves reading dy again, but its
+// products with sums may be slower ones, and it cannot add the sums to what is there.
+void CudaOps::linear_backward_weight_bias(Stream& stream, const Tensor& dy, const Tensor& x,
+                                          const Tensor& dw, const Tensor& db) {
+    const auto apart = [&](const Tensor& weight, const Tensor& bias) {
+        Ops::linear_backward_weight_bias(stream, dy, x, weight, bias);
+    };
+    if (!options_.tune_matmul || dy.rows() == 0) return apart(dw, db);
+    const auto with_sums = [&](const Tensor& weight) {
+        CudaMatmulCall call = weight_gradient_call(dy, x, weight);
+        call.epilogue = MatmulEpilogue::sums;
+        call.bias = Tensor(scratch_.reserve_elements<float>(dy.cols()), DType::f32, {dy.cols()});
+        return call;
+    };
+    const auto together = [&](const Tensor& weight, const Tensor& bias) {
+        const CudaMatmulCall call = with_sums(weight);
+        matmul_->run(stream, call);
+        add(stream, call.bias, bias);
+    };
+    if (matmul_->pays(stream, with_sums(dw), together, apart)) return together(dw, db);
+    apart(dw, db);
 }
 
 void CudaOps::linear_gelu_forward(Stream& stream, const Tensor& x, const Tensor& w,

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "core/dtype.h"
@@ -25,7 +26,7 @@ struct cublasLtMatmulDescOpaque_t {
     cudaDataType_t scale;
     int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
     uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-    const void* bias = nullptr;
+    void* bias = nullptr;
     void* aux = nullptr;
     int64_t aux_ld = 0;
 };
@@ -99,11 +100,12 @@ cublasStatus_t take_attribute(T& attribute, const void* value, size_t bytes) {
 bool is_known(uint32_t epilogue) {
     return epilogue == CUBLASLT_EPILOGUE_DEFAULT || epilogue == CUBLASLT_EPILOGUE_BIAS ||
            epilogue == CUBLASLT_EPILOGUE_GELU_AUX || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS ||
-           epilogue == CUBLASLT_EPILOGUE_DGELU;
+           epilogue == CUBLASLT_EPILOGUE_DGELU || epilogue == CUBLASLT_EPILOGUE_BGRADB;
 }
 
 bool has_bias(uint32_t epilogue) {
-    return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS ||
+           epilogue == CUBLASLT_EPILOGUE_BGRADB;
 }
 
 bool has_aux(uint32_t epilogue) {
@@ -192,6 +194,11 @@ void Product::operator()() const {
     const auto left = unpack(a, a_layout, operation.transpose_a != CUBLAS_OP_N, true);
     const auto right = unpack(b, b_layout, operation.transpose_b != CUBLAS_OP_N, false);
     for (int64_t j = 0; j < n; ++j) {
+        if (operation.epilogue == CUBLASLT_EPILOGUE_BGRADB) {
+            const float* column = right.data() + j * k;
+            store(operation.bias, d_layout.type, j,
+                  static_cast<float>(std::accumulate(column, column + k, 0.0)));
+        }
         for (int64_t i = 0; i < m; ++i) {
             const float* row = left.data() + i * k;
             const float* column = right.data() + j * k;
@@ -218,6 +225,7 @@ void Product::operator()() const {
 float Product::finish(float value, int64_t i, int64_t j) const {
     const cudaDataType_t type = d_layout.type;  // of bias and aux as well
     const int64_t at = i + j * operation.aux_ld;
+    if (operation.epilogue == CUBLASLT_EPILOGUE_BGRADB) return value;
     if (has_bias(operation.epilogue)) value += load(operation.bias, type, i);
     if (operation.epilogue == CUBLASLT_EPILOGUE_DGELU) {
         return value * trireme::gelu_derivative(load(operation.aux, type, at));

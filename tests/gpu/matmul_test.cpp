@@ -363,6 +363,90 @@ TEST_CASE("measuring algorithms changes nothing but the last bits", "[gpu][matmu
     }
 }
 
+TEST_CASE("the GPU sums the rows of a bias's gradient while it multiplies them", "[gpu][matmul]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const Sizes s = GENERATE(Sizes{7, 33, 1}, Sizes{33, 7, 257}, Sizes{257, 64, 80});
+    const OwnedTensor dy = random_tensor(type, {s.tokens, s.out}, 1);
+    const OwnedTensor x = random_tensor(type, {s.tokens, s.in}, 2);
+    const OwnedTensor dw = random_tensor(DType::f32, {s.out, s.in}, 3);
+    const OwnedTensor zero(DType::f32, {s.out});
+    const GpuTensor gpu_dy(dy), gpu_x(x), gpu_dw(dw), sums(random_tensor(DType::f32, {s.out}, 4));
+    CudaMatmulCall call;
+    call.a = gpu_dy.get(), call.b = gpu_x.get(), call.output = gpu_dw.get();
+    call.transpose_a = true, call.accumulate = true;
+    call.epilogue = MatmulEpilogue::sums;
+    call.bias = sums.get();
+    if (!gpu().ops().matmul().try_run(gpu().compute(), call)) {
+        WARN("cuBLASLt has no algorithm for " << s.out << " x " << s.in);
+        return;
+    }
+    CpuOps cpu(2);
+    CpuStream host;
+    cpu.linear_backward_weight_bias(host, dy.get(), x.get(), dw.get(), zero.get());
+    check_close(gpu_dw.download().values(), dw.values(), product_tolerance(DType::f32), "product");
+    check_close(sums.download().values(), zero.values(), product_tolerance(DType::f32), "sums");
+}
+
+TEST_CASE("the gradients of weight and bias are the CPU's, in one pass or two, as is faster",
+          "[gpu][matmul]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const bool tune = GENERATE(false, true);
+    const Sizes s = GENERATE(Sizes{1, 1, 1}, Sizes{33, 7, 257}, Sizes{257, 64, 80});
+    const std::vector<OwnedTensor> tensors{
+        random_tensor(type, {s.tokens, s.out}, 1), random_tensor(type, {s.tokens, s.in}, 2),
+        random_tensor(DType::f32, {s.out, s.in}, 3), random_tensor(DType::f32, {s.out}, 4)};
+    // Twice: what is measured before the first must not have touched what is added to.
+    const Operation twice = [](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+        for (int i = 0; i < 2; ++i) {
+            ops.linear_backward_weight_bias(stream, t[0], t[1], t[2], t[3]);
+        }
+    };
+    const size_t output = GENERATE(2, 3);
+    CudaDevice device(0, CudaOpsOptions{.tune_matmul = tune});
+    const Outcome got = run_on(device, tensors, output, twice);
+    CpuOps cpu(2);
+    CpuStream host;
+    twice(cpu, host, {tensors[0].get(), tensors[1].get(), tensors[2].get(), tensors[3].get()});
+    check_close(got.values, tensors[output].values(), product_tolerance(DType::f32), "gradient");
+    const bool compared = got.algorithms.find("in one pass") != std::string::npos;
+    CHECK((!compared || tune));
+#ifdef TRIREME_CUDA_EMULATED
+    CHECK(compared == tune);
+#endif
+}
+
+TEST_CASE("of two ways to a product the faster is taken, measured once", "[gpu][matmul]") {
+    CudaDevice device(0, CudaOpsOptions{.tune_matmul = true});
+    Ops& ops = device.ops();
+    Stream& stream = device.compute();
+    const Tensor a(device.allocate(64 * 64 * 4, "test"), DType::f32, {64, 64});
+    const Tensor sums(device.allocate(64 * 4, "test"), DType::f32, {64});
+    ops.fill_zero(stream, a);
+    CudaMatmulCall call;
+    call.a = a, call.b = a, call.output = a, call.bias = sums;
+    call.transpose_a = true, call.accumulate = true;
+    call.epilogue = MatmulEpilogue::sums;
+    int runs = 0;
+    const auto times = [&](int products) {
+        return [&, products](const Tensor& output, const Tensor&) {
+            for (int i = 0; i < products; ++i) ops.linear_backward_weight(stream, a, a, output);
+            ++runs;
+        };
+    };
+    CHECK(device.ops().matmul().pays(stream, call, times(1), times(40)));
+    const int measured = runs;
+    CHECK(measured > 0);
+    // Known now: not even what is asked for is looked at.
+    CHECK(device.ops().matmul().pays(stream, call, times(40), times(1)));
+    CHECK(runs == measured);
+    call.accumulate = false;  // another product
+    CHECK_FALSE(device.ops().matmul().pays(stream, call, times(40), times(1)));
+    CHECK(runs == 2 * measured);
+    CudaDevice plain(0, CudaOpsOptions{});
+    CHECK_FALSE(plain.ops().matmul().pays(plain.compute(), call, times(1), times(40)));
+    for (const Tensor& tensor : {a, sums}) device.release(tensor.data);
+}
+
 TEST_CASE("without memory to measure in, the first algorithm is taken", "[gpu][matmul]") {
     CudaDevice device(0, CudaOpsOptions{.tune_matmul = true});
     bool refuses = false;

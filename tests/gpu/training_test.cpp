@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <sstream>
 
+#include "core/cuda/matmul.h"
 #include "tests/gpu/gpu_ranks.h"
 #include "tests/gpu/gpu_test_support.h"
 #include "tests/model/training_support.h"
@@ -214,6 +216,32 @@ TEST_CASE("an evaluation on GPUs hands over the CPU's logits", "[gpu][training][
     CHECK(largest < 1e-5);
     CHECK(loss == Approx(want_loss).epsilon(1e-6));
     CHECK(want.values().back() != 0.0f);
+}
+
+TEST_CASE("a bias that all tensor ranks hold gets its gradient in the same way on each of them",
+          "[gpu][training]") {
+    const int ranks = GENERATE(1, 2);
+    if (!enough_gpus(ranks)) return;
+    const Scenario scenario = scenario_of(Family::gpt2, {.tensor = ranks}, 1);
+    std::string algorithms;
+    run_thread_ranks(ranks, [&](World& control) {
+        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = true});
+        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
+        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, ranks));
+        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
+        run_steps(engine, scenario, 1, 1);
+        if (control.rank() == 0) algorithms = device.ops().matmul().describe_algorithms();
+    });
+    // The products whose way was measured, as [tokens, outputs]^T ...: sums.
+    bool of_hidden = false, of_others = false;
+    std::istringstream lines(algorithms);
+    for (std::string line; std::getline(lines, line);) {
+        if (line.find(", sums,") == std::string::npos) continue;
+        const bool hidden = line.find(", 48]^T") != std::string::npos;
+        (hidden ? of_hidden : of_others) = true;
+    }
+    CHECK(of_others);
+    CHECK(of_hidden == (ranks == 1));
 }
 
 TEST_CASE("two deterministic runs on the GPU give the same bits", "[gpu][training][long]") {

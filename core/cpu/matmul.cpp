@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <array>
 #include <compare>
 #include <cstdlib>
@@ -28,6 +29,15 @@ dnnl::memory::data_type onednn_type(DType type) {
 
 void check_onednn(dnnl_status_t status) {
     TRIREME_CHECK(status == dnnl_success, "oneDNN to run a matmul");
+}
+
+// oneDNN divides a product among as many threads as OpenMP says it would give the calling thread,
+// and leaves the parts of those undone that OpenMP then does not give: where the environment limits
+// them or lets their number follow the load.
+void use_threads(int threads) {
+    omp_set_dynamic(0);
+    if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
+    omp_set_num_threads(std::min(threads, omp_get_thread_limit()));
 }
 
 }  // namespace
@@ -215,8 +225,7 @@ void CpuMatmul::multiply(const MatmulCall& call) {
                   "accumulation into f32 and without bias");
     if (call.m == 0 || call.n == 0) return;
     TRIREME_CHECK(call.k > 0, "a matmul over at least one element");
-    // oneDNN uses as many threads as OpenMP would give the calling thread.
-    omp_set_num_threads(threads_);
+    use_threads(threads_);
     const bool all_bf16 = call.a.dtype == DType::bf16 && call.b.dtype == DType::bf16;
     if (all_bf16 && bf16_matmul_ == Bf16Matmul::onednn) {
         onednn_->multiply(call, *scratch_);

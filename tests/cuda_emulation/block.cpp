@@ -13,6 +13,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -106,7 +107,7 @@ struct Fiber {
     void* tsan_fiber = nullptr;
 };
 
-// A block in execution. One for each host thread that runs streams; its fibers are used again.
+// A block in execution. Its fibers are used again.
 class Block {
 public:
     ~Block() {
@@ -289,9 +290,36 @@ private:
     const std::function<void()>* body_ = nullptr;
 };
 
+// Blocks that run no grid at the moment. A stream's thread has one only while it runs a grid: a
+// thousand fibers for each of a mesh's many streams are more mappings than a process may have.
+class IdleBlocks {
+public:
+    std::unique_ptr<Block> take() {
+        const std::lock_guard lock(mutex_);
+        if (blocks_.empty()) return std::make_unique<Block>();
+        auto block = std::move(blocks_.back());
+        blocks_.pop_back();
+        return block;
+    }
+    void give_back(std::unique_ptr<Block> block) {
+        const std::lock_guard lock(mutex_);
+        blocks_.push_back(std::move(block));
+    }
+
+private:
+    std::mutex mutex_;
+    std::vector<std::unique_ptr<Block>> blocks_;
+};
+
+IdleBlocks& idle_blocks() {
+    static IdleBlocks blocks;
+    return blocks;
+}
+
+thread_local Block* block_of_thread = nullptr;  // while it runs a grid
+
 Block& block() {
-    thread_local Block of_this_thread;
-    return of_this_thread;
+    return *block_of_thread;
 }
 
 void Block::enter() {
@@ -332,13 +360,17 @@ void* dynamic_shared_memory() {
 void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& thread) {
     if (threads.x * threads.y * threads.z > kMostThreads) fail("more than 1024 threads in a block");
     dynamic_shared.resize(shared_bytes + 128);
+    auto block = idle_blocks().take();
+    block_of_thread = block.get();
     for (unsigned z = 0; z < blocks.z; ++z) {
         for (unsigned y = 0; y < blocks.y; ++y) {
             for (unsigned x = 0; x < blocks.x; ++x) {
-                block().run({x, y, z}, blocks, threads, thread);
+                block->run({x, y, z}, blocks, threads, thread);
             }
         }
     }
+    block_of_thread = nullptr;
+    idle_blocks().give_back(std::move(block));
 }
 
 }  // namespace cuda_emulation

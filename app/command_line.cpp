@@ -189,6 +189,7 @@ void add_generate(CLI::App& app, GenerateArguments& arguments, Command& chosen) 
         ->type_name("K")
         ->capture_default_str();
     command->add_option("--seed", arguments.seed, "Seed of the sampling")
+        ->check(CLI::NonNegativeNumber)
         ->type_name("S")
         ->capture_default_str();
     add_sets(command, arguments.sets);

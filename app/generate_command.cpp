@@ -15,10 +15,11 @@ namespace trireme {
 namespace {
 
 void generate(World& world, const GenerateArguments& arguments) {
+    Log log(world.rank(), world.size());
+    const bool prints = world.rank() == 0;
     std::vector<std::string> skipped;
     CheckpointReader reader(resolve_checkpoint(arguments.checkpoint, &skipped));
-    if (world.rank() == 0) {
-        Log log(world.rank(), world.size());
+    if (prints) {
         for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
     }
     const Config config =
@@ -38,12 +39,17 @@ void generate(World& world, const GenerateArguments& arguments) {
                                           "' the one that the model was trained with?");
     }
 
-    const int64_t window = std::min<int64_t>(
-        config.model.max_sequence_length, static_cast<int64_t>(tokens.size()) + arguments.tokens);
+    const auto prompt_tokens = static_cast<int64_t>(tokens.size());
+    if (prints && prompt_tokens > config.model.max_sequence_length) {
+        const std::string seen = std::to_string(config.model.max_sequence_length);
+        log.warn("the prompt has " + std::to_string(prompt_tokens) + " tokens and the model sees " +
+                 seen + " (model.max_sequence_length): it goes on from the last " + seen);
+    }
+    const int64_t window =
+        std::min<int64_t>(config.model.max_sequence_length, prompt_tokens + arguments.tokens);
     RankSetup setup(world, config, RankSetup::Use::forward, 1, window);
     load_model(setup.engine(), reader);
 
-    const bool prints = world.rank() == 0;
     if (prints) {
         std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
         std::fflush(stdout);

@@ -69,8 +69,9 @@ private:
 };
 
 void print_counts(const std::string& prefix, const PrepareCounts& counts) {
-    std::printf("%s.bin, %s.idx: %" PRId64 " documents, %" PRId64 " tokens, %.1f MB of text\n",
-                prefix.c_str(), prefix.c_str(), counts.documents, counts.tokens,
+    std::printf("%s.bin, %s.idx: %" PRId64 " %s, %" PRId64 " tokens, %.1f MB of text\n",
+                prefix.c_str(), prefix.c_str(), counts.documents,
+                counts.documents == 1 ? "document" : "documents", counts.tokens,
                 megabytes(counts.bytes));
 }
 

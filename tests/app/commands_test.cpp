@@ -109,6 +109,9 @@ TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writ
     const std::string written = succeed(at, generate).out;
     CHECK(written.starts_with("line "));
     CHECK(succeed(at, generate, 4).out == written);
+    const Outcome cut = succeed(at, {"generate", "--checkpoint", "out", "--prompt",
+                                     std::string(100, 'a'), "--tokens", "1"});
+    CHECK(cut.error.find("the prompt has 100 tokens and the model sees") != std::string::npos);
 
     const auto inspected =
         nlohmann::json::parse(succeed(at, {"inspect", "out", "--verify", "--json"}).out);

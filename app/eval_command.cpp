@@ -8,6 +8,7 @@
 #include "app/eval_choices.h"
 #include "app/logits_file.h"
 #include "app/model_checkpoint.h"
+#include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "core/log.h"
@@ -80,12 +81,9 @@ public:
         : world_(world),
           arguments_(arguments),
           log_(world.rank(), world.size()),
-          reader_(resolve_checkpoint(arguments.checkpoint, &skipped_)),
+          reader_(agreed_checkpoint(world, arguments.checkpoint, log_)),
           config_(config_of_checkpoint(reader_.state(), reader_.folder(), arguments.sets,
-                                       world.size())) {
-        if (world.rank() != 0) return;
-        for (const std::string& reason : skipped_) log_.warn("skipped a checkpoint: " + reason);
-    }
+                                       world.size())) {}
 
     Report run() {
         // What is wrong with the inputs is said before the model is made.
@@ -193,7 +191,6 @@ private:
     World& world_;
     const EvalArguments& arguments_;
     Log log_;
-    std::vector<std::string> skipped_;
     CheckpointReader reader_;
     const Config config_;
     LogitsShape logits_;

@@ -3,6 +3,7 @@
 
 #include "app/commands.h"
 #include "app/model_checkpoint.h"
+#include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "app/sampling.h"
@@ -17,11 +18,7 @@ namespace {
 void generate(World& world, const GenerateArguments& arguments) {
     Log log(world.rank(), world.size());
     const bool prints = world.rank() == 0;
-    std::vector<std::string> skipped;
-    CheckpointReader reader(resolve_checkpoint(arguments.checkpoint, &skipped));
-    if (prints) {
-        for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
-    }
+    CheckpointReader reader(agreed_checkpoint(world, arguments.checkpoint, log));
     const Config config =
         config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
     const auto tokenizer = make_tokenizer(config.data.tokenizer);

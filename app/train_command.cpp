@@ -1,5 +1,8 @@
+#include <csignal>
+
 #include "app/commands.h"
 #include "app/config.h"
+#include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/run_guard.h"
 #include "app/start_watch.h"
@@ -26,12 +29,15 @@ int train_command(const TrainArguments& arguments) {
     const int problem = check_before_joining(
         [&](int world) { load_config(arguments.config, arguments.sets, world); });
     if (problem != 0) return problem;
+    // Who reads the log may end before the run does.
+    std::signal(SIGPIPE, SIG_IGN);
     StopRequest stop;
     StartWatch start(start_limit_seconds(arguments.config, arguments.sets));
     ExitCode outcome = ExitCode::ok;
     const int code = run_as_rank([&](World& world) {
         const Config config = load_config(arguments.config, arguments.sets, world.size());
         warn_when_alone(world);
+        check_same_config(world, config);
         RunGuard guard(world, config, stop);
         start.end();
         Trainer trainer(world, config, guard);

@@ -1,0 +1,41 @@
+#include "app/rank_agreement.h"
+
+#include "app/schema.h"
+#include "core/error.h"
+#include "parallel/checkpoint.h"
+#include "parallel/control_group.h"
+
+namespace trireme {
+
+void check_same_config(World& world, const Config& config) {
+    ControlGroup control(world, "agreement");
+    const std::string own = dump_config(config);
+    const std::string first = control.broadcast(own);
+    control.run("while comparing configurations", [&] {
+        if (own == first) return;
+        const Config of_rank_0 = parse_config(first, "the configuration of rank 0");
+        for (const SchemaRow& row : config_schema()) {
+            const std::string found = row.write(config), expected = row.write(of_rank_0);
+            if (found == expected || row.key == std::string("device.threads")) continue;
+            throw Error(ExitCode::config, row.key + (": found " + found) + " on rank " +
+                                              std::to_string(world.rank()) + ", expected " +
+                                              expected +
+                                              " as on rank 0; start all processes with the same "
+                                              "configuration, from a file that all nodes see");
+        }
+    });
+}
+
+std::string agreed_checkpoint(World& world, const std::string& path, Log& log) {
+    ControlGroup control(world, "agreement");
+    std::string folder;
+    control.run("while looking for the checkpoint", [&] {
+        if (world.rank() != 0) return;
+        std::vector<std::string> skipped;
+        folder = resolve_checkpoint(path, &skipped);
+        for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
+    });
+    return control.broadcast(folder);
+}
+
+}  // namespace trireme

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "app/config.h"
+#include "core/log.h"
+#include "parallel/communicator.h"
+
+namespace trireme {
+
+// What ranks read for themselves and must have read alike: a file may change while a job starts,
+// and not every node sees it at the same time. Collective; errors are thrown on all ranks.
+
+// Throws Error (config) when a rank's configuration is not rank 0's, with the rank and the first
+// key that differs. Threads may: nodes may have different processors.
+void check_same_config(World& world, const Config& config);
+
+// The checkpoint folder that rank 0 finds at `path`: resolve_checkpoint for all ranks. What it had
+// to skip is logged.
+std::string agreed_checkpoint(World& world, const std::string& path, Log& log);
+
+}  // namespace trireme

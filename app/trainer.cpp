@@ -73,18 +73,9 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     : world_(world), config_(config), guard_(guard), log_(world.rank(), world.size()) {
     check_world(config_, world.size());
     // Bad data is reported by rank 0 before anything is made or written.
-    GptDatasetOptions data;
-    data.sequence_length = config_.data.sequence_length;
-    data.n_samples = config_.run.steps * config_.batch.global;
-    data.seed = config_.run.seed;
-    data.vocab_size = config_.model.vocab_size;
-    if (config_.data.index_cache != "none") data.index_cache = config_.data.index_cache;
-    std::vector<BlendPhase> phases;
-    for (const DataPhaseOptions& phase : config_.data.phases) {
-        phases.push_back({phase.after_step * config_.batch.global, phase.weights});
-    }
-    train_data_ = make_dataset(config_.data.train, data, phases);
+    train_data_ = make_train_data();
     if (config_.evaluation.interval > 0 && !config_.data.valid.empty()) {
+        GptDatasetOptions data = data_options();
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
         for (const DataSourceOptions& set : config_.data.valid) {
             valid_data_.push_back(make_dataset({&set, 1}, data));
@@ -98,6 +89,8 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     guard_.lock_folder();
     resumed_ = resume_training(*setup_, config_, log_);
     numerics_->restore_state(resumed_.former_extra);
+    // With another batch than before, the run takes another number of samples than was thought.
+    if (resumed_.samples != resumed_.step * config_.batch.global) train_data_ = make_train_data();
     if (resumed_.step >= config_.run.steps) return;
     open_output();
     make_saver();
@@ -111,6 +104,31 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     } else {
         train_data_.reset();  // its index may be large
     }
+}
+
+GptDatasetOptions Trainer::data_options() const {
+    GptDatasetOptions data;
+    data.sequence_length = config_.data.sequence_length;
+    data.seed = config_.run.seed;
+    data.vocab_size = config_.model.vocab_size;
+    if (config_.data.index_cache != "none") data.index_cache = config_.data.index_cache;
+    return data;
+}
+
+std::unique_ptr<SampleSource> Trainer::make_train_data() const {
+    GptDatasetOptions data = data_options();
+    data.n_samples = samples_after(config_.run.steps);
+    std::vector<BlendPhase> phases;
+    for (const DataPhaseOptions& phase : config_.data.phases) {
+        phases.push_back({samples_after(phase.after_step), phase.weights});
+    }
+    return make_dataset(config_.data.train, data, phases);
+}
+
+int64_t Trainer::samples_after(int64_t step) const {
+    // Of steps before the checkpoint only the sum is known: all of one size, as far as that goes.
+    if (step < resumed_.step) return resumed_.samples * step / resumed_.step;
+    return resumed_.samples + (step - resumed_.step) * config_.batch.global;
 }
 
 std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,

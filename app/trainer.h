@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/trace.h"
 #include "data/batch_loader.h"
+#include "data/gpt_dataset.h"
 #include "data/sample_source.h"
 #include "parallel/checkpoint_saver.h"
 
@@ -51,9 +52,10 @@ private:
     void report_save(const std::optional<SaveReport>& report, bool must_succeed);
     void log_step(int64_t step, const StepResult& result, double lr);
     std::string checkpoint_folder() const { return config_.run.output + "/checkpoints"; }
-    int64_t samples_after(int64_t step) const {
-        return resumed_.samples + (step - resumed_.step) * config_.batch.global;
-    }
+    // Samples that the run has taken up to the end of a step.
+    int64_t samples_after(int64_t step) const;
+    GptDatasetOptions data_options() const;
+    std::unique_ptr<SampleSource> make_train_data() const;
     bool is_due(int64_t interval, int64_t step) const {
         return interval > 0 && step % interval == 0;
     }

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "app/resume.h"
 #include "app/schema.h"
@@ -109,6 +110,39 @@ TEST_CASE("a resume refuses another model, records another course and ignores th
     CHECK(history[1].at("step") == 4);
     CHECK(!history[1].at("changed").contains("optimizer.lr"));
     CHECK(reader.state().run_id.size() == 16);
+}
+
+TEST_CASE("a resume with another batch size goes on with the samples that come next",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(8));
+    make_data(at, "a", 300);
+    make_data(at, "b", 301);
+    // The parameters stay as they are, so that a loss tells which samples were read.
+    const Arguments common{"data.train=[{path: data/a}, {path: data/b}]", "optimizer.lr=1e-30"};
+    const auto losses = [&](const std::string& output, const Arguments& own) {
+        Arguments sets = common;
+        sets.insert(sets.end(), own.begin(), own.end());
+        sets.push_back("run.output=" + output);
+        const Outcome outcome = train(at, sets);
+        INFO(outcome.error);
+        REQUIRE(outcome.code == 0);
+        std::vector<double> found;
+        std::istringstream lines(read_text(at + "/" + output + "/metrics.jsonl"));
+        for (std::string line; std::getline(lines, line);) {
+            const auto record = nlohmann::json::parse(line);
+            if (record.contains("loss")) found.push_back(record.at("loss").get<double>());
+        }
+        return found;
+    };
+    const auto whole = losses("whole", {"run.steps=12", "batch.global=4"});
+    losses("out", {"run.steps=4", "batch.global=8"});
+    const auto smaller = losses("out", {"run.steps=8", "batch.global=4"});
+    REQUIRE(smaller.size() == 8);
+    CHECK(std::vector(smaller.begin() + 4, smaller.end()) ==
+          std::vector(whole.begin() + 8, whole.end()));
+    CHECK(smaller[4] != whole[0]);
 }
 
 TEST_CASE("a resume on other training data is refused unless it is allowed",

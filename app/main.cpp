@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -8,14 +10,37 @@
 #include "core/cuda_backend.h"
 #include "core/error.h"
 
+namespace {
+
+// The place of a standard descriptor that is closed would go to the next file that is opened, and
+// what is written for people would end up in it.
+void open_standard_descriptors() {
+    for (int descriptor = 0; descriptor < 3; ++descriptor) {
+        if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return;
+    }
+}
+
+// Whatever printed, and whichever call met the full disk.
+void check_output() {
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+    throw trireme::Error(trireme::ExitCode::io,
+                         "the standard output takes no more, so what was printed is incomplete; "
+                         "check the disk or the program it goes to");
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
     using trireme::ExitCode;
+    open_standard_descriptors();
     trireme::prepare_openmp_environment(argv);
     trireme::prepare_cuda_environment();
     // A write beyond the limit of a file's size (ulimit -f) is then an error like a full disk.
     std::signal(SIGXFSZ, SIG_IGN);
     try {
-        return trireme::run_command_line(argc, argv);
+        const int code = trireme::run_command_line(argc, argv);
+        if (code == 0) check_output();
+        return code;
     } catch (const trireme::Error& error) {
         std::fprintf(stderr, "trireme: error: %s\n", error.what());
         return static_cast<int>(error.code());

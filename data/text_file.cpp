@@ -62,6 +62,11 @@ TextFile::TextFile(const std::string& path) : path_(path) {
                                             " is named as compressed, but has no gzip header at "
                                             "byte 0; unpack it or fix its name");
     }
+    if (!is_standard_input(path) && ::gzdirect(file_) == 0) {
+        ::gzclose(file_);
+        file_ = nullptr;
+        gzip_ = std::make_unique<GzipFile>(path);
+    }
 }
 
 TextFile::~TextFile() {
@@ -69,7 +74,7 @@ TextFile::~TextFile() {
 }
 
 bool TextFile::is_plain() const {
-    return zstd_ == nullptr && ::gzdirect(file_) != 0;
+    return file_ != nullptr && ::gzdirect(file_) != 0;
 }
 
 bool TextFile::seek(int64_t position) {
@@ -83,6 +88,7 @@ bool TextFile::seek(int64_t position) {
 
 size_t TextFile::read(char* to, size_t bytes) {
     if (zstd_ != nullptr) return zstd_->read(to, bytes);
+    if (gzip_ != nullptr) return gzip_->read(to, bytes);
     const auto n = static_cast<unsigned>(std::min<size_t>(bytes, size_t{1} << 30));
     const int got = ::gzread(file_, to, n);
     if (got > 0) return static_cast<size_t>(got);
@@ -101,6 +107,7 @@ size_t TextFile::read(char* to, size_t bytes) {
 
 int64_t TextFile::stored_position() const {
     if (zstd_ != nullptr) return std::min(zstd_->stored_position(), stored_size_);
+    if (gzip_ != nullptr) return gzip_->stored_position();
     return std::clamp<int64_t>(::gzoffset(file_), 0, stored_size_);
 }
 

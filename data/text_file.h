@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "data/gzip_file.h"
 #include "data/zstd_file.h"
 
 struct gzFile_s;
@@ -38,8 +39,9 @@ public:
 
 private:
     std::string path_;
-    gzFile_s* file_ = nullptr;
+    gzFile_s* file_ = nullptr;        // a plain file, or the standard input
     std::unique_ptr<ZstdFile> zstd_;  // instead of file_
+    std::unique_ptr<GzipFile> gzip_;  // likewise
     int64_t stored_size_ = 0;
 };
 

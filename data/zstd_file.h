@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
-#include <vector>
+
+#include "data/stored_file.h"
 
 struct ZSTD_DCtx_s;
 
@@ -23,20 +23,13 @@ public:
     // off, not zstd, or asks for a window above 128 MiB; Error(io) when the system fails.
     size_t read(char* to, size_t bytes);
 
-    int64_t stored_position() const { return stored_position_; }  // bytes on disk read so far
+    int64_t stored_position() const { return file_.position(); }  // bytes on disk read so far
 
 private:
-    bool fill();
-
-    std::string path_;
-    int fd_ = -1;
+    StoredFile file_;
     ZSTD_DCtx_s* context_ = nullptr;
-    std::vector<char> buffer_;
-    size_t begin_ = 0;
-    size_t end_ = 0;
     bool in_frame_ = false;
     bool is_flushing_ = false;
-    int64_t stored_position_ = 0;
 };
 
 }  // namespace trireme

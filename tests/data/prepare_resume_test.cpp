@@ -348,6 +348,38 @@ TEST_CASE("zstd files of several frames are read, damaged ones refused", "[data]
     }
 }
 
+TEST_CASE("gzip files of several members are read to the last byte, or refused",
+          "[data][prepare]") {
+    const TestFolder folder;
+    const std::string text = mixed_text(8, 200000);
+    write_bytes(folder / "plain.txt", text);
+    const size_t half = text.size() / 2;
+    const std::string first = read_bytes(gzipped(text.substr(0, half), folder / "first"));
+    std::string second = read_bytes(gzipped(text.substr(half), folder / "second"));
+    const std::string nothing = read_bytes(gzipped("", folder / "nothing"));
+    prepare({.inputs = {folder / "plain.txt"}, .output = folder / "plain"});
+    for (const std::string& packed : {first + second, nothing + first + nothing + second,
+                                      first + second + std::string(300000, '\0')}) {
+        write_bytes(folder / "a.txt.gz", packed);
+        prepare({.inputs = {folder / "a.txt.gz"}, .output = folder / "packed"});
+        CHECK(read_bytes(folder / "plain.bin") == read_bytes(folder / "packed.bin"));
+    }
+    const std::string padded = first + std::string(9, '\0') + second;
+    std::string other_header = second, other_sum = second;
+    other_header[0] = '\x1e';
+    other_sum[other_sum.size() - 6] ^= 1;
+    // Nothing of this may be left out in silence.
+    for (const std::string& bad :
+         {first + other_header, first + "plain text", first + second.substr(0, 5), padded,
+          first + other_sum, first + second.substr(0, second.size() - 1)}) {
+        write_bytes(folder / "bad.gz", bad);
+        const Caught error =
+            caught([&] { prepare({.inputs = {folder / "bad.gz"}, .output = folder / "bad"}); });
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK_THAT(error.message, Contains("bad.gz") && Contains("near byte"));
+    }
+}
+
 TEST_CASE("a pattern stands for its files in order", "[data][prepare]") {
     const TestFolder folder;
     for (const char* name : {"b2.txt", "a10.txt", "b1.txt"}) write_bytes(folder / name, name);

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "data/stored_file.h"
+
+struct z_stream_s;
+
+namespace trireme {
+
+// A gzip file unpacked from front to back; several members in a row are one text, zero bytes after
+// the last are padding. What zlib's own gzread passes over in silence, bytes after a member that
+// begin no other, is an error here: they are a text that would be lost.
+class GzipFile {
+public:
+    // Error(io) when it cannot be opened.
+    explicit GzipFile(const std::string& path);
+    ~GzipFile();
+    GzipFile(const GzipFile&) = delete;
+    GzipFile& operator=(const GzipFile&) = delete;
+
+    // Up to `bytes` bytes of text, 0 only at the end. Error(bad_data) when the file is damaged or
+    // cut off; Error(io) when the system fails.
+    size_t read(char* to, size_t bytes);
+
+    int64_t stored_position() const;  // bytes on disk used so far
+
+private:
+    bool begin_member();
+    [[noreturn]] void fail(const std::string& what) const;
+
+    StoredFile file_;
+    std::unique_ptr<z_stream_s> stream_;
+    bool in_member_ = false;
+    bool is_full_ = false;  // the caller's memory was, so that zlib may hold more text
+};
+
+}  // namespace trireme

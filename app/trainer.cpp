@@ -90,7 +90,10 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     resumed_ = resume_training(*setup_, config_, log_);
     numerics_->restore_state(resumed_.former_extra);
     // With another batch than before, the run takes another number of samples than was thought.
-    if (resumed_.samples != resumed_.step * config_.batch.global) train_data_ = make_train_data();
+    if (resumed_.samples != resumed_.step * config_.batch.global) {
+        train_data_.reset();  // its order may be large
+        train_data_ = make_train_data();
+    }
     if (resumed_.step >= config_.run.steps) return;
     open_output();
     make_saver();

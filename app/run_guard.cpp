@@ -33,8 +33,7 @@ RunGuard::RunGuard(World& world, const Config& config, StopRequest& stop)
       stop_(stop),
       log_(world.rank(), world.size()),
       restarts_(config.run.output),
-      limit_(std::chrono::system_clock::now(), config.run.time_limit_seconds,
-             std::getenv("SLURM_JOB_END_TIME")),
+      limit_(Moment::now(), config.run.time_limit_seconds, std::getenv("SLURM_JOB_END_TIME")),
       phase_begin_(std::chrono::steady_clock::now()) {
     if (world.rank() == 0) stop_.watch(config.run.output, limit_);
     WatchdogOptions options;

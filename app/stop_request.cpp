@@ -76,13 +76,13 @@ const std::string& StopRequest::reason(const std::function<double()>& needed_sec
         reason_ = "signal " + name_of_signal(number);
         return reason_;
     }
-    const auto now = std::chrono::steady_clock::now();
-    if (!watches_ || now - looked_at_ < std::chrono::seconds(1)) return reason_;
-    looked_at_ = now;
+    const Moment now = Moment::now();
+    if (!watches_ || now.steady - looked_at_ < std::chrono::seconds(1)) return reason_;
+    looked_at_ = now.steady;
     if (access(stop_file_.c_str(), F_OK) == 0) {
         reason_ = "file " + stop_file_;
-    } else if (limit_.is_due(std::chrono::system_clock::now(), needed_seconds())) {
-        reason_ = limit_.describe();
+    } else if (limit_.is_due(now, needed_seconds())) {
+        reason_ = limit_.describe(now);
     }
     return reason_;
 }

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace trireme {
@@ -12,6 +13,7 @@ namespace {
 
 constexpr double kUnknownSave = 30.0;
 constexpr double kMostSeconds = 1e9;
+constexpr double kNever = std::numeric_limits<double>::infinity();
 
 std::optional<double> whole(std::string_view text) {
     int64_t value = 0;
@@ -54,32 +56,37 @@ std::optional<double> parse_duration(const std::string& text) {
     return seconds;
 }
 
-TimeLimit::TimeLimit(Clock::time_point start, double limit_seconds, const char* job_end)
+TimeLimit::TimeLimit(const Moment& start, double limit_seconds, const char* job_end)
     : start_(start) {
     if (limit_seconds > 0) {
-        end_ = start + std::chrono::duration_cast<Clock::duration>(
-                           std::chrono::duration<double>(limit_seconds));
+        end_ = start.steady + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                                  std::chrono::duration<double>(limit_seconds));
     }
     const std::optional<double> epoch = job_end ? whole(job_end) : std::nullopt;
     if (!epoch || *epoch <= 0 || *epoch > 1e11) return;
-    const Clock::time_point end{std::chrono::seconds(static_cast<int64_t>(*epoch))};
-    if (end_ && *end_ <= end) return;
-    end_ = end;
-    is_job_end_ = true;
+    job_end_.emplace(std::chrono::seconds(static_cast<int64_t>(*epoch)));
 }
 
-bool TimeLimit::is_due(Clock::time_point now, double needed_seconds) const {
-    return end_ && std::chrono::duration<double>(*end_ - now).count() < needed_seconds;
+double TimeLimit::seconds_of_run(const Moment& now) const {
+    return end_ ? std::chrono::duration<double>(*end_ - now.steady).count() : kNever;
+}
+
+double TimeLimit::seconds_of_job(const Moment& now) const {
+    return job_end_ ? std::chrono::duration<double>(*job_end_ - now.wall).count() : kNever;
+}
+
+bool TimeLimit::is_due(const Moment& now, double needed_seconds) const {
+    return std::min(seconds_of_run(now), seconds_of_job(now)) < needed_seconds;
 }
 
 double TimeLimit::length_seconds() const {
-    return end_ ? std::max(0.0, std::chrono::duration<double>(*end_ - start_).count()) : 0.0;
+    if (!exists()) return 0.0;
+    return std::max(0.0, std::min(seconds_of_run(start_), seconds_of_job(start_)));
 }
 
-std::string TimeLimit::describe() const {
-    const auto seconds = static_cast<int64_t>(std::llround(length_seconds()));
-    return is_job_end_ ? "the job's end, SLURM_JOB_END_TIME"
-                       : "run.time_limit " + std::to_string(seconds) + " s";
+std::string TimeLimit::describe(const Moment& now) const {
+    if (seconds_of_job(now) < seconds_of_run(now)) return "the job's end, SLURM_JOB_END_TIME";
+    return "run.time_limit " + std::to_string(std::llround(seconds_of_run(start_))) + " s";
 }
 
 double seconds_to_end(double step_seconds, double save_seconds, double length_seconds) {

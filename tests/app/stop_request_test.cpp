@@ -19,8 +19,9 @@ using std::chrono::seconds;
 
 const auto kAtOnce = [] { return 0.0; };
 
-TimeLimit::Clock::time_point at(int64_t second) {
-    return TimeLimit::Clock::time_point(seconds(second));
+Moment at(int64_t second) {
+    return {std::chrono::system_clock::time_point(seconds(second)),
+            std::chrono::steady_clock::time_point(seconds(second))};
 }
 
 }  // namespace
@@ -49,17 +50,30 @@ TEST_CASE("a time limit ends a run while twice a save and a step still fit", "[a
     CHECK(seconds_to_end(1, 0, 100) == 12);    // of a short run
     CHECK_FALSE(limit.is_due(at(4540), 60));
     CHECK(limit.is_due(at(4541), 60));
-    CHECK(limit.describe() == "run.time_limit 3600 s");
+    CHECK(limit.describe(at(4541)) == "run.time_limit 3600 s");
 
     const TimeLimit job(at(1000), 3600, "2000");
     CHECK(job.is_due(at(1990), 60));
     CHECK(job.length_seconds() == 1000);
-    CHECK(job.describe() == "the job's end, SLURM_JOB_END_TIME");
+    CHECK(job.describe(at(1990)) == "the job's end, SLURM_JOB_END_TIME");
     CHECK(TimeLimit(at(1000), 600, "2000").length_seconds() == 600);
     for (const char* text : {"", "x", "-5", "0", "12x", "99999999999999999999"}) {
         INFO(text);
         CHECK_FALSE(TimeLimit(at(1000), 0, text).exists());
     }
+}
+
+TEST_CASE("a clock that is set while a run goes on does not change how long it may",
+          "[app][stop]") {
+    const TimeLimit limit(at(1000), 3600, "9000");
+    const Moment set_ahead{at(100000).wall, at(2000).steady},
+        set_back{at(10).wall, at(4550).steady};
+    CHECK(limit.is_due(set_back, 60));
+    CHECK(limit.describe(set_back) == "run.time_limit 3600 s");
+    CHECK_FALSE(TimeLimit(at(1000), 3600, nullptr).is_due(set_ahead, 60));
+    // The batch system's end is a time of day.
+    CHECK(limit.is_due(set_ahead, 60));
+    CHECK(limit.describe(set_ahead) == "the job's end, SLURM_JOB_END_TIME");
 }
 
 TEST_CASE("each signal is a request, and a file STOP that is gone once honoured", "[app][stop]") {
@@ -83,7 +97,7 @@ TEST_CASE("each signal is a request, and a file STOP that is gone once honoured"
 TEST_CASE("time is looked at once a second", "[app][stop]") {
     const TemporaryFolder folder;
     StopRequest stop;
-    stop.watch(folder.path(), TimeLimit(TimeLimit::Clock::now(), 3600, nullptr));
+    stop.watch(folder.path(), TimeLimit(Moment::now(), 3600, nullptr));
     int asked = 0;
     const auto needed = [&] {
         ++asked;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "data/packed_file.h"
 #include "data/stored_file.h"
 
 struct z_stream_s;
@@ -14,19 +15,17 @@ namespace trireme {
 // A gzip file unpacked from front to back; several members in a row are one text, zero bytes after
 // the last are padding. What zlib's own gzread passes over in silence, bytes after a member that
 // begin no other, is an error here: they are a text that would be lost.
-class GzipFile {
+class GzipFile final : public PackedFile {
 public:
     // Error(io) when it cannot be opened.
     explicit GzipFile(const std::string& path);
-    ~GzipFile();
+    ~GzipFile() override;
     GzipFile(const GzipFile&) = delete;
     GzipFile& operator=(const GzipFile&) = delete;
 
-    // Up to `bytes` bytes of text, 0 only at the end. Error(bad_data) when the file is damaged or
-    // cut off; Error(io) when the system fails.
-    size_t read(char* to, size_t bytes);
+    size_t read(char* to, size_t bytes) override;
 
-    int64_t stored_position() const;  // bytes on disk used so far
+    int64_t stored_position() const override;
 
 private:
     bool begin_member();

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/gzip_file.h"
+#include "data/zstd_file.h"
 
 namespace trireme {
 namespace {
@@ -47,7 +49,7 @@ TextFile::TextFile(const std::string& path) : path_(path) {
         }
         stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
         if (is_zstd_name(path)) {
-            zstd_ = std::make_unique<ZstdFile>(path);
+            packed_ = std::make_unique<ZstdFile>(path);
             return;
         }
         file_ = ::gzopen(path.c_str(), "rb");
@@ -65,7 +67,7 @@ TextFile::TextFile(const std::string& path) : path_(path) {
     if (!is_standard_input(path) && ::gzdirect(file_) == 0) {
         ::gzclose(file_);
         file_ = nullptr;
-        gzip_ = std::make_unique<GzipFile>(path);
+        packed_ = std::make_unique<GzipFile>(path);
     }
 }
 
@@ -87,8 +89,7 @@ bool TextFile::seek(int64_t position) {
 }
 
 size_t TextFile::read(char* to, size_t bytes) {
-    if (zstd_ != nullptr) return zstd_->read(to, bytes);
-    if (gzip_ != nullptr) return gzip_->read(to, bytes);
+    if (packed_ != nullptr) return packed_->read(to, bytes);
     const auto n = static_cast<unsigned>(std::min<size_t>(bytes, size_t{1} << 30));
     const int got = ::gzread(file_, to, n);
     if (got > 0) return static_cast<size_t>(got);
@@ -106,8 +107,7 @@ size_t TextFile::read(char* to, size_t bytes) {
 }
 
 int64_t TextFile::stored_position() const {
-    if (zstd_ != nullptr) return std::min(zstd_->stored_position(), stored_size_);
-    if (gzip_ != nullptr) return gzip_->stored_position();
+    if (packed_ != nullptr) return std::min(packed_->stored_position(), stored_size_);
     return std::clamp<int64_t>(::gzoffset(file_), 0, stored_size_);
 }
 

@@ -5,8 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "data/gzip_file.h"
-#include "data/zstd_file.h"
+#include "data/packed_file.h"
 
 struct gzFile_s;
 
@@ -39,9 +38,8 @@ public:
 
 private:
     std::string path_;
-    gzFile_s* file_ = nullptr;        // a plain file, or the standard input
-    std::unique_ptr<ZstdFile> zstd_;  // instead of file_
-    std::unique_ptr<GzipFile> gzip_;  // likewise
+    gzFile_s* file_ = nullptr;            // a plain file, or the standard input
+    std::unique_ptr<PackedFile> packed_;  // instead of file_
     int64_t stored_size_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "data/packed_file.h"
 #include "data/stored_file.h"
 
 struct ZSTD_DCtx_s;
@@ -11,19 +12,18 @@ struct ZSTD_DCtx_s;
 namespace trireme {
 
 // A zstd file unpacked from front to back; several frames in a row are one text.
-class ZstdFile {
+class ZstdFile final : public PackedFile {
 public:
     // Error(io) when it cannot be opened.
     explicit ZstdFile(const std::string& path);
-    ~ZstdFile();
+    ~ZstdFile() override;
     ZstdFile(const ZstdFile&) = delete;
     ZstdFile& operator=(const ZstdFile&) = delete;
 
-    // Up to `bytes` bytes of text, 0 only at the end. Error(bad_data) when the file is damaged, cut
-    // off, not zstd, or asks for a window above 128 MiB; Error(io) when the system fails.
-    size_t read(char* to, size_t bytes);
+    // Error(bad_data) also when it is not zstd, or asks for a window above 128 MiB.
+    size_t read(char* to, size_t bytes) override;
 
-    int64_t stored_position() const { return file_.position(); }  // bytes on disk read so far
+    int64_t stored_position() const override { return file_.position(); }
 
 private:
     StoredFile file_;

@@ -10,6 +10,7 @@
 #include "app/config_problems.h"
 #include "app/progress_line.h"
 #include "app/readable.h"
+#include "app/standard_output.h"
 #include "core/error.h"
 #include "core/safetensors.h"
 #include "data/dataset_manifest.h"
@@ -290,10 +291,8 @@ int inspect_command(const InspectArguments& arguments) {
     } else {
         text = text_of(report);
     }
-    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-    if (!written || std::fflush(stdout) != 0) {
-        throw Error(ExitCode::io, "the standard output takes no more; the report is incomplete");
-    }
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    check_standard_output();
     if (report.faults.empty()) return static_cast<int>(ExitCode::ok);
     std::string message = std::to_string(report.faults.size()) + " faults found";
     for (const std::string& fault : report.faults) message += "\n  " + fault;

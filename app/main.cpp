@@ -6,6 +6,7 @@
 #include <new>
 
 #include "app/command_line.h"
+#include "app/standard_output.h"
 #include "core/cpu/openmp_environment.h"
 #include "core/cuda_backend.h"
 #include "core/error.h"
@@ -20,14 +21,6 @@ void open_standard_descriptors() {
     }
 }
 
-// Whatever printed, and whichever call met the full disk.
-void check_output() {
-    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
-    throw trireme::Error(trireme::ExitCode::io,
-                         "the standard output takes no more, so what was printed is incomplete; "
-                         "check the disk or the program it goes to");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -39,7 +32,7 @@ int main(int argc, char** argv) {
     std::signal(SIGXFSZ, SIG_IGN);
     try {
         const int code = trireme::run_command_line(argc, argv);
-        if (code == 0) check_output();
+        if (code == 0) trireme::check_standard_output();
         return code;
     } catch (const trireme::Error& error) {
         std::fprintf(stderr, "trireme: error: %s\n", error.what());

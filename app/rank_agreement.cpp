@@ -16,8 +16,8 @@ void check_same_config(World& world, const Config& config) {
         const Config of_rank_0 = parse_config(first, "the configuration of rank 0");
         for (const SchemaRow& row : config_schema()) {
             const std::string found = row.write(config), expected = row.write(of_rank_0);
-            if (found == expected || row.key == std::string("device.threads")) continue;
-            throw Error(ExitCode::config, row.key + (": found " + found) + " on rank " +
+            if (found == expected || row.key == "device.threads") continue;
+            throw Error(ExitCode::config, row.key + ": found " + found + " on rank " +
                                               std::to_string(world.rank()) + ", expected " +
                                               expected +
                                               " as on rank 0; start all processes with the same "

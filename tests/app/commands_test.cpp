@@ -3,8 +3,8 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
 
@@ -33,17 +33,6 @@ Outcome succeed(const std::string& folder, const Arguments& arguments, int proce
     INFO(outcome.error);
     REQUIRE(outcome.code == 0);
     return outcome;
-}
-
-// Records of metrics.jsonl that have this key.
-std::vector<nlohmann::json> records_with(const std::string& path, const std::string& key) {
-    std::istringstream lines(read_text(path));
-    std::vector<nlohmann::json> records;
-    for (std::string line; std::getline(lines, line);) {
-        nlohmann::json record = nlohmann::json::parse(line);
-        if (record.contains(key)) records.push_back(std::move(record));
-    }
-    return records;
 }
 
 double evaluated_loss(const std::string& folder, int processes) {

@@ -2,11 +2,11 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "app/resume.h"
 #include "app/schema.h"
 #include "parallel/checkpoint_load.h"
+#include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
@@ -129,10 +129,8 @@ TEST_CASE("a resume with another batch size goes on with the samples that come n
         INFO(outcome.error);
         REQUIRE(outcome.code == 0);
         std::vector<double> found;
-        std::istringstream lines(read_text(at + "/" + output + "/metrics.jsonl"));
-        for (std::string line; std::getline(lines, line);) {
-            const auto record = nlohmann::json::parse(line);
-            if (record.contains("loss")) found.push_back(record.at("loss").get<double>());
+        for (const auto& record : records_with(at + "/" + output + "/metrics.jsonl", "loss")) {
+            found.push_back(record.at("loss").get<double>());
         }
         return found;
     };

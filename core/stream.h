@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 
 namespace trireme {
 
@@ -42,6 +44,15 @@ struct Event {
     uint64_t ticket = 0;
 };
 
+// Work that a stream has recorded, to be done any number of times: on the same memory, with the
+// same numbers. Must not outlive its stream.
+class RecordedWork {
+public:
+    virtual ~RecordedWork() = default;
+    // Enqueues all of it on its stream.
+    virtual void enqueue() = 0;
+};
+
 // An in-order queue of compute on one device. On the CPU work runs inline, so an operation is
 // done when its call returns; on a GPU the call only enqueues.
 class Stream {
@@ -59,6 +70,13 @@ public:
     virtual void copy(void* to, const void* from, size_t bytes) = 0;
     // Blocks the calling thread until all enqueued work is done.
     virtual void synchronize() = 0;
+    // Records what `enqueue` puts on this stream, instead of doing it. It may not allocate, wait,
+    // or be waited for, so everything in it must have been done before. Null where a stream does
+    // not record, without calling it; throws Error when the work cannot be recorded, of which then
+    // nothing has been done.
+    virtual std::unique_ptr<RecordedWork> record_work(const std::function<void()>& /*enqueue*/) {
+        return nullptr;
+    }
 };
 
 }  // namespace trireme

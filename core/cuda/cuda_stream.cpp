@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/cuda/cuda_error.h"
+#include "core/cuda/cuda_graph.h"
 #include "core/error.h"
 
 namespace trireme {
@@ -78,6 +79,10 @@ void CudaStream::synchronize() {
     poll([this] { return cudaStreamQuery(stream_); }, "work on the GPU");
     settle_timed_waits();
     for (const auto& hook : idle_hooks_) hook();
+}
+
+std::unique_ptr<RecordedWork> CudaStream::record_work(const std::function<void()>& enqueue) {
+    return std::make_unique<CudaGraph>(stream_, enqueue);
 }
 
 void CudaStream::host_wait(uint64_t ticket) {

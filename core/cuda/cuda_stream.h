@@ -33,6 +33,8 @@ public:
     void copy(void* to, const void* from, size_t bytes) override;
     // Polls instead of blocking in the driver, so that a failure elsewhere can end the wait.
     void synchronize() override;
+    // As a CUDA graph.
+    std::unique_ptr<RecordedWork> record_work(const std::function<void()>& enqueue) override;
 
     void host_wait(uint64_t ticket) override;
     bool done(uint64_t ticket) override;

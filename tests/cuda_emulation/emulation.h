@@ -20,6 +20,11 @@ bool is_device_memory(const void* memory, size_t bytes);
 // From now on cuBLASLt has no algorithm for a product with an epilogue, or has them again.
 void refuse_epilogues(bool refused);
 
+// From now on CUDA refuses to record graphs, or records them again.
+void refuse_graphs(bool refused);
+// Executable graphs made since the last call.
+int take_graphs_made();
+
 // How long an operation of NCCL waits for another rank before the program is ended with a message,
 // and a call on the host before it fails; 20 s at first.
 void set_nccl_patience(std::chrono::milliseconds time);

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -55,6 +56,26 @@ class Event {
 public:
     std::shared_ptr<Mark> mark;  // of the last record; null: never recorded, which counts as done
 };
+
+// What a stream recorded, in its order; both a cudaGraph_t and a cudaGraphExec_t.
+class Graph {
+public:
+    std::vector<std::function<void()>> work;
+};
+
+// What a host thread records at the moment. A call that CUDA does not allow meanwhile spoils it.
+struct Recording {
+    Stream* stream = nullptr;  // null: nothing
+    Graph graph;
+    bool is_spoilt = false;
+};
+thread_local Recording recording;
+
+cudaError_t spoil_recording() {
+    if (!recording.stream) return cudaSuccess;
+    recording.is_spoilt = true;
+    return cudaErrorStreamCaptureUnsupported;
+}
 
 class Stream {
 public:
@@ -117,6 +138,8 @@ namespace {
 
 std::atomic<int> device_count{1};
 std::atomic<size_t> memory_limit{size_t{4} << 30};
+std::atomic<bool> refuses_graphs{false};
+std::atomic<int> graphs_made{0};
 
 // The streams of each host thread, which is to the emulation what a process with a GPU is.
 std::mutex streams_mutex;
@@ -144,6 +167,10 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
         std::fprintf(stderr, "CUDA emulation: work on the default stream\n");
         std::abort();
     }
+    if (recording.stream == stream) {
+        recording.graph.work.push_back(std::move(work));
+        return;
+    }
     stream->push(std::move(work));
 }
 
@@ -153,6 +180,14 @@ void set_device_count(int count) {
 
 void set_memory_limit(size_t bytes) {
     memory_limit = bytes;
+}
+
+void refuse_graphs(bool refused) {
+    refuses_graphs = refused;
+}
+
+int take_graphs_made() {
+    return graphs_made.exchange(0);
 }
 
 size_t memory_in_use() {
@@ -175,11 +210,20 @@ using namespace cuda_emulation;
 
 const char* cudaGetErrorString(cudaError_t error) {
     switch (error) {
-        case cudaSuccess: return "no error";
-        case cudaErrorMemoryAllocation: return "out of memory";
-        case cudaErrorInsufficientDriver: return "no driver";
-        case cudaErrorNoDevice: return "no device";
-        default: return "failed";
+        case cudaSuccess:
+            return "no error";
+        case cudaErrorMemoryAllocation:
+            return "out of memory";
+        case cudaErrorInsufficientDriver:
+            return "no driver";
+        case cudaErrorNoDevice:
+            return "no device";
+        case cudaErrorStreamCaptureUnsupported:
+            return "not while a stream records";
+        case cudaErrorStreamCaptureInvalidated:
+            return "the recording was spoilt";
+        default:
+            return "failed";
     }
 }
 
@@ -226,6 +270,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     const std::lock_guard lock(memory_mutex);
     *memory = nullptr;
     if (allocated + bytes > memory_limit) return cudaErrorMemoryAllocation;
@@ -238,6 +283,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     wait_for_own_streams();
     const std::lock_guard lock(memory_mutex);
     if (!memory) return cudaSuccess;
@@ -250,11 +296,13 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
     return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     std::free(memory);
     return cudaSuccess;
 }
@@ -288,15 +336,18 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     return stream->is_idle() ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     stream->wait();
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     if (event->mark) enqueue(stream, [mark = event->mark] { mark->wait(); });
     return cudaSuccess;
 }
@@ -312,16 +363,19 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     event->mark = std::make_shared<Mark>();
     enqueue(stream, [mark = event->mark] { mark->reach(); });
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     return !event->mark || event->mark->reached() ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     if (event->mark) event->mark->wait();
     return cudaSuccess;
 }
@@ -343,5 +397,43 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
     enqueue(stream, [=] { std::memset(memory, value, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (refuses_graphs) return cudaErrorStreamCaptureUnsupported;
+    recording = {.stream = stream, .graph = {}, .is_spoilt = false};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    *graph = nullptr;
+    if (recording.stream != stream) return cudaErrorInvalidValue;
+    const Recording ended = std::exchange(recording, {});
+    if (ended.is_spoilt) return cudaErrorStreamCaptureInvalidated;
+    *graph = new Graph(ended.graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+    *executable = new Graph(*graph);
+    ++graphs_made;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+    for (const auto& work : executable->work) enqueue(stream, work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+    delete executable;
     return cudaSuccess;
 }

@@ -54,4 +54,8 @@ void Device::release(void* memory) {
     give_back_memory(memory);
 }
 
+void Device::settle() {
+    for (void* memory : std::exchange(unused_, {})) release(memory);
+}
+
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/ops.h"
 #include "core/stream.h"
@@ -39,6 +40,13 @@ public:
     // never in steady state. Throws Error (out_of_memory), which says what every label holds.
     void* allocate(size_t bytes, const std::string& label);
     void release(void* memory);
+    // As release(), at the next settle(): for memory that is given up while work is under way. A GPU
+    // may wait for all of that before it frees memory, for messages from ranks that wait for this
+    // one too. Counted as held until then.
+    void release_later(void* memory) { unused_.push_back(memory); }
+    // Releases what was left for later. To be called where nothing that is under way waits for work
+    // that this rank has still to enqueue.
+    virtual void settle();
     size_t allocated_bytes() const { return allocated_; }
     // Bytes held now, by label.
     std::map<std::string, size_t> held_bytes() const;
@@ -68,6 +76,7 @@ private:
         size_t bytes = 0;
     };
     std::map<void*, Allocation> allocations_;
+    std::vector<void*> unused_;  // to be released
     size_t allocated_ = 0;
     size_t peak_allocated_ = 0;
 };

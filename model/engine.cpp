@@ -255,7 +255,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
     double totals[3];
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
-    stream.synchronize();
+    finish_pass();
 
     StepResult result;
     result.loss = totals[1] / counted;
@@ -287,6 +287,12 @@ void Engine::update(int64_t step, double lr) {
                         grad_scale_);
         optimizer->gather_parameters();
     }
+}
+
+// After something that came from all ranks.
+void Engine::finish_pass() {
+    context_.stream().synchronize();
+    context_.device.settle();
 }
 
 NotFinite Engine::find_not_finite() {
@@ -358,7 +364,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
     }
     stream.wait(context_.mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "evaluation"));
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
-    stream.synchronize();
+    finish_pass();
     return {totals[1], static_cast<int64_t>(totals[0]), !stopped};
 }
 
@@ -393,7 +399,7 @@ std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {
     stream.wait(mesh.all().all_reduce(stream, token_losses_, ReduceOp::sum, "token losses"));
     std::vector<float> losses(static_cast<size_t>(token_losses_.elements()));
     context_.device.copy_to_host(losses.data(), token_losses_.data, token_losses_.bytes());
-    stream.synchronize();
+    finish_pass();
     return losses;
 }
 
@@ -414,7 +420,7 @@ std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, in
     stream.wait(mesh.all().broadcast(stream, all_logits_, rank_of(mesh.shape(), root), "logits"));
     std::vector<float> logits(static_cast<size_t>(all_logits_.elements()));
     context_.device.copy_to_host(logits.data(), all_logits_.data, all_logits_.bytes());
-    stream.synchronize();
+    finish_pass();
     logits.resize(static_cast<size_t>(context_.model.vocab_size));
     return logits;
 }

@@ -144,6 +144,7 @@ private:
     void make_gradient_reduction();
     void register_with_tensor_axis();
     void finish_gradients();
+    void finish_pass();
     void update(int64_t step, double lr);
 
     const ModelContext context_;

@@ -5,6 +5,7 @@
 
 #include "core/cuda/cuda_error.h"
 #include "core/cuda/gpu_code.h"
+#include "core/cuda/matmul.h"
 
 namespace trireme {
 
@@ -78,6 +79,13 @@ CudaDevice::CudaDevice(int ordinal, const CudaOpsOptions& options, int host_thre
 CudaDevice::~CudaDevice() {
     // Whatever failed has been reported; the memory below must not be freed under running work.
     cudaStreamSynchronize(stream_.handle());
+    ops_.reset();
+    Device::settle();
+}
+
+void CudaDevice::settle() {
+    ops_->matmul().forget_trials();
+    Device::settle();
 }
 
 double CudaDevice::peak_flops_per_second(DType type) const {

@@ -33,6 +33,7 @@ public:
     CudaStream& compute() override { return stream_; }
     CudaOps& ops() override { return *ops_; }
 
+    void settle() override;
     void copy_to_device(void* device, const void* host, size_t bytes) override;
     void copy_to_host(void* host, const void* device, size_t bytes) override;
 

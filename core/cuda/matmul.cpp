@@ -282,7 +282,9 @@ struct CudaMatmul::State {
           tune(tune_),
           workspace_bytes(size_t{device_.properties().major >= 9 ? 64u : 32u} << 20),
           handle(make_handle()),
-          workspace(device_, "cuBLASLt workspace") {}
+          workspace(device_, "cuBLASLt workspace"),
+          trial_memory(device_, kTrialLabel),
+          comparison_memory(device_, kTrialLabel) {}
 
     Plan& plan_for(Stream& stream, const CudaMatmulCall& call, const Key& key);
     int find_algorithms(Plan& plan, const Key& key, std::span<HeuristicResult> results) const;
@@ -298,6 +300,8 @@ struct CudaMatmul::State {
     size_t workspace_bytes;
     Handle handle;
     Scratch workspace;
+    // What trials of algorithms write, and of the ways to do a product, which try algorithms.
+    Scratch trial_memory, comparison_memory;
     std::map<Key, Plan> plans;
 };
 
@@ -305,6 +309,11 @@ CudaMatmul::CudaMatmul(CudaDevice& device, bool tune)
     : state_(std::make_unique<State>(device, tune)) {}
 
 CudaMatmul::~CudaMatmul() = default;
+
+void CudaMatmul::forget_trials() {
+    state_->trial_memory.clear();
+    state_->comparison_memory.clear();
+}
 
 void CudaMatmul::run(Stream& stream, const CudaMatmulCall& call) {
     if (try_run(stream, call)) return;
@@ -420,11 +429,10 @@ int CudaMatmul::State::find_algorithms(Plan& plan, const Key& key,
 
 void CudaMatmul::State::choose_fastest(Plan& plan, Stream& stream, const CudaMatmulCall& call,
                                        std::span<const HeuristicResult> candidates) {
-    Scratch memory(device, kTrialLabel);
     CudaMatmulCall trial = call;
     std::vector<Tensor*> written{&trial.output};
     if (facts_of(call.epilogue).writes_aux) written.push_back(&trial.aux);
-    if (!move_into(memory, written)) return;  // the library's first choice stands
+    if (!move_into(trial_memory, written)) return;  // the library's first choice stands
 
     plan.microseconds = std::numeric_limits<double>::infinity();
     for (const HeuristicResult& candidate : candidates) {
@@ -443,9 +451,8 @@ void CudaMatmul::State::choose_fastest(Plan& plan, Stream& stream, const CudaMat
 Plan::Comparison CudaMatmul::State::compare(Stream& stream, const CudaMatmulCall& call,
                                             const Variant& together, const Variant& apart) {
     constexpr double kUnknown = std::numeric_limits<double>::infinity();
-    Scratch memory(device, kTrialLabel);
     Tensor output = call.output, sums = call.bias;
-    if (!move_into(memory, {&output, &sums})) return {kUnknown, kUnknown};
+    if (!move_into(comparison_memory, {&output, &sums})) return {kUnknown, kUnknown};
     const auto microseconds_of = [&](const Variant& variant) {
         return measure_microseconds(stream, [&] {
             variant(output, sums);

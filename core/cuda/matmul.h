@@ -57,6 +57,9 @@ public:
     bool pays(Stream& stream, const CudaMatmulCall& call, const Variant& together,
               const Variant& apart);
 
+    // Gives up the memory of trials, which is large. Where the device settles.
+    void forget_trials();
+
     // The chosen algorithms, one line a shape, for people and logs.
     std::string describe_algorithms() const;
 

@@ -158,6 +158,21 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl][long]")
     check_curves(scenario, train_on_gpu(scenario), train(alone), 1e-4, 1e-3);
 }
 
+TEST_CASE("every pipeline schedule trains GPUs as one CPU does", "[gpu][training][nccl]") {
+    if (!enough_gpus(2)) return;
+    struct Case {
+        const char* schedule;
+        int virtual_stages;
+    };
+    const Case test = GENERATE(Case{"gpipe", 1}, Case{"1f1b", 1}, Case{"interleaved", 2},
+                               Case{"zb-h1", 1}, Case{"zb-h2", 1}, Case{"zb-v", 2});
+    Scenario scenario = scenario_of(Family::llama, {.pipeline = 2}, 1);
+    const Curve want = train(scenario_of(Family::llama, {}, 1));
+    scenario.schedule = test.schedule;
+    scenario.virtual_stages = test.virtual_stages;
+    check_curves(scenario, train_on_gpu(scenario), want, 1e-4, 1e-3);
+}
+
 TEST_CASE("GPUs keep documents apart as one CPU does", "[gpu][training][nccl][long]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const int mesh = GENERATE(0, 1);

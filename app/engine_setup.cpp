@@ -37,6 +37,7 @@ std::unique_ptr<Engine> make_engine(const Config& config, EngineUse use, Device&
     options.forward_only = !trains;
     options.keep_documents_apart = config.data.keep_documents_apart;
     options.micro_batches = trains ? config.micro_batches() : 1;
+    options.graphs = config.device.graphs;
     options.trace = trace;
     return std::make_unique<Engine>(context, options);
 }

@@ -71,6 +71,7 @@ constexpr std::string_view kOperational[] = {
     "device.share",
     "device.deterministic",
     "device.tune",
+    "device.graphs",
     "model.preset",    // the keys that it stands for count
     "model.init_std",  // only the first step uses it
     "data.valid",

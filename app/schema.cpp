@@ -154,6 +154,13 @@ Rows device_rows() {
             "GPU: measures some matrix product algorithms at the first use of each shape and keeps "
             "the fastest; two runs may then differ in the last bits.",
             [](auto& c) -> auto& { return c.device.tune; }),
+        word(
+            "device.graphs", {.words = {"never", "auto", "always"}, .unbuilt = {}},
+            std::vector{GraphUse::never, GraphUse::where_faster, GraphUse::always},
+            "GPU: launches forward and backward passes as CUDA graphs, with the same results; "
+            "auto: "
+            "where the GPU is seen to wait for the process. See docs/gpu.md.",
+            [](auto& c) -> auto& { return c.device.graphs; }),
     };
 }
 

@@ -218,6 +218,7 @@ ExitCode Trainer::train() {
             .vote = [this] { return guard_.vote(); },
             .may_update = [this](const StepResult& r) { return numerics_->may_update(r); }};
         const StepResult result = engine.step(step, lr, source, hooks);
+        if (const std::string notice = engine.take_notice(); !notice.empty()) log_.info(notice);
         numerics_->after_step(step, result, engine);
         window_seconds_ += seconds_since(begin);
         window_exposed_ += result.communication_wait_seconds;

@@ -15,6 +15,7 @@ std::string size_text(size_t bytes) {
 }  // namespace
 
 void* Device::allocate(size_t bytes, const std::string& label) {
+    ++memory_changes_;
     std::string reason;
     void* memory = take_memory(bytes, reason);
     if (memory) {
@@ -47,6 +48,7 @@ std::map<std::string, size_t> Device::held_bytes() const {
 }
 
 void Device::release(void* memory) {
+    ++memory_changes_;
     if (const auto it = allocations_.find(memory); it != allocations_.end()) {
         allocated_ -= it->second.bytes;
         allocations_.erase(it);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 namespace trireme {
 
 enum class Backend { automatic, cpu, cuda };
+enum class GraphUse { never, where_faster, always };
 
 struct DeviceOptions {
     Backend backend = Backend::automatic;  // automatic: the GPU where there is one, else the CPU
@@ -19,6 +21,7 @@ struct DeviceOptions {
     bool share = false;                    // several ranks may use one GPU
     bool deterministic = false;  // GPU: only operations that give the same bits in every run
     bool tune = false;           // GPU: measure matmul algorithms instead of trusting heuristics
+    GraphUse graphs = GraphUse::never;  // GPU: launch a whole pass at once
 };
 
 // One processor with its memory, its compute stream and its operations. The only way to compute:
@@ -40,14 +43,17 @@ public:
     // never in steady state. Throws Error (out_of_memory), which says what every label holds.
     void* allocate(size_t bytes, const std::string& label);
     void release(void* memory);
-    // As release(), at the next settle(): for memory that is given up while work is under way. A GPU
-    // may wait for all of that before it frees memory, for messages from ranks that wait for this
-    // one too. Counted as held until then.
+    // As release(), at the next settle(): for memory that is given up while work is under way. A
+    // GPU may wait for all of that before it frees memory, for messages from ranks that wait for
+    // this one too. Counted as held until then.
     void release_later(void* memory) { unused_.push_back(memory); }
     // Releases what was left for later. To be called where nothing that is under way waits for work
     // that this rank has still to enqueue.
     virtual void settle();
     size_t allocated_bytes() const { return allocated_; }
+    // Calls of allocate() and release() so far: what was noted of addresses before the last one may
+    // no longer hold.
+    uint64_t memory_changes() const { return memory_changes_; }
     // Bytes held now, by label.
     std::map<std::string, size_t> held_bytes() const;
     // The most memory that was in use at a time: on a GPU what was allocated there, on the CPU all
@@ -79,6 +85,7 @@ private:
     std::vector<void*> unused_;  // to be released
     size_t allocated_ = 0;
     size_t peak_allocated_ = 0;
+    uint64_t memory_changes_ = 0;
 };
 
 // `local_ranks`: how many ranks of this run share the machine. Throws Error (config) when the

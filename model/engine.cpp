@@ -1,9 +1,11 @@
 #include "model/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <exception>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "parallel/activity.h"
 #include "parallel/traced_executor.h"
@@ -52,6 +54,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         chunk->allocate_activations(slots, !options.forward_only && splits_backward(program));
     }
     if (zero_stage_ >= 3) make_parameter_gatherer(program);
+    if (!options.forward_only) make_recorded_passes();
     input_arena_.emplace(make_arena(context_.device, "inputs", [&](Arena& arena) {
         tokens_.clear();
         labels_.clear();
@@ -68,6 +71,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         grad_scale_ = arena.take(DType::f32, {1});
         logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
         all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
+        if (passes_) passes_->take_inputs(arena);
         if (options_.forward_only) {
             token_losses_ = arena.take(DType::f32, {mesh.shape().data * context_.tokens()});
         }
@@ -101,6 +105,17 @@ void Engine::make_parameter_gatherer(const ScheduleProgram& program) {
     }
     for (const Action& action : program.ranks[static_cast<size_t>(context_.mesh.at().pipeline)]) {
         chunks[static_cast<size_t>(action.chunk)]->list_uses(action.kind, step_uses_);
+    }
+}
+
+void Engine::make_recorded_passes() {
+    if (options_.graphs == GraphUse::never) return;
+    const std::string obstacle = RecordedPasses::find_obstacle(
+        context_, zero_stage_, options_.micro_batches, options_.keep_documents_apart);
+    if (obstacle.empty()) {
+        passes_ = std::make_unique<RecordedPasses>(*model_, options_.graphs, runtime_->slots());
+    } else if (options_.graphs == GraphUse::always) {
+        notice_ = "device.graphs: always has no effect: " + obstacle;
     }
 }
 
@@ -235,7 +250,10 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     }
 
     model_->begin(inputs_, reducer_views_);
-    TracedExecutor executor(*model_, options_.trace, activity_);
+    if (passes_) passes_->begin_step(inputs_);
+    StageExecutor& stage = passes_ ? static_cast<StageExecutor&>(*passes_) : *model_;
+    TracedExecutor executor(stage, options_.trace, activity_);
+    const auto begin = std::chrono::steady_clock::now();
     runtime_->run(executor);
     {
         const TraceSpan span(options_.trace, "finish gradients", "data parallel");
@@ -255,7 +273,12 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
     double totals[3];
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
+    const double enqueue_seconds = seconds_since(begin);
     finish_pass();
+    if (passes_) {
+        passes_->end_step(enqueue_seconds, seconds_since(begin) - enqueue_seconds);
+        notice_ += passes_->take_notice();
+    }
 
     StepResult result;
     result.loss = totals[1] / counted;

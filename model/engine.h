@@ -7,12 +7,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/trace.h"
 #include "model/model.h"
 #include "model/optimizer.h"
 #include "model/optimizer_options.h"
+#include "model/recorded_passes.h"
 #include "parallel/parallel_options.h"
 
 namespace trireme {
@@ -24,6 +26,7 @@ struct EngineOptions {
     int micro_batches = 1;              // of a step, per data rank
     bool forward_only = false;          // no gradients, no optimizer: evaluation and generation
     bool keep_documents_apart = false;  // micro-batches may say where their documents begin
+    GraphUse graphs = GraphUse::never;
     Trace* trace = nullptr;  // where the time of a step is recorded; must outlive the engine
 };
 
@@ -110,6 +113,11 @@ public:
     StepResult step(int64_t step, double lr, const MicroBatchSource& source,
                     const StepHooks& hooks = {});
 
+    // What the last step decided about how it is carried out, for the log; mostly nothing.
+    std::string take_notice() { return std::exchange(notice_, {}); }
+    // Whether passes are launched as recorded work by now (device.graphs).
+    bool records_passes() const { return passes_ && passes_->records(); }
+
     // After a step that was not finite: where it came from, as far as this rank knows. Blocks.
     NotFinite find_not_finite();
 
@@ -141,6 +149,7 @@ private:
     void hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits);
     void zero_gradients();
     void make_parameter_gatherer(const ScheduleProgram& program);
+    void make_recorded_passes();
     void make_gradient_reduction();
     void register_with_tensor_axis();
     void finish_gradients();
@@ -153,6 +162,8 @@ private:
     const int zero_stage_;  // of the options; at most 1 where nothing is sharded
     std::unique_ptr<Model> model_;
     std::unique_ptr<PipelineRuntime> runtime_;
+    std::unique_ptr<RecordedPasses> passes_;  // or null
+    std::string notice_;
     std::optional<Arena> state_arena_, input_arena_;
     std::vector<std::unique_ptr<GradientReducer>> reducers_;
     std::vector<GradientReducer*> reducer_views_;

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "app/build_info.h"
@@ -99,7 +100,8 @@ ModelOptions model_of(const std::string& preset, int layers) {
 }
 
 nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int layers,
-                             int64_t batch, int64_t sequence, int micro_batches, int steps) {
+                             int64_t batch, int64_t sequence, int micro_batches, int steps,
+                             GraphUse graphs) {
     const ModelOptions model = model_of(preset, layers);
     const auto world = make_process_world();
     Mesh mesh(*world, {}, 1);
@@ -112,6 +114,7 @@ nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int 
                                .seed = 1};
     EngineOptions options;
     options.micro_batches = micro_batches;
+    options.graphs = graphs;
     Engine engine(context, options);
     std::vector<int32_t> tokens(static_cast<size_t>(batch * sequence));
     for (size_t i = 0; i < tokens.size(); ++i) {
@@ -156,6 +159,7 @@ nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int 
             {"batch", batch},
             {"sequence", sequence},
             {"micro_batches", micro_batches},
+            {"graphs", engine.records_passes()},
             {"step_seconds", step_seconds},
             {"step_seconds_min", *std::min_element(seconds.begin(), seconds.end())},
             {"step_seconds_max", *std::max_element(seconds.begin(), seconds.end())},
@@ -181,15 +185,18 @@ int run(int argc, char** argv) {
     CudaDevice device(0, {.tune_matmul = true});
     if (what == "ceilings" && argc == 2) {
         std::cout << ceilings(device).dump() << std::endl;
-    } else if (what == "train" && argc == 8) {
+    } else if (what == "train" &&
+               (argc == 8 || (argc == 9 && std::string_view(argv[8]) == "graphs"))) {
         std::cout << train(device, argv[2], std::atoi(argv[3]), std::atoi(argv[4]),
-                           std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]))
+                           std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]),
+                           argc == 9 ? GraphUse::always : GraphUse::never)
                          .dump()
                   << std::endl;
         std::cerr << device.ops().matmul().describe_algorithms();
     } else {
         std::cerr << "usage: bench_gpu ceilings\n"
-                     "       bench_gpu train PRESET LAYERS BATCH SEQUENCE MICRO_BATCHES STEPS\n";
+                     "       bench_gpu train PRESET LAYERS BATCH SEQUENCE MICRO_BATCHES STEPS "
+                     "[graphs]\n";
         return 2;
     }
     return 0;

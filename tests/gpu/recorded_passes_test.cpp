@@ -1,0 +1,215 @@
+#include <chrono>
+#include <string>
+#include <thread>
+
+#include "tests/gpu/gpu_ranks.h"
+#include "tests/model/training_support.h"
+
+#ifdef TRIREME_CUDA_EMULATED
+#include "tests/cuda_emulation/emulation.h"
+#endif
+
+namespace trireme::test {
+
+namespace {
+
+// What rank 0 saw.
+struct Run {
+    Curve curve;
+    std::string notices;
+    bool records = false;
+};
+
+struct Conditions {
+    GraphUse graphs = GraphUse::always;
+    bool deterministic = true;
+    std::chrono::milliseconds enqueueing{0};  // the host takes so long for it
+    std::function<void(int64_t step, CudaDevice&)> after_step = [](int64_t, CudaDevice&) {};
+};
+
+Run train_with(const Scenario& scenario, const Conditions& conditions) {
+    Run run;
+    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
+        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = !conditions.deterministic,
+                                                   .deterministic = conditions.deterministic});
+        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
+        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
+        EngineOptions options = engine_options_of(scenario);
+        options.graphs = conditions.graphs;
+        Engine engine(context_of(scenario, device, mesh), options);
+        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
+        const StepHooks hooks{.vote =
+                                  [&] {
+                                      std::this_thread::sleep_for(conditions.enqueueing);
+                                      return 0.0;
+                                  },
+                              .may_update = {}};
+        Run own;
+        for (int step = 1; step <= scenario.steps; ++step) {
+            const auto& batches = source.step(step);
+            const StepResult result = engine.step(
+                step, scenario.optimizer.lr * step,
+                [&](int i) { return batches[static_cast<size_t>(i)]; }, hooks);
+            own.curve.losses.push_back(result.loss);
+            own.curve.grad_norms.push_back(result.grad_norm);
+            own.notices += engine.take_notice();
+            conditions.after_step(step, device);
+        }
+        own.records = engine.records_passes();
+        if (control.rank() == 0) run = std::move(own);
+    });
+    return run;
+}
+
+Scenario scenario_of(Family family, const MeshShape& mesh) {
+    Scenario scenario;
+    scenario.model = odd_model(family);
+    scenario.model.dropout = 0.0f;
+    scenario.mesh = mesh;
+    scenario.global_batch = 4;
+    scenario.steps = 3;
+    return scenario;
+}
+
+void check_same_bits(const Scenario& scenario) {
+    INFO(scenario.name());
+    const Run plain = train_with(scenario, {.graphs = GraphUse::never});
+    const Run recorded = train_with(scenario, {});
+    CHECK_FALSE(plain.records);
+    CHECK(recorded.records);
+    CHECK(recorded.notices.empty());
+    CHECK(recorded.curve.losses == plain.curve.losses);
+    CHECK(recorded.curve.grad_norms == plain.curve.grad_norms);
+    CHECK(plain.curve.losses.front() != plain.curve.losses.back());
+}
+
+}  // namespace
+
+TEST_CASE("recorded passes train one GPU to the same bits", "[gpu][graph][training]") {
+    check_same_bits(scenario_of(GENERATE(Family::gpt2, Family::llama), {}));
+}
+
+TEST_CASE("recorded passes train to the same bits in bf16, where layers are computed again",
+          "[gpu][graph][training][long]") {
+    Scenario scenario = scenario_of(Family::llama, {});
+    scenario.micro_batch = 2;
+    scenario.compute = DType::bf16;
+    scenario.recompute.policy = Recompute::full;
+    check_same_bits(scenario);
+}
+
+TEST_CASE("recorded passes take the fastest attention and algorithms as well",
+          "[gpu][graph][training]") {
+    Scenario scenario = scenario_of(Family::gpt2, {});
+    scenario.compute = DType::bf16;
+    const Run plain = train_with(scenario, {.graphs = GraphUse::never, .deterministic = false});
+    const Run recorded = train_with(scenario, {.deterministic = false});
+    CHECK(recorded.records);
+    CHECK(largest_difference(recorded.curve.losses, plain.curve.losses) < 1e-3);
+}
+
+TEST_CASE("recorded passes train data ranks to the same bits", "[gpu][graph][training][nccl]") {
+    if (!enough_gpus(2)) return;
+    Scenario scenario = scenario_of(Family::gpt2, {.data = 2});
+    scenario.zero = GENERATE(0, 1);
+    check_same_bits(scenario);
+}
+
+TEST_CASE("recorded passes train pipelines to the same bits", "[gpu][graph][training][nccl]") {
+    if (!enough_gpus(2)) return;
+    const auto [schedule, virtual_stages] =
+        GENERATE(std::pair{"interleaved", 2}, std::pair{"zb-v", 2});
+    Scenario scenario = scenario_of(Family::llama, {.pipeline = 2});
+    scenario.schedule = schedule;
+    scenario.virtual_stages = virtual_stages;
+    check_same_bits(scenario);
+}
+
+TEST_CASE("recorded passes train pipelines of data ranks to the same bits",
+          "[gpu][graph][training][nccl][long]") {
+    if (!enough_gpus(4)) return;
+    Scenario scenario = scenario_of(Family::gpt2, {.data = 2, .pipeline = 2});
+    scenario.schedule = "zb-h1";
+    check_same_bits(scenario);
+}
+
+TEST_CASE("passes that cannot be recorded are done as without, and it is said",
+          "[gpu][graph][training][nccl]") {
+    const int tensor = GENERATE(1, 2);
+    if (!enough_gpus(tensor)) return;
+    Scenario scenario = scenario_of(Family::llama, {.tensor = tensor});
+    scenario.steps = 2;
+    if (tensor == 1) scenario.model.dropout = 0.1f;
+    const Run plain = train_with(scenario, {.graphs = GraphUse::never});
+    const Run recorded = train_with(scenario, {});
+    CHECK_FALSE(recorded.records);
+    CHECK(recorded.notices == std::string("device.graphs: always has no effect: with ") +
+                                  (tensor == 1 ? "model.dropout > 0 no two passes are the same"
+                                               : "mesh.tensor > 1 a pass communicates"));
+    CHECK(recorded.curve.losses == plain.curve.losses);
+    CHECK(train_with(scenario, {.graphs = GraphUse::where_faster}).notices.empty());
+}
+
+TEST_CASE("passes are recorded where the GPU waits for the host", "[gpu][graph][training]") {
+    Scenario scenario = scenario_of(Family::llama, {});
+    scenario.global_batch = 2;
+    scenario.steps = 5;
+    const Run plain = train_with(scenario, {.graphs = GraphUse::never});
+    const Run waiting = train_with(
+        scenario, {.graphs = GraphUse::where_faster, .enqueueing = std::chrono::milliseconds(300)});
+    CHECK(waiting.records);
+    CHECK_THAT(waiting.notices, Catch::Contains("because the GPU waited for this process"));
+    CHECK(waiting.curve.losses == plain.curve.losses);
+}
+
+#ifdef TRIREME_CUDA_EMULATED
+
+TEST_CASE("passes are not recorded where the host waits for the GPU", "[graph][training]") {
+    Scenario scenario = scenario_of(Family::llama, {});
+    scenario.steps = 5;
+    const Run run = train_with(scenario, {.graphs = GraphUse::where_faster});
+    CHECK_FALSE(run.records);
+    CHECK(run.notices.empty());
+}
+
+TEST_CASE("passes are recorded once, and again after memory was taken or given back",
+          "[graph][training]") {
+    Scenario scenario = scenario_of(Family::gpt2, {});
+    scenario.global_batch = 2;
+    scenario.steps = 8;
+    cuda_emulation::take_graphs_made();
+    std::vector<int> graphs;
+    Conditions conditions;
+    conditions.after_step = [&](int64_t step, CudaDevice& device) {
+        graphs.push_back(cuda_emulation::take_graphs_made());
+        if (step == 5) device.release(device.allocate(100, "test"));
+    };
+    const Run recorded = train_with(scenario, conditions);
+    CHECK(graphs == std::vector<int>{0, 2, 0, 0, 0, 2, 0, 0});
+    const Run plain = train_with(scenario, {.graphs = GraphUse::never});
+    CHECK(recorded.curve.losses == plain.curve.losses);
+}
+
+TEST_CASE("where CUDA records nothing, training goes on unless graphs are asked for",
+          "[graph][training]") {
+    Scenario scenario = scenario_of(Family::gpt2, {});
+    scenario.global_batch = 2;
+    scenario.steps = 5;
+    const Run plain = train_with(scenario, {.graphs = GraphUse::never});
+    struct Refusal {
+        Refusal() { cuda_emulation::refuse_graphs(true); }
+        ~Refusal() { cuda_emulation::refuse_graphs(false); }
+    } refusal;
+    const Run run = train_with(
+        scenario, {.graphs = GraphUse::where_faster, .enqueueing = std::chrono::milliseconds(300)});
+    CHECK_FALSE(run.records);
+    CHECK_THAT(run.notices, Catch::Contains("because recording one failed: "));
+    CHECK(run.curve.losses == plain.curve.losses);
+    CHECK_THROWS_WITH(train_with(scenario, {}),
+                      Catch::Contains("device.graphs: always: recording a pass: ") &&
+                          Catch::Contains("set device.graphs: never"));
+}
+
+#endif
+
+}  // namespace trireme::test

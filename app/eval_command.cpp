@@ -88,10 +88,14 @@ public:
     Report run() {
         // What is wrong with the inputs is said before the model is made.
         const DataFormat format = data_format_of(arguments_.format);
-        std::vector<std::unique_ptr<SampleSource>> sets;
+        std::vector<DataSourceOptions> sources;
         for (const std::string& path : arguments_.data) {
-            sets.push_back(make_sequential_dataset({.path = path, .format = format},
-                                                   config_.data.sequence_length,
+            sources.push_back({.path = path, .format = format});
+        }
+        check_same_data(world_, sources);
+        std::vector<std::unique_ptr<SampleSource>> sets;
+        for (const DataSourceOptions& source : sources) {
+            sets.push_back(make_sequential_dataset(source, config_.data.sequence_length,
                                                    config_.model.vocab_size));
         }
         if (!arguments_.logits.empty()) {

@@ -1,9 +1,13 @@
 #include "app/rank_agreement.h"
 
+#include <nlohmann/json.hpp>
+
 #include "app/schema.h"
 #include "core/error.h"
+#include "data/fingerprint.h"
 #include "parallel/checkpoint.h"
 #include "parallel/control_group.h"
+#include "parallel/frame_socket.h"
 
 namespace trireme {
 
@@ -22,6 +26,27 @@ void check_same_config(World& world, const Config& config) {
                                               expected +
                                               " as on rank 0; start all processes with the same "
                                               "configuration, from a file that all nodes see");
+        }
+    });
+}
+
+void check_same_data(World& world, std::span<const DataSourceOptions> sources) {
+    if (world.size() == 1) return;
+    ControlGroup control(world, "agreement");
+    std::vector<std::string> own;
+    control.run("while comparing datasets", [&] { own = dataset_fingerprints(sources); });
+    const auto first = nlohmann::json::parse(control.broadcast(nlohmann::json(own).dump()))
+                           .get<std::vector<std::string>>();
+    control.run("while comparing datasets", [&] {
+        TRIREME_CHECK(own.size() == first.size(), "as many datasets on all ranks");
+        for (size_t i = 0; i < own.size(); ++i) {
+            if (own[i] == first[i]) continue;
+            throw Error(ExitCode::bad_data,
+                        "dataset " + sources[i].path + ": found (" + own[i] + ") on rank " +
+                            std::to_string(world.rank()) + " on " + own_host_name() +
+                            ", expected (" + first[i] +
+                            ") as on rank 0; give all nodes the same files, or use a folder that "
+                            "all of them see");
         }
     });
 }

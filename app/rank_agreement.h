@@ -1,9 +1,11 @@
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "app/config.h"
 #include "core/log.h"
+#include "data/data_options.h"
 #include "parallel/communicator.h"
 
 namespace trireme {
@@ -14,6 +16,11 @@ namespace trireme {
 // Throws Error (config) when a rank's configuration is not rank 0's, with the rank and the first
 // key that differs. Threads may: nodes may have different processors.
 void check_same_config(World& world, const Config& config);
+
+// Throws Error (bad_data) when the datasets that a rank finds are not rank 0's by their
+// fingerprints (data/fingerprint.h), with the rank, its host, the first dataset that differs and
+// both fingerprints; and when a rank cannot read one. The same number of datasets on all ranks.
+void check_same_data(World& world, std::span<const DataSourceOptions> sources);
 
 // The checkpoint folder that rank 0 finds at `path`: resolve_checkpoint for all ranks. What it had
 // to skip is logged.

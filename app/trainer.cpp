@@ -12,6 +12,7 @@
 #include "app/fault_injection.h"
 #include "app/model_checkpoint.h"
 #include "app/peak_rate.h"
+#include "app/rank_agreement.h"
 #include "app/readable.h"
 #include "app/replica_check.h"
 #include "core/clock.h"
@@ -72,9 +73,15 @@ std::string save_text(const SaveReport& report) {
 Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     : world_(world), config_(config), guard_(guard), log_(world.rank(), world.size()) {
     check_world(config_, world.size());
+    const bool evaluates = config_.evaluation.interval > 0 && !config_.data.valid.empty();
+    std::vector<DataSourceOptions> sources = config_.data.train;
+    if (evaluates) {
+        sources.insert(sources.end(), config_.data.valid.begin(), config_.data.valid.end());
+    }
+    check_same_data(world, sources);
     // Bad data is reported by rank 0 before anything is made or written.
     train_data_ = make_train_data();
-    if (config_.evaluation.interval > 0 && !config_.data.valid.empty()) {
+    if (evaluates) {
         GptDatasetOptions data = data_options();
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
         for (const DataSourceOptions& set : config_.data.valid) {

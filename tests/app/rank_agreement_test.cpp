@@ -1,9 +1,12 @@
 #include "app/rank_agreement.h"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "parallel/thread/thread_world.h"
+#include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
+#include "tests/data/data_test_support.h"
 
 namespace trireme::test {
 
@@ -20,6 +23,30 @@ void compare(const std::vector<std::string>& sets_of_rank_1) {
     });
 }
 
+// Two ranks that find this dataset and that one.
+Caught compare_data(const DataSourceOptions& of_rank_0, const DataSourceOptions& of_rank_1,
+                    const DataSourceOptions& of_both) {
+    return caught([&] {
+        run_thread_ranks(2, [&](World& world) {
+            const std::vector<DataSourceOptions> sources{
+                of_both, world.rank() == 0 ? of_rank_0 : of_rank_1, of_both};
+            check_same_data(world, sources);
+        });
+    });
+}
+
+// Two processes with this command, each in a folder of its own.
+Outcome run_in_two_folders(const TestFolder& folder, const Arguments& command) {
+    Arguments all{"mpirun", "--allow-run-as-root", "--oversubscribe"};
+    for (const std::string node : {"one", "two"}) {
+        if (node == "two") all.emplace_back(":");
+        all.insert(all.end(), {"-n", "1", "-wdir", folder / node});
+        all.emplace_back(TRIREME_BINARY_DIR "/bin/trireme");
+        all.insert(all.end(), command.begin(), command.end());
+    }
+    return run_program(all, folder / ".");
+}
+
 }  // namespace
 
 TEST_CASE("ranks that read different configurations do not train together", "[app][config]") {
@@ -30,6 +57,66 @@ TEST_CASE("ranks that read different configurations do not train together", "[ap
     // What changes no result between runs may still not differ among ranks.
     CHECK_THROWS_WITH(compare({"checkpoint.interval=3"}), Contains("checkpoint.interval: found 3"));
     CHECK_NOTHROW(compare({"device.threads=2"}));
+}
+
+TEST_CASE("ranks that find different datasets do not use them together", "[app][data]") {
+    const TestFolder folder;
+    const std::vector<int32_t> lengths(40, 7);
+    write_counting_dataset(folder / "one", lengths);
+    write_counting_dataset(folder / "same", lengths);
+    write_counting_dataset(folder / "longer", std::vector<int32_t>(41, 7));
+    write_counting_dataset(folder / "moved", lengths);
+    std::string bytes = read_bytes(folder / "moved.bin");
+    bytes[30] = static_cast<char>(bytes[30] + 1);
+    write_bytes(folder / "moved.bin", bytes);
+    const DataSourceOptions both{folder / "one"};
+
+    CHECK(compare_data({folder / "one"}, {folder / "same"}, both).code == ExitCode::ok);
+    for (const std::string other : {"longer", "moved"}) {
+        const Caught error = compare_data({folder / "one"}, {folder / other}, both);
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK_THAT(error.message, Contains("dataset " + (folder / other) + ": found (bin ") &&
+                                      Contains(" on rank 1 on ") &&
+                                      Contains(", expected (bin 1120 bytes, crc ") &&
+                                      Contains(" as on rank 0; "));
+    }
+    const Caught missing = compare_data({folder / "one"}, {folder / "none"}, both);
+    CHECK(missing.code == ExitCode::bad_data);
+    CHECK_THAT(missing.message, Contains("none.") && Contains("(rank 1)"));
+}
+
+TEST_CASE("training and evaluation refuse a dataset that differs between nodes",
+          "[app][data][process]") {
+    const TestFolder folder;
+    for (const std::string node : {"one", "two"}) {
+        make_data(folder / node, "text", 60);
+        make_data(folder / node, "valid", node == "one" ? 60 : 61);
+        write_text(folder / (node + "/run.yaml"), tiny_run(2));
+    }
+    const std::string output = "run.output=" + (folder / "out");
+    const Arguments train{"train", "run.yaml", "--set", "mesh.data=2", "--set", output};
+    const auto check_refused = [](const Outcome& outcome) {
+        CHECK(outcome.code == 65);
+        CHECK_THAT(outcome.error, Contains("dataset data/valid: found (bin ") &&
+                                      Contains(" on rank 1 on ") && Contains(" as on rank 0; "));
+    };
+    Arguments as_training = train, as_validation = train;
+    as_training.insert(as_training.end(), {"--set", "data.train=[{path: data/valid}]"});
+    as_validation.insert(as_validation.end(), {"--set", "data.valid=[{path: data/valid}]", "--set",
+                                               "evaluation.interval=1"});
+    check_refused(run_in_two_folders(folder, as_training));
+    check_refused(run_in_two_folders(folder, as_validation));
+    CHECK(folder.names().count("out") == 0);
+
+    const Outcome trained = run_in_two_folders(folder, train);
+    INFO(trained.error);
+    REQUIRE(trained.code == 0);
+    const Arguments eval{"eval",      "--checkpoint", folder / "out", "--data",
+                         "data/text", "--set",        "mesh.data=2"};
+    CHECK(run_in_two_folders(folder, eval).code == 0);
+    Arguments both_sets = eval;
+    both_sets.insert(both_sets.end(), {"--data", "data/valid"});
+    check_refused(run_in_two_folders(folder, both_sets));
 }
 
 }  // namespace trireme::test

@@ -6,10 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "core/crc32c.h"
 #include "core/descriptor.h"
@@ -20,17 +23,20 @@
 namespace trireme {
 namespace {
 
-constexpr char kMark[] = "TRORDER1";
+constexpr char kMark[] = "TRORDER2";
 constexpr size_t kKeyBytes = 4096;
 
 // The beginning of a file; documents, positions and shuffle follow it, each from a multiple of 64
 // bytes on. Of this machine, so in its byte order.
 struct Header {
     char mark[8];
+    uint64_t checksum;  // CRC-32C of all that follows
     char key[kKeyBytes];
     int64_t n_epochs, separate_last_epoch;
     int64_t n_documents, n_samples;
 };
+
+constexpr int64_t kCheckedFrom = offsetof(Header, key);
 
 int64_t aligned(int64_t bytes) {
     return (bytes + 63) / 64 * 64;
@@ -59,22 +65,47 @@ Header header_of(const SampleOrder& order, const std::string& key) {
 }
 
 void write_order(const std::string& path, const SampleOrder& order, const std::string& key) {
-    OutputFile file(path);
-    int64_t at = 0;
-    const auto write = [&](const void* from, size_t bytes, int64_t next) {
-        static constexpr char kZeros[64] = {};
-        file.write(from, bytes);
-        at += static_cast<int64_t>(bytes);
-        file.write(kZeros, static_cast<size_t>(next - at));
-        at = next;
-    };
-    const Header header = header_of(order, key);
+    Header header = header_of(order, key);
     const Layout layout(header);
-    write(&header, sizeof header, layout.documents);
-    write(order.documents.data(), order.documents.size_bytes(), layout.positions);
-    write(order.positions.data(), order.positions.size_bytes(), layout.shuffle);
-    write(order.shuffle.data(), order.shuffle.size_bytes(), layout.end);
+    // Hands over what follows the checksum, zeros between the arrays among it.
+    const auto visit = [&](const auto& take) {
+        int64_t at = kCheckedFrom;
+        const auto part = [&](const void* from, size_t bytes, int64_t next) {
+            static constexpr char kZeros[64] = {};
+            take(from, bytes);
+            at += static_cast<int64_t>(bytes);
+            take(kZeros, static_cast<size_t>(next - at));
+            at = next;
+        };
+        part(reinterpret_cast<const char*>(&header) + kCheckedFrom,
+             sizeof header - size_t{kCheckedFrom}, layout.documents);
+        part(order.documents.data(), order.documents.size_bytes(), layout.positions);
+        part(order.positions.data(), order.positions.size_bytes(), layout.shuffle);
+        part(order.shuffle.data(), order.shuffle.size_bytes(), layout.end);
+    };
+    uint32_t checksum = 0;
+    visit([&](const void* from, size_t bytes) { checksum = crc32c(from, bytes, checksum); });
+    header.checksum = checksum;
+    OutputFile file(path);
+    file.write(&header, size_t{kCheckedFrom});
+    visit([&](const void* from, size_t bytes) { file.write(from, bytes); });
     file.publish();
+}
+
+// Whether all of the file's bytes are as they were written. By reading and not by the mapping, so
+// that the file does not count as this process's memory.
+bool is_whole(const Descriptor& file, const Header& header, int64_t bytes) {
+    std::vector<char> block(size_t{1} << 20);
+    uint32_t checksum = 0;
+    for (int64_t at = kCheckedFrom; at < bytes;) {
+        const auto wanted = std::min(static_cast<size_t>(bytes - at), block.size());
+        const ssize_t n = ::pread(file.number(), block.data(), wanted, at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        checksum = crc32c(block.data(), static_cast<size_t>(n), checksum);
+        at += n;
+    }
+    return checksum == header.checksum;
 }
 
 class Mapping {
@@ -91,7 +122,7 @@ private:
     size_t bytes_;
 };
 
-// Nothing where there is no whole file of this key.
+// Nothing where there is no whole file of this key. Reads all of a file that it maps.
 std::optional<SampleOrder> map_order(const std::string& path, const std::string& key) {
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat status {};
@@ -112,7 +143,7 @@ std::optional<SampleOrder> map_order(const std::string& path, const std::string&
                          header.n_samples >= 0 && header.n_samples < most;
     if (!is_ours) return std::nullopt;
     const Layout layout(header);
-    if (layout.end != status.st_size) return std::nullopt;
+    if (layout.end != status.st_size || !is_whole(file, header, layout.end)) return std::nullopt;
 
     SampleOrder order;
     order.n_epochs = header.n_epochs;

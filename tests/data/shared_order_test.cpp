@@ -61,7 +61,7 @@ TEST_CASE("an order from the cache is the one that was put there", "[data][order
     CHECK(made == 3);
 }
 
-TEST_CASE("an order's file that is cut off or of another key is made again", "[data][order]") {
+TEST_CASE("an order's file that is damaged or of another key is made again", "[data][order]") {
     const TestFolder folder;
     int made = 0;
     const auto order_of = [&] {
@@ -76,19 +76,33 @@ TEST_CASE("an order's file that is cut off or of another key is made again", "[d
     order_of();
     const std::string path = order_file(folder);
     const std::string good = read_bytes(path);
-    std::string other_key = good;
-    other_key[8] = 'x';
-    std::string other_count = good;
-    other_count[8 + 4096 + 16] = '\x7f';
-    for (const std::string& bad :
-         {good.substr(0, good.size() - 1), good.substr(0, 100), std::string(), other_key,
-          other_count, std::string(good.size(), '\xff')}) {
+    std::vector<std::string> damaged{good.substr(0, good.size() - 1),
+                                     good.substr(0, good.size() - 64),
+                                     good.substr(0, 100),
+                                     std::string(),
+                                     good + std::string(1, '\0'),
+                                     good + std::string(64, '\0'),
+                                     good + good,
+                                     std::string(good.size(), '\xff')};
+    // As a machine leaves it that goes down while the file is written.
+    for (const size_t whole : {size_t{4096}, good.size() - 256}) {
+        damaged.push_back(good.substr(0, whole) + std::string(good.size() - whole, '\0'));
+    }
+    for (size_t at = 0; at < good.size(); at += at < good.size() - 600 ? 59 : 3) {
+        damaged.push_back(good);
+        damaged.back()[at] = static_cast<char>(good[at] ^ (1 << at % 8));
+    }
+    for (size_t i = 0; i < damaged.size(); ++i) {
+        INFO("damage " << i);
         made = 0;
-        write_bytes(path, bad);
+        write_bytes(path, damaged[i]);
         CHECK(is_right(order_of()));
         CHECK(made == 1);
         CHECK(read_bytes(path) == good);
     }
+    made = 0;
+    CHECK(is_right(order_of()));
+    CHECK(made == 0);
 }
 
 TEST_CASE("of processes that come together one makes the order", "[data][order]") {
@@ -124,7 +138,7 @@ TEST_CASE("of processes that come together one makes the order", "[data][order]"
     CHECK(folder.names().size() == 2);  // the cache and one mark
 }
 
-TEST_CASE("a damaged order is an error where it is used, not a crash", "[data][order]") {
+TEST_CASE("an order that is damaged while in use is an error, not a crash", "[data][order]") {
     const TestFolder folder;
     // So many documents that the order is shared.
     std::vector<int32_t> lengths(60000, 3);
@@ -151,6 +165,7 @@ TEST_CASE("a damaged order is an error where it is used, not a crash", "[data][o
         }
     }
     REQUIRE(!path.empty());
+    const GptDataset damaged(DataSourceOptions{folder / "d"}, options);
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     const std::string damage(20000, '\x77');
     for (int64_t at = 8192; at < static_cast<int64_t>(std::filesystem::file_size(path)) - 20000;
@@ -159,7 +174,6 @@ TEST_CASE("a damaged order is an error where it is used, not a crash", "[data][o
         file.write(damage.data(), std::ssize(damage));
     }
     file.close();
-    const GptDataset damaged(DataSourceOptions{folder / "d"}, options);
     int errors = 0;
     for (int64_t i = 0; i < 5000000; i += 7777) {
         const Caught error = caught([&] { damaged.read(i, a, labels); });

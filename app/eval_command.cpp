@@ -11,6 +11,7 @@
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
+#include "app/standard_output.h"
 #include "core/log.h"
 #include "data/batch_loader.h"
 #include "data/sequential_dataset.h"
@@ -201,7 +202,10 @@ private:
 };
 
 void evaluate(World& world, const EvalArguments& arguments) {
-    const Report report = Evaluation(world, arguments).run();
+    const Report report = [&] {
+        const LibraryOutput to_standard_error;
+        return Evaluation(world, arguments).run();
+    }();
     if (world.rank() != 0) return;
     const std::string json =
         report.json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";

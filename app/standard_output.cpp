@@ -1,10 +1,23 @@
 #include "app/standard_output.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 
 #include "core/error.h"
 
 namespace trireme {
+
+LibraryOutput::LibraryOutput() : standard_output_(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)) {
+    std::fflush(stdout);
+    if (standard_output_.is_open()) ::dup2(STDERR_FILENO, STDOUT_FILENO);
+}
+
+LibraryOutput::~LibraryOutput() {
+    std::fflush(stdout);
+    if (standard_output_.is_open()) ::dup2(standard_output_.number(), STDOUT_FILENO);
+}
 
 void check_standard_output() {
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;

@@ -1,6 +1,22 @@
 #pragma once
 
+#include "core/descriptor.h"
+
 namespace trireme {
+
+// While it lives, what is printed to the standard output goes to the standard error. oneDNN and
+// NCCL print there when their environment variables ask for it (ONEDNN_VERBOSE, NCCL_DEBUG), and
+// would be mixed with what another program reads. One at a time.
+class LibraryOutput {
+public:
+    LibraryOutput();
+    ~LibraryOutput();
+    LibraryOutput(const LibraryOutput&) = delete;
+    LibraryOutput& operator=(const LibraryOutput&) = delete;
+
+private:
+    Descriptor standard_output_;
+};
 
 // Throws Error (io) when something that was printed did not get out, whichever call met the full
 // disk or the closed pipe.

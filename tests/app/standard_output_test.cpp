@@ -1,4 +1,5 @@
 #include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
 
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
@@ -31,6 +32,30 @@ TEST_CASE("what cannot be printed is an error", "[app][process]") {
         const Outcome outcome = shell(at, kProgram + " " + command + " >/dev/full");
         CHECK(outcome.code == 74);
         CHECK_THAT(outcome.error, Contains("the standard output takes no more"));
+    }
+}
+
+TEST_CASE("what libraries print is not mixed with the results of an evaluation", "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(2));
+    make_data(at, "text", 60);
+    REQUIRE(trireme_in(at, {"train", "run.yaml"}).code == 0);
+    const Arguments mpirun{"mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2"};
+    for (const Arguments& launcher : {Arguments{}, mpirun}) {
+        // MPI itself leaks at its end.
+        Arguments command{"env", "ASAN_OPTIONS=detect_leaks=0", "ONEDNN_VERBOSE=1"};
+        command.insert(command.end(), launcher.begin(), launcher.end());
+        for (const std::string part : {kProgram.c_str(), "eval", "--checkpoint", "out", "--data",
+                                       "data/text", "--json", "--set", "device.backend=cpu"}) {
+            command.push_back(part);
+        }
+        if (!launcher.empty()) command.insert(command.end(), {"--set", "mesh.data=2"});
+        const Outcome outcome = run_program(command, at);
+        INFO(outcome.error);
+        CHECK(outcome.code == 0);
+        CHECK(nlohmann::json::parse(outcome.out, nullptr, false).is_object());
+        CHECK_THAT(outcome.error, Contains("onednn_verbose,exec"));
     }
 }
 

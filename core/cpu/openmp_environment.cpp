@@ -1,5 +1,6 @@
 #include "core/cpu/openmp_environment.h"
 
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -16,6 +17,9 @@ bool are_processors_busy(const std::string& stat, int processors) {
 
 void prepare_openmp_environment(char** argv) {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    // Started as an argument of the dynamic loader, which then has no loader itself: the program
+    // that would be started anew is the loader, with arguments that it does not understand.
+    if (getauxval(AT_BASE) == 0) return;
     std::ifstream file("/proc/stat");
     const std::string stat(std::istreambuf_iterator<char>(file), {});
     if (!are_processors_busy(stat, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)))) return;

@@ -1,6 +1,11 @@
+#include <link.h>
+
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
@@ -44,6 +49,38 @@ TEST_CASE("how long idle compute threads spin is left to the user", "[app][launc
                Catch::Contains("OMP_WAIT_POLICY = 'ACTIVE'") && !Catch::Contains("'1000'"));
     // Whether it is set for the user depends on who else runs: it works either way.
     CHECK_THAT(settings_with("OTHER=1"), Catch::Contains("GOMP_SPINCOUNT"));
+}
+
+TEST_CASE("started through the dynamic loader the program is itself on busy processors",
+          "[app][launch]") {
+    std::string loader;
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, size_t, void* found) {
+            for (int i = 0; i < info->dlpi_phnum; ++i) {
+                if (info->dlpi_phdr[i].p_type != PT_INTERP) continue;
+                const auto at = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+                *static_cast<std::string*>(found) = reinterpret_cast<const char*>(at);
+            }
+            return 1;  // the first is this program
+        },
+        &loader);
+    REQUIRE(!loader.empty());
+    std::atomic<bool> ends = false;
+    std::vector<std::thread> busy;
+    for (unsigned i = 0; i <= std::thread::hardware_concurrency(); ++i) {
+        busy.emplace_back([&] {
+            while (!ends) {
+            }
+        });
+    }
+    const TemporaryFolder folder;
+    const Outcome outcome = run_program({"env", "-u", "GOMP_SPINCOUNT", "-u", "OMP_WAIT_POLICY",
+                                         loader, TRIREME_BINARY_DIR "/bin/trireme", "--version"},
+                                        folder.path());
+    ends = true;
+    for (std::thread& thread : busy) thread.join();
+    CHECK(outcome.code == 0);
+    CHECK_THAT(outcome.out, Catch::Contains("trireme"));
 }
 
 TEST_CASE("a mistake in the configuration is told once by all processes together",

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "core/error.h"
 
@@ -17,8 +18,10 @@ constexpr int kGzipOnly = 16;                    // added to the window's bits
 
 }  // namespace
 
-GzipFile::GzipFile(const std::string& path)
-    : file_(path, kBufferBytes), stream_(std::make_unique<z_stream_s>()) {
+GzipFile::GzipFile(const std::string& path) : GzipFile(StoredFile(path, kBufferBytes)) {}
+
+GzipFile::GzipFile(StoredFile file)
+    : file_(std::move(file)), stream_(std::make_unique<z_stream_s>()) {
     if (::inflateInit2(stream_.get(), MAX_WBITS + kGzipOnly) != Z_OK) throw std::bad_alloc();
 }
 

@@ -19,6 +19,8 @@ class GzipFile final : public PackedFile {
 public:
     // Error(io) when it cannot be opened.
     explicit GzipFile(const std::string& path);
+    // From the first byte that is left in it.
+    explicit GzipFile(StoredFile file);
     ~GzipFile() override;
     GzipFile(const GzipFile&) = delete;
     GzipFile& operator=(const GzipFile&) = delete;

@@ -5,7 +5,7 @@
 
 namespace trireme {
 
-// A compressed file unpacked from front to back.
+// A file that may be compressed, unpacked from front to back.
 class PackedFile {
 public:
     virtual ~PackedFile() = default;

@@ -7,10 +7,13 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "data/gzip_file.h"
+#include "data/stored_file.h"
 #include "data/zstd_file.h"
 
 namespace trireme {
@@ -23,6 +26,44 @@ bool is_gzip_name(const std::string& path) {
 bool is_zstd_name(const std::string& path) {
     return path.ends_with(".zst");
 }
+
+// Whether it is gzip shows when it is read. zlib's gzread would tell, but pass over damage that
+// GzipFile refuses.
+class StandardInput final : public PackedFile {
+public:
+    StandardInput() : input_("-", Descriptor(::dup(STDIN_FILENO)), size_t{1} << 18) {}
+
+    size_t read(char* to, size_t bytes) override {
+        if (!is_begun_) begin();
+        if (gzip_ != nullptr) return gzip_->read(to, bytes);
+        size_t done = 0;
+        while (done < bytes && (!input_.left().empty() || input_.fill())) {
+            const auto part = input_.left().first(std::min(bytes - done, input_.left().size()));
+            std::copy(part.begin(), part.end(), to + done);
+            input_.skip(part.size());
+            done += part.size();
+        }
+        return done;
+    }
+
+    int64_t stored_position() const override {
+        return gzip_ != nullptr ? gzip_->stored_position() : input_.position();
+    }
+
+private:
+    void begin() {
+        is_begun_ = true;
+        constexpr std::string_view kMark = "\x1f\x8b";
+        while (input_.left().size() < kMark.size() && input_.fill()) {
+        }
+        const std::string_view found(input_.left().data(), input_.left().size());
+        if (found.starts_with(kMark)) gzip_ = std::make_unique<GzipFile>(std::move(input_));
+    }
+
+    StoredFile input_;
+    std::unique_ptr<GzipFile> gzip_;  // instead of input_
+    bool is_begun_ = false;
+};
 
 }  // namespace
 
@@ -38,22 +79,20 @@ std::string uncompressed_name(const std::string& path) {
 TextFile::TextFile(const std::string& path) : path_(path) {
     std::error_code error;
     if (is_standard_input(path)) {
-        const int copy = ::dup(STDIN_FILENO);
-        file_ = copy < 0 ? nullptr : ::gzdopen(copy, "rb");
-    } else {
-        if (!std::filesystem::is_regular_file(path, error)) {
-            const char* found =
-                std::filesystem::exists(path, error) ? " is not a file" : " not found";
-            throw Error(ExitCode::bad_data,
-                        "input " + path + found + ", expected a text or JSONL file");
-        }
-        stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
-        if (is_zstd_name(path)) {
-            packed_ = std::make_unique<ZstdFile>(path);
-            return;
-        }
-        file_ = ::gzopen(path.c_str(), "rb");
+        packed_ = std::make_unique<StandardInput>();
+        return;
     }
+    if (!std::filesystem::is_regular_file(path, error)) {
+        const char* found = std::filesystem::exists(path, error) ? " is not a file" : " not found";
+        throw Error(ExitCode::bad_data,
+                    "input " + path + found + ", expected a text or JSONL file");
+    }
+    stored_size_ = static_cast<int64_t>(std::filesystem::file_size(path));
+    if (is_zstd_name(path)) {
+        packed_ = std::make_unique<ZstdFile>(path);
+        return;
+    }
+    file_ = ::gzopen(path.c_str(), "rb");
     if (file_ == nullptr) {
         throw Error(ExitCode::io, "cannot open input " + path + ": " + std::strerror(errno));
     }
@@ -64,7 +103,7 @@ TextFile::TextFile(const std::string& path) : path_(path) {
                                             " is named as compressed, but has no gzip header at "
                                             "byte 0; unpack it or fix its name");
     }
-    if (!is_standard_input(path) && ::gzdirect(file_) == 0) {
+    if (::gzdirect(file_) == 0) {
         ::gzclose(file_);
         file_ = nullptr;
         packed_ = std::make_unique<GzipFile>(path);
@@ -80,7 +119,7 @@ bool TextFile::is_plain() const {
 }
 
 bool TextFile::seek(int64_t position) {
-    if (!is_plain() || is_standard_input(path_)) return false;
+    if (!is_plain()) return false;
     if (::gzseek(file_, position, SEEK_SET) != position) {
         throw Error(ExitCode::io, "cannot go to byte " + std::to_string(position) + " of input " +
                                       path_ + ": " + std::strerror(errno));

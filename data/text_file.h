@@ -38,7 +38,7 @@ public:
 
 private:
     std::string path_;
-    gzFile_s* file_ = nullptr;            // a plain file, or the standard input
+    gzFile_s* file_ = nullptr;            // a plain file
     std::unique_ptr<PackedFile> packed_;  // instead of file_
     int64_t stored_size_ = 0;
 };

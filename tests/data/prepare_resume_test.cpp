@@ -126,6 +126,24 @@ private:
     int saved_;
 };
 
+// A pipe out of which this file comes, its first byte alone.
+class FilePipe {
+public:
+    explicit FilePipe(const std::string& path)
+        : pipe_(::popen(("head -c 1 '" + path + "'; sleep 0.05; tail -c +2 '" + path + "'").c_str(),
+                        "r")) {
+        REQUIRE(pipe_ != nullptr);
+    }
+    ~FilePipe() { ::pclose(pipe_); }
+    FilePipe(const FilePipe&) = delete;
+    FilePipe& operator=(const FilePipe&) = delete;
+
+    std::string path() const { return "/dev/fd/" + std::to_string(::fileno(pipe_)); }
+
+private:
+    FILE* pipe_;
+};
+
 TEST_CASE("the standard input is read as a file is, also after a kill", "[data][prepare]") {
     const TestFolder folder;
     const std::string lines = json_lines(9000, "word");
@@ -363,6 +381,10 @@ TEST_CASE("gzip files of several members are read to the last byte, or refused",
         write_bytes(folder / "a.txt.gz", packed);
         prepare({.inputs = {folder / "a.txt.gz"}, .output = folder / "packed"});
         CHECK(read_bytes(folder / "plain.bin") == read_bytes(folder / "packed.bin"));
+        const FilePipe pipe(folder / "a.txt.gz");
+        const StandardInput input(pipe.path());
+        prepare({.inputs = {"-"}, .output = folder / "piped"});
+        CHECK(read_bytes(folder / "plain.bin") == read_bytes(folder / "piped.bin"));
     }
     const std::string padded = first + std::string(9, '\0') + second;
     std::string other_header = second, other_sum = second;
@@ -377,6 +399,26 @@ TEST_CASE("gzip files of several members are read to the last byte, or refused",
             caught([&] { prepare({.inputs = {folder / "bad.gz"}, .output = folder / "bad"}); });
         CHECK(error.code == ExitCode::bad_data);
         CHECK_THAT(error.message, Contains("bad.gz") && Contains("near byte"));
+        const FilePipe pipe(folder / "bad.gz");
+        const StandardInput input(pipe.path());
+        const Caught of_pipe =
+            caught([&] { prepare({.inputs = {"-"}, .output = folder / "bad"}); });
+        CHECK(of_pipe.code == ExitCode::bad_data);
+        CHECK_THAT(of_pipe.message, Contains("input -") && Contains("near byte"));
+    }
+}
+
+TEST_CASE("plain text comes whole out of a pipe, however little there is", "[data][prepare]") {
+    const TestFolder folder;
+    // The second would begin a gzip file, were it not all.
+    for (const std::string& text :
+         {mixed_text(8, 200000), std::string("\x1f"), std::string("ab")}) {
+        write_bytes(folder / "a.txt", text);
+        prepare({.inputs = {folder / "a.txt"}, .output = folder / "file"});
+        const FilePipe pipe(folder / "a.txt");
+        const StandardInput input(pipe.path());
+        prepare({.inputs = {"-"}, .output = folder / "piped"});
+        CHECK(read_bytes(folder / "file.bin") == read_bytes(folder / "piped.bin"));
     }
 }
 

@@ -258,6 +258,8 @@ TEST_CASE("too many open files are no reason to lose what a killed run wrote", "
     CHECK(folder.names().empty());
 }
 
+#ifndef __SANITIZE_THREAD__  // which cannot do with so little memory
+
 TEST_CASE("more workers than the system has threads for are refused", "[data][prepare]") {
     const TestFolder folder;
     write_bytes(folder / "a.txt", "text");
@@ -280,6 +282,8 @@ TEST_CASE("more workers than the system has threads for are refused", "[data][pr
     CHECK(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 0);
 }
+
+#endif
 
 TEST_CASE("an interrupted run's compressed input that has changed since is noticed",
           "[data][prepare]") {

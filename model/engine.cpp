@@ -88,6 +88,28 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     for (auto& optimizer : optimizers_) optimizer->initialise();
     make_gradient_reduction();
     register_with_tensor_axis();
+    const bool runs_ahead = context_.device.backend() == Backend::cuda;
+    if (runs_ahead && mesh.shape().pipeline > 1 && context_.device.keeps_values()) rehearse();
+}
+
+// What it leaves in gradients and sums is overwritten when a step begins.
+void Engine::rehearse() {
+    begin_inputs(StepInputs::Pass::train);
+    inputs_.tokens.push_back(tokens_[0]);
+    inputs_.labels.push_back(labels_[0]);
+    inputs_.document_begin.push_back(document_begin_[0]);
+    inputs_.first_sample.push_back(0);
+    std::vector<BucketUse> uses;
+    for (const Action& action : runtime_->rehearsal()) {
+        model_->chunks()[static_cast<size_t>(action.chunk)]->list_uses(action.kind, uses);
+    }
+    if (sharder_) sharder_->begin_step();
+    if (gatherer_) gatherer_->begin(uses);
+    model_->begin(inputs_, {});
+    runtime_->rehearse(*model_);
+    if (sharder_) sharder_->finish();
+    for (auto& chunk : model_->chunks()) chunk->store().forget_gathered();
+    finish_pass();
 }
 
 void Engine::make_parameter_gatherer(const ScheduleProgram& program) {

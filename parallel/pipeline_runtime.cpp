@@ -33,6 +33,15 @@ struct PipelineRuntime::State {
           rank(activations_.rank()),
           plan(plan_rank(program, rank)),
           buffers(static_cast<size_t>(plan.buffers)) {
+        for (RankPlan::Step step : plan.steps) {
+            step.action.micro_batch = 0;
+            step.slot = 0;
+            step.last = false;
+            const auto is_same = [&](const auto& known) { return known.action == step.action; };
+            if (std::none_of(rehearsal.begin(), rehearsal.end(), is_same)) {
+                rehearsal.push_back(step);
+            }
+        }
         const auto take = [&](Arena& to) {
             for (Buffer& buffer : buffers) buffer.tensor = to.take(type, boundary);
         };
@@ -71,6 +80,7 @@ struct PipelineRuntime::State {
     }
 
     void perform(const RankPlan::Step& step, StageExecutor& executor);
+    void execute(const RankPlan::Step& step, StageExecutor& executor);
     void post_forward_receives(int64_t up_to);
 
     Device& device;
@@ -78,6 +88,7 @@ struct PipelineRuntime::State {
     Communicator& gradients;
     const int rank;
     const RankPlan plan;
+    std::vector<RankPlan::Step> rehearsal;
     std::vector<Buffer> buffers;
     std::optional<Arena> arena;
     std::vector<ForwardLink> links;  // of each chunk
@@ -125,6 +136,16 @@ double PipelineRuntime::idle_seconds() const {
     return state_->idle_seconds;
 }
 
+std::vector<Action> PipelineRuntime::rehearsal() const {
+    std::vector<Action> actions;
+    for (const RankPlan::Step& step : state_->rehearsal) actions.push_back(step.action);
+    return actions;
+}
+
+void PipelineRuntime::rehearse(StageExecutor& executor) {
+    for (const RankPlan::Step& step : state_->rehearsal) state_->execute(step, executor);
+}
+
 void PipelineRuntime::run(StageExecutor& executor) {
     TRIREME_CHECK(!state_->running, "no run after one that failed");
     state_->running = true;
@@ -138,11 +159,16 @@ void PipelineRuntime::State::perform(const RankPlan::Step& step, StageExecutor& 
         const RankPlan::Receive& next = plan.receives[static_cast<size_t>(i)];
         receive(next.is_gradient, next.buffer, next.peer);
     }
-    const Action& action = step.action;
-    const bool is_forward = action.kind == ActionKind::forward;
+    const bool is_forward = step.action.kind == ActionKind::forward;
     if (step.receives_from != RankPlan::kNone) wait(is_forward ? step.input : step.output_gradient);
     if (step.sends_to != RankPlan::kNone) wait(step.result);
 
+    execute(step, executor);
+    if (step.sends_to != RankPlan::kNone) send(!is_forward, step.result, step.sends_to);
+}
+
+void PipelineRuntime::State::execute(const RankPlan::Step& step, StageExecutor& executor) {
+    const Action& action = step.action;
     const Tensor input = tensor(step.input), result = tensor(step.result);
     switch (action.kind) {
         case ActionKind::forward:
@@ -158,7 +184,6 @@ void PipelineRuntime::State::perform(const RankPlan::Step& step, StageExecutor& 
             executor.backward_weight(action.chunk, action.micro_batch, step.slot, input, step.last);
             break;
     }
-    if (step.sends_to != RankPlan::kNone) send(!is_forward, step.result, step.sends_to);
 }
 
 void PipelineRuntime::State::post_forward_receives(int64_t up_to) {

@@ -185,6 +185,14 @@ struct Product {
     Algorithm algorithm;
     float* workspace;
 
+    // Of the kernel that does it: any size, but these types, epilogue and ways to read.
+    uint64_t kernel() const {
+        uint64_t number = static_cast<uint64_t>(algorithm.id);
+        number = number * 4096 + algorithm.epilogue;
+        number = number * 2 + (operation.transpose_a != CUBLAS_OP_N);
+        number = number * 2 + (operation.transpose_b != CUBLAS_OP_N);
+        return (number * 256 + a_layout.type) * 256 + d_layout.type;
+    }
     void operator()() const;
     float finish(float value, int64_t i, int64_t j) const;
 };
@@ -449,6 +457,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     product.c_layout = *c_layout, product.d_layout = *d_layout;
     product.a = a, product.b = b, product.c = c, product.d = d;
     product.workspace = static_cast<float*>(workspace);
+    cuda_emulation::load_kernel(product.kernel());
     cuda_emulation::enqueue(stream, product);
     return CUBLAS_STATUS_SUCCESS;
 }

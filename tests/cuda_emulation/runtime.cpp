@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -172,6 +173,16 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
         return;
     }
     stream->push(std::move(work));
+}
+
+void load_kernel(uint64_t identity) {
+    thread_local std::set<uint64_t> loaded;
+    if (!loaded.insert(identity).second) return;
+    if (recording.stream) {
+        recording.is_spoilt = true;
+    } else {
+        wait_for_own_streams();
+    }
 }
 
 void set_device_count(int count) {

@@ -142,6 +142,8 @@ TEST_CASE("an exception ends the communication that it leaves behind on a GPU", 
         // Freed as the exception passes, with a receive into it under way that compute waits for.
         Array<float> buffer(device, 5000), sum(device, 5000);
         line->register_memory(buffer.get());
+        // Its kernel is loaded by now, for which CUDA may wait for all that is under way.
+        device.ops().add(stream, buffer.get(), sum.get());
         if (world.rank() == 0) {
             stream.wait(line->recv(stream, buffer.get(), 1, "never sent"));
             device.ops().add(stream, buffer.get(), sum.get());

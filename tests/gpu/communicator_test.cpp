@@ -116,6 +116,8 @@ void check_pipeline(World& world, CudaDevice& device, bool wraps) {
         ops.copy(stream, from, to);
         ops.add(stream, one.get(), to);
     };
+    // Loads the kernels, for which CUDA may wait for all that is under way.
+    add_one(one.get(), at(out, 0));
     for (int i = 0; i < kRounds; ++i) {
         Event& here = arrived.emplace_back();
         if (!first) here = activations->recv(stream, at(in, i), previous, "activation");

@@ -13,6 +13,11 @@ struct Sums {
     Array<float> values{gpu(), {1.0f, 2.0f, 3.0f}};
     Array<float> total{gpu(), {0.0f, 0.0f, 0.0f}};
 
+    // What is recorded must have been done before: its kernel is loaded then.
+    Sums() {
+        add();
+        total.upload({0.0f, 0.0f, 0.0f});
+    }
     void add() { gpu().ops().add(gpu().compute(), values.get(), total.get()); }
     std::vector<float> get() const { return total.download(); }
 };

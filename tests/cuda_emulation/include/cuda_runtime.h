@@ -133,11 +133,15 @@ uint64_t take_from_lane(uint64_t value, int lane);
 void* dynamic_shared_memory();
 
 void enqueue(cudaStream_t stream, std::function<void()> work);
+// To be called before a kernel is launched. As CUDA may: at the first time it waits for all that
+// this host thread, which stands for a process, has given the GPU.
+void load_kernel(uint64_t identity);
 void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& thread);
 
 template <typename... Parameters>
 void launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes,
             cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
+    load_kernel(reinterpret_cast<uintptr_t>(kernel));
     enqueue(stream, [=, values = std::tuple<std::remove_cv_t<Parameters>...>(arguments...)] {
         run_grid(blocks, threads, shared_bytes, [&] { std::apply(kernel, values); });
     });
@@ -164,7 +168,9 @@ T from_word(uint64_t word) {
 #define blockDim (::cuda_emulation::place().block_size)
 #define gridDim (::cuda_emulation::place().grid_size)
 
-inline void __syncthreads() { ::cuda_emulation::synchronize_block(); }
+inline void __syncthreads() {
+    ::cuda_emulation::synchronize_block();
+}
 
 template <typename T>
 T __shfl_xor_sync(unsigned /*lanes*/, T value, int mask) {

@@ -157,9 +157,8 @@ Rows device_rows() {
         word(
             "device.graphs", {.words = {"never", "auto", "always"}, .unbuilt = {}},
             std::vector{GraphUse::never, GraphUse::where_faster, GraphUse::always},
-            "GPU: launches forward and backward passes as CUDA graphs, with the same results; "
-            "auto: "
-            "where the GPU is seen to wait for the process. See docs/gpu.md.",
+            "GPU: launches forward and backward passes as CUDA graphs; auto: where steps are "
+            "measured to be shorter then. See docs/gpu.md.",
             [](auto& c) -> auto& { return c.device.graphs; }),
     };
 }

@@ -18,6 +18,11 @@ void* Device::allocate(size_t bytes, const std::string& label) {
     ++memory_changes_;
     std::string reason;
     void* memory = take_memory(bytes, reason);
+    if (!memory && !unused_.empty()) {
+        // It may have to wait for other ranks; without it the run ends.
+        Device::settle();
+        memory = take_memory(bytes, reason);
+    }
     if (memory) {
         allocations_[memory] = {label, bytes};
         allocated_ += bytes;

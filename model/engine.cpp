@@ -89,26 +89,33 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     make_gradient_reduction();
     register_with_tensor_axis();
     const bool runs_ahead = context_.device.backend() == Backend::cuda;
-    if (runs_ahead && mesh.shape().pipeline > 1 && context_.device.keeps_values()) rehearse();
+    if (!runs_ahead || mesh.shape().pipeline == 1 || !context_.device.keeps_values()) return;
+    rehearse(StepInputs::Pass::train);
+    // Without dropout, kernels are others.
+    if (context_.model.dropout > 0.0f) rehearse(StepInputs::Pass::evaluate);
 }
 
 // What it leaves in gradients and sums is overwritten when a step begins.
-void Engine::rehearse() {
-    begin_inputs(StepInputs::Pass::train);
+void Engine::rehearse(StepInputs::Pass pass) {
+    const bool with_backward = pass == StepInputs::Pass::train;
+    begin_inputs(pass);
     inputs_.tokens.push_back(tokens_[0]);
     inputs_.labels.push_back(labels_[0]);
     inputs_.document_begin.push_back(document_begin_[0]);
     inputs_.first_sample.push_back(0);
     std::vector<BucketUse> uses;
-    for (const Action& action : runtime_->rehearsal()) {
+    for (const Action& action : runtime_->rehearsal(with_backward)) {
         model_->chunks()[static_cast<size_t>(action.chunk)]->list_uses(action.kind, uses);
     }
-    if (sharder_) sharder_->begin_step();
     if (gatherer_) gatherer_->begin(uses);
+    if (sharder_) sharder_->begin_step();
+    for (auto& reducer : reducers_) reducer->begin_step();
     model_->begin(inputs_, {});
-    runtime_->rehearse(*model_);
+    runtime_->rehearse(*model_, with_backward);
     if (sharder_) sharder_->finish();
+    for (auto& reducer : reducers_) reducer->finish();
     for (auto& chunk : model_->chunks()) chunk->store().forget_gathered();
+    if (gatherer_) gatherer_->begin({});
     finish_pass();
 }
 
@@ -258,6 +265,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
         add_micro_batch(micro_batch);
         // A batch of which nothing counts has the loss 0.
         if (micro_batch.counted_tokens) {
+            TRIREME_CHECK(!passes_, "a loss of the same scale in every recorded pass");
             counted = static_cast<double>(std::max<int64_t>(*micro_batch.counted_tokens, 1));
         }
     }
@@ -295,10 +303,9 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
     double totals[3];
     context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
-    const double enqueue_seconds = seconds_since(begin);
     finish_pass();
     if (passes_) {
-        passes_->end_step(enqueue_seconds, seconds_since(begin) - enqueue_seconds);
+        passes_->end_step(seconds_since(begin));
         notice_ += passes_->take_notice();
     }
 
@@ -334,7 +341,7 @@ void Engine::update(int64_t step, double lr) {
     }
 }
 
-// After something that came from all ranks.
+// Where all that this rank does for a pass has been enqueued.
 void Engine::finish_pass() {
     context_.stream().synchronize();
     context_.device.settle();

@@ -144,7 +144,7 @@ public:
     std::vector<std::pair<std::string, size_t>> memory() const;
 
 private:
-    void rehearse();
+    void rehearse(StepInputs::Pass pass);
     void begin_inputs(StepInputs::Pass pass);
     void add_micro_batch(const HostMicroBatch& micro_batch);
     void hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits);

@@ -1,15 +1,17 @@
 #include "model/recorded_passes.h"
 
-#include <cmath>
+#include <algorithm>
+#include <cstdio>
+#include <limits>
 #include <utility>
 
 namespace trireme {
 
 namespace {
 
-constexpr int kMeasuredSteps = 3;
-// The device waits for the host when this has next to nothing to wait for once all is enqueued.
-constexpr double kIdleHostShare = 0.1;
+constexpr int kTimedSteps = 3;
+// Less gain than this is not told from chance, and not worth the graphs' memory.
+constexpr double kLeastGain = 0.01;
 
 }  // namespace
 
@@ -23,7 +25,8 @@ std::string RecordedPasses::find_obstacle(const ModelContext& context, int zero_
         return "with data.keep_documents_apart no two steps weigh a token alike";
     }
     if (context.mesh.shape().data > 1 && micro_batches == 1) {
-        return "with mesh.data > 1 and one micro-batch a step every pass communicates";
+        return "with mesh.data > 1 and one micro-batch a step, parameters or gradients travel "
+               "beside each pass";
     }
     return "";
 }
@@ -32,7 +35,9 @@ RecordedPasses::RecordedPasses(Model& model, GraphUse use, int slots)
     : model_(model),
       use_(use),
       slots_(slots),
-      has_data_ranks_(model.context().mesh.shape().data > 1) {}
+      has_data_ranks_(model.context().mesh.shape().data > 1),
+      usual_seconds_(std::numeric_limits<double>::infinity()),
+      recorded_seconds_(usual_seconds_) {}
 
 void RecordedPasses::take_inputs(Arena& arena) {
     tokens_.clear();
@@ -54,11 +59,45 @@ void RecordedPasses::begin_step(StepInputs& inputs) {
         inputs.first_sample.push_back(0);
         inputs.document_begin.emplace_back();
     }
+    if (!records()) return;
+    try {
+        record_passes();
+    } catch (const Error& error) {
+        const std::string reason = std::string("recording a pass: ") + error.what();
+        if (use_ == GraphUse::always) {
+            throw Error(error.code(),
+                        "device.graphs: always: " + reason + "; set device.graphs: never");
+        }
+        notice_ =
+            "device.graphs: passes are enqueued kernel by kernel from here on, because of an "
+            "error while " +
+            reason;
+        mode_ = Mode::off;
+        passes_.clear();
+    }
+}
+
+void RecordedPasses::record_passes() {
+    const ModelContext& context = model_.context();
+    const uint64_t changes = context.device.memory_changes();
+    if (changes != memory_changes_) {
+        for (auto& [key, pass] : passes_) pass.recorded.reset();
+    }
+    memory_changes_ = changes;
+    bool is_first = true;
+    for (auto& [key, pass] : passes_) {
+        if (pass.recorded) continue;
+        // A pass waits for parameters that still arrive, which cannot be recorded.
+        if (std::exchange(is_first, false)) {
+            for (auto& chunk : model_.chunks()) chunk->store().forget_gathered();
+        }
+        pass.recorded = context.stream().record_work(pass.enqueue);
+    }
 }
 
 void RecordedPasses::forward(int chunk, int micro_batch, int slot, const Tensor& input,
                              const Tensor& output) {
-    if (!records()) return model_.forward(chunk, micro_batch, slot, input, output);
+    if (mode_ == Mode::off) return model_.forward(chunk, micro_batch, slot, input, output);
     const ModelContext& context = model_.context();
     const ChunkRange& range = model_.chunks()[static_cast<size_t>(chunk)]->range();
     const auto give = [&](const std::vector<Tensor>& of_step) {
@@ -67,7 +106,7 @@ void RecordedPasses::forward(int chunk, int micro_batch, int slot, const Tensor&
     };
     if (range.has_embedding) give(inputs_->tokens);
     if (range.has_head) give(inputs_->labels);
-    const auto pass = [&] { model_.forward(chunk, entry_of(slot), slot, input, output); };
+    const auto pass = [=, this] { model_.forward(chunk, entry_of(slot), slot, input, output); };
     const bool is_first = std::exchange(runs_first_[static_cast<size_t>(chunk)], 0) != 0;
     if (is_first && has_data_ranks_) return pass();
     perform({ActionKind::forward, chunk, slot, input.data, nullptr, output.data}, pass);
@@ -76,14 +115,14 @@ void RecordedPasses::forward(int chunk, int micro_batch, int slot, const Tensor&
 void RecordedPasses::backward(int chunk, int micro_batch, int slot, const Tensor& input,
                               const Tensor& output_gradient, const Tensor& input_gradient,
                               bool with_weights, bool last) {
-    if (!records() || (last && has_data_ranks_)) {
+    if (mode_ == Mode::off || (last && has_data_ranks_)) {
         return model_.backward(chunk, micro_batch, slot, input, output_gradient, input_gradient,
                                with_weights, last);
     }
     // Gradients that do not travel need not be reported as they become final.
     perform({with_weights ? ActionKind::backward : ActionKind::backward_input, chunk, slot,
              input.data, output_gradient.data, input_gradient.data},
-            [&] {
+            [=, this] {
                 model_.backward(chunk, entry_of(slot), slot, input, output_gradient, input_gradient,
                                 with_weights, false);
             });
@@ -91,58 +130,60 @@ void RecordedPasses::backward(int chunk, int micro_batch, int slot, const Tensor
 
 void RecordedPasses::backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
                                      bool last) {
-    if (!records() || (last && has_data_ranks_)) {
+    if (mode_ == Mode::off || (last && has_data_ranks_)) {
         return model_.backward_weight(chunk, micro_batch, slot, input, last);
     }
     perform({ActionKind::backward_weight, chunk, slot, input.data, nullptr, nullptr},
-            [&] { model_.backward_weight(chunk, entry_of(slot), slot, input, false); });
+            [=, this] { model_.backward_weight(chunk, entry_of(slot), slot, input, false); });
 }
 
-void RecordedPasses::perform(const Key& key, const std::function<void()>& pass) {
-    forget_stale_passes();
-    std::unique_ptr<RecordedWork>& work = passes_[key];
-    try {
-        if (!work) work = model_.context().stream().record_work(pass);
-    } catch (const Error& error) {
-        if (use_ == GraphUse::always) {
-            throw Error(error.code(), std::string("device.graphs: always: recording a pass: ") +
-                                          error.what() + "; set device.graphs: never");
-        }
-        // What is wrong with the pass itself, it tells when it is done.
-        notice_ = std::string(
-                      "device.graphs: passes are enqueued kernel by kernel from here on, "
-                      "because recording one failed: ") +
-                  error.what();
+void RecordedPasses::perform(const Key& key, const std::function<void()>& enqueue) {
+    Pass& pass = passes_[key];
+    if (!pass.enqueue) pass.enqueue = enqueue;
+    if (records() && pass.recorded) {
+        pass.recorded->enqueue();
+    } else {
+        enqueue();
+    }
+}
+
+void RecordedPasses::end_step(double seconds) {
+    ++steps_in_mode_;
+    const auto enter = [&](Mode mode) {
+        mode_ = mode;
+        steps_in_mode_ = 0;
+    };
+    switch (mode_) {
+        case Mode::warm_up:
+            enter(use_ == GraphUse::always ? Mode::record : Mode::time_usual);
+            break;
+        case Mode::time_usual:
+            usual_seconds_ = std::min(usual_seconds_, seconds);
+            if (steps_in_mode_ == kTimedSteps) enter(Mode::try_recorded);
+            break;
+        case Mode::try_recorded:
+            recorded_seconds_ = std::min(recorded_seconds_, seconds);
+            if (steps_in_mode_ == kTimedSteps) decide();
+            break;
+        case Mode::record:
+        case Mode::off:
+            break;
+    }
+}
+
+void RecordedPasses::decide() {
+    if (recorded_seconds_ > (1.0 - kLeastGain) * usual_seconds_) {
         mode_ = Mode::off;
         passes_.clear();
-        return pass();
-    }
-    work->enqueue();
-}
-
-void RecordedPasses::forget_stale_passes() {
-    const uint64_t changes = model_.context().device.memory_changes();
-    if (changes == memory_changes_) return;
-    passes_.clear();
-    memory_changes_ = changes;
-}
-
-void RecordedPasses::end_step(double enqueue_seconds, double wait_seconds) {
-    if (mode_ == Mode::warm_up) {
-        mode_ = use_ == GraphUse::always ? Mode::record : Mode::measure;
         return;
     }
-    if (mode_ != Mode::measure) return;
-    enqueue_seconds_ += enqueue_seconds;
-    wait_seconds_ += wait_seconds;
-    if (++measured_steps_ < kMeasuredSteps) return;
-    const double share = wait_seconds_ / (enqueue_seconds_ + wait_seconds_);
-    mode_ = share < kIdleHostShare ? Mode::record : Mode::off;
-    if (mode_ == Mode::off) return;
-    notice_ =
-        "device.graphs: forward and backward passes are launched as CUDA graphs from here on, "
-        "because the GPU waited for this process, which enqueued kernels for " +
-        std::to_string(std::lround(100.0 * (1.0 - share))) + "% of the last steps";
+    mode_ = Mode::record;
+    char text[160];
+    std::snprintf(text, sizeof text,
+                  "device.graphs: passes are launched as CUDA graphs from here on: a step takes "
+                  "%.1f ms instead of %.1f ms",
+                  1e3 * recorded_seconds_, 1e3 * usual_seconds_);
+    notice_ = text;
 }
 
 }  // namespace trireme

@@ -17,12 +17,12 @@ namespace trireme {
 
 // Executes a model's passes as work that was recorded once (a CUDA graph), so that the host
 // enqueues a pass at once instead of kernel after kernel. That pays where kernels are so short that
-// the GPU waits for the host; results are the same to the bit.
+// the GPU waits for the host. The same kernels do the same on the same memory.
 //
-// A pass is recorded at its first use after an ordinary step, in which everything it needs has been
-// allocated and chosen, and again when memory has been taken or given back since. With data ranks a
-// chunk's first forward of a step runs as usual, because parameters may still arrive, and its last
-// backward, because gradients travel behind it.
+// Passes are recorded between steps, once an ordinary step has shown which there are, allocated all
+// they need and chosen all algorithms; and again when memory has been taken or given back since.
+// With data ranks a chunk's first forward of a step runs as usual, because parameters may still
+// arrive, and its last backward, because gradients travel behind it.
 class RecordedPasses final : public StageExecutor {
 public:
     // Why passes cannot be recorded; empty where they can: with communication or numbers of the
@@ -30,12 +30,15 @@ public:
     static std::string find_obstacle(const ModelContext& context, int zero_stage, int micro_batches,
                                      bool documents_apart);
 
-    // use: not never. slots: the most that any chunk of the model has. The model must outlive this.
+    // use: not never. where_faster: steps 2 to 4 are timed as usual, three more with recorded
+    // passes, and the faster way is kept. slots: the most that any chunk of the model has. The
+    // model must outlive this.
     RecordedPasses(Model& model, GraphUse use, int slots);
     // Where a recorded pass finds its micro-batch.
     void take_inputs(Arena& arena);
 
-    // Before a step's passes. Adds an entry for each slot to the inputs, which must outlive them.
+    // Before a step's passes, while no other stage is waited for. Adds an entry for each slot to
+    // the inputs, which must outlive them.
     void begin_step(StepInputs& inputs);
     void forward(int chunk, int micro_batch, int slot, const Tensor& input,
                  const Tensor& output) override;
@@ -44,15 +47,15 @@ public:
                   bool last) override;
     void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
                          bool last) override;
-    // How long the host took to enqueue the step, and then waited for the device.
-    void end_step(double enqueue_seconds, double wait_seconds);
+    // How long the step took from its first pass until the device had done it.
+    void end_step(double seconds);
 
-    bool records() const { return mode_ == Mode::record; }
+    bool records() const { return mode_ == Mode::try_recorded || mode_ == Mode::record; }
     // What there is to say about a decision since the last call, or nothing.
     std::string take_notice() { return std::exchange(notice_, {}); }
 
 private:
-    enum class Mode { warm_up, measure, record, off };
+    enum class Mode { warm_up, time_usual, try_recorded, record, off };
     // Everything in which one pass may differ from another.
     struct Key {
         ActionKind kind;
@@ -63,9 +66,14 @@ private:
         const void* result;
         auto operator<=>(const Key&) const = default;
     };
+    struct Pass {
+        std::function<void()> enqueue;
+        std::unique_ptr<RecordedWork> recorded;
+    };
 
-    void perform(const Key& key, const std::function<void()>& pass);
-    void forget_stale_passes();
+    void perform(const Key& key, const std::function<void()>& enqueue);
+    void record_passes();
+    void decide();
     // In the step's inputs.
     int entry_of(int slot) const { return micro_batches_ + slot; }
 
@@ -73,15 +81,15 @@ private:
     const GraphUse use_;
     const int slots_;
     const bool has_data_ranks_;
-    std::vector<char> runs_first_;         // of each chunk: the next forward is the step's first
     std::vector<Tensor> tokens_, labels_;  // of each slot: [B * T] i32
+    std::vector<char> runs_first_;         // of each chunk: the next forward is the step's first
     StepInputs* inputs_ = nullptr;
     int micro_batches_ = 0;
-    std::map<Key, std::unique_ptr<RecordedWork>> passes_;
+    std::map<Key, Pass> passes_;
     uint64_t memory_changes_ = 0;  // of the device, when the passes were recorded
     Mode mode_ = Mode::warm_up;
-    int measured_steps_ = 0;
-    double enqueue_seconds_ = 0.0, wait_seconds_ = 0.0;  // of the measured steps
+    int steps_in_mode_ = 0;
+    double usual_seconds_, recorded_seconds_;  // the shortest step of each kind
     std::string notice_;
 };
 

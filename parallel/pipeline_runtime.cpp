@@ -136,14 +136,20 @@ double PipelineRuntime::idle_seconds() const {
     return state_->idle_seconds;
 }
 
-std::vector<Action> PipelineRuntime::rehearsal() const {
+std::vector<Action> PipelineRuntime::rehearsal(bool with_backward) const {
     std::vector<Action> actions;
-    for (const RankPlan::Step& step : state_->rehearsal) actions.push_back(step.action);
+    for (const RankPlan::Step& step : state_->rehearsal) {
+        const bool is_forward = step.action.kind == ActionKind::forward;
+        if (is_forward || with_backward) actions.push_back(step.action);
+    }
     return actions;
 }
 
-void PipelineRuntime::rehearse(StageExecutor& executor) {
-    for (const RankPlan::Step& step : state_->rehearsal) state_->execute(step, executor);
+void PipelineRuntime::rehearse(StageExecutor& executor, bool with_backward) {
+    for (const RankPlan::Step& step : state_->rehearsal) {
+        const bool is_forward = step.action.kind == ActionKind::forward;
+        if (is_forward || with_backward) state_->execute(step, executor);
+    }
 }
 
 void PipelineRuntime::run(StageExecutor& executor) {

@@ -55,13 +55,13 @@ public:
     int slots(int chunk) const;  // the most micro-batches that the chunk holds at once
     int slots() const;           // the largest of these
     const Arena& arena() const;  // the buffers between stages
-    // The actions of a step, each kind once for each chunk.
-    std::vector<Action> rehearsal() const;
+    // The actions of a step, each kind once for each chunk; or the forward ones of these.
+    std::vector<Action> rehearsal(bool with_backward) const;
     // Performs those on micro-batch 0 in slot 0, on whatever its buffers hold, and talks to nobody.
     // What a device does at first uses (loading kernels, taking memory, measuring) may wait for all
     // that it has been given; in a step there are receives among it, posted ahead, whose senders
     // may wait in the same way.
-    void rehearse(StageExecutor& executor);
+    void rehearse(StageExecutor& executor, bool with_backward);
     // One step: all micro-batches. Returns when all is enqueued on the compute stream; blocks on
     // communication only where compute needs it.
     void run(StageExecutor& executor);

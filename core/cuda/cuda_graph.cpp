@@ -6,25 +6,31 @@ namespace trireme {
 
 namespace {
 
+// As check_cuda(). A refusal has been told then, and is not to be told again by the next call.
+void check_recording(cudaError_t status, const char* what) {
+    if (status != cudaSuccess) cudaGetLastError();
+    check_cuda(status, what);
+}
+
 // Ends the recording in any case: a stream left in it would refuse all that follows.
 class Recording {
 public:
     explicit Recording(cudaStream_t stream) : stream_(stream) {
         // Other threads of the process, such as the one that watches NCCL, work on meanwhile.
-        check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-                   "beginning to record work");
+        check_recording(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+                        "beginning to record work");
     }
     ~Recording() {
         if (!is_ended_) cudaStreamEndCapture(stream_, &graph_);
         if (graph_) cudaGraphDestroy(graph_);
-        cudaGetLastError();  // what has been reported is not to be reported again by the next call
+        cudaGetLastError();
     }
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
 
     cudaGraph_t end() {
         is_ended_ = true;
-        check_cuda(cudaStreamEndCapture(stream_, &graph_), "recording work");
+        check_recording(cudaStreamEndCapture(stream_, &graph_), "recording work");
         return graph_;
     }
 
@@ -39,8 +45,13 @@ private:
 CudaGraph::CudaGraph(cudaStream_t stream, const std::function<void()>& enqueue) : stream_(stream) {
     Recording recording(stream);
     enqueue();
-    check_cuda(cudaGraphInstantiate(&executable_, recording.end(), 0),
-               "making recorded work ready");
+    check_recording(cudaGraphInstantiate(&executable_, recording.end(), 0),
+                    "making recorded work ready");
+    // Now, and not at the first launch, which may come at a worse time.
+    const cudaError_t status = cudaGraphUpload(executable_, stream);
+    if (status == cudaSuccess) return;
+    cudaGraphExecDestroy(executable_);
+    check_recording(status, "giving recorded work to the GPU");
 }
 
 CudaGraph::~CudaGraph() {

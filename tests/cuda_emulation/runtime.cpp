@@ -72,10 +72,18 @@ struct Recording {
 };
 thread_local Recording recording;
 
+// Of this host thread, until it is asked for.
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t fail(cudaError_t error) {
+    last_error = error;
+    return error;
+}
+
 cudaError_t spoil_recording() {
     if (!recording.stream) return cudaSuccess;
     recording.is_spoilt = true;
-    return cudaErrorStreamCaptureUnsupported;
+    return fail(cudaErrorStreamCaptureUnsupported);
 }
 
 class Stream {
@@ -243,7 +251,7 @@ const char* cudaGetErrorName(cudaError_t) {
 }
 
 cudaError_t cudaGetLastError() {
-    return cudaSuccess;
+    return std::exchange(last_error, cudaSuccess);
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -284,7 +292,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
     if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     const std::lock_guard lock(memory_mutex);
     *memory = nullptr;
-    if (allocated + bytes > memory_limit) return cudaErrorMemoryAllocation;
+    if (allocated + bytes > memory_limit) return fail(cudaErrorMemoryAllocation);
     // As on a GPU, it is not cleared: NaN in every type that arithmetic is done in.
     *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     std::memset(*memory, 0xff, bytes);
@@ -348,7 +356,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
     if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
-    return stream->is_idle() ? cudaSuccess : cudaErrorNotReady;
+    return stream->is_idle() ? cudaSuccess : fail(cudaErrorNotReady);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -382,7 +390,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
-    return !event->mark || event->mark->reached() ? cudaSuccess : cudaErrorNotReady;
+    return !event->mark || event->mark->reached() ? cudaSuccess : fail(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -413,7 +421,7 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
-    if (refuses_graphs) return cudaErrorStreamCaptureUnsupported;
+    if (refuses_graphs) return fail(cudaErrorStreamCaptureUnsupported);
     recording = {.stream = stream, .graph = {}, .is_spoilt = false};
     return cudaSuccess;
 }
@@ -422,15 +430,20 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     *graph = nullptr;
     if (recording.stream != stream) return cudaErrorInvalidValue;
     const Recording ended = std::exchange(recording, {});
-    if (ended.is_spoilt) return cudaErrorStreamCaptureInvalidated;
+    if (ended.is_spoilt) return fail(cudaErrorStreamCaptureInvalidated);
     *graph = new Graph(ended.graph);
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long) {
+    wait_for_own_streams();  // as CUDA may, for the memory that it takes
     *executable = new Graph(*graph);
     ++graphs_made;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
     return cudaSuccess;
 }
 

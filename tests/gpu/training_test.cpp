@@ -173,6 +173,31 @@ TEST_CASE("every pipeline schedule trains GPUs as one CPU does", "[gpu][training
     check_curves(scenario, train_on_gpu(scenario), want, 1e-4, 1e-3);
 }
 
+TEST_CASE("an interleaved pipeline of GPUs evaluates before and between its steps",
+          "[gpu][training][nccl]") {
+    if (!enough_gpus(2)) return;
+    Scenario scenario = scenario_of(Family::llama, {.pipeline = 2}, 2);
+    scenario.schedule = "interleaved";
+    scenario.virtual_stages = 2;
+    std::vector<double> losses;
+    run_thread_ranks(2, [&](World& control) {
+        CudaDevice device(gpu_of(control.rank()), {.deterministic = true});
+        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
+        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, 1));
+        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
+        TokenSource source(scenario, 0, 1);
+        for (int step = 1; step <= 2; ++step) {
+            const EvaluationResult result = engine.evaluate(2, [batches = &source.step(1)](int i) {
+                return (*batches)[static_cast<size_t>(i)];
+            });
+            if (control.rank() == 0) losses.push_back(result.loss_sum);
+            run_steps(engine, scenario, step, step);
+        }
+    });
+    REQUIRE(losses.size() == 2);
+    CHECK(losses[1] < losses[0]);
+}
+
 TEST_CASE("GPUs keep documents apart as one CPU does", "[gpu][training][nccl][long]") {
     const Family family = GENERATE(Family::gpt2, Family::llama);
     const int mesh = GENERATE(0, 1);

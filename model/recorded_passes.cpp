@@ -140,7 +140,9 @@ void RecordedPasses::backward_weight(int chunk, int micro_batch, int slot, const
 void RecordedPasses::perform(const Key& key, const std::function<void()>& enqueue) {
     Pass& pass = passes_[key];
     if (!pass.enqueue) pass.enqueue = enqueue;
-    if (records() && pass.recorded) {
+    // Memory that has changed hands since the step began may be what a recorded pass uses.
+    const bool is_valid = model_.context().device.memory_changes() == memory_changes_;
+    if (records() && pass.recorded && is_valid) {
         pass.recorded->enqueue();
     } else {
         enqueue();

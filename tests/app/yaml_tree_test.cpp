@@ -1,7 +1,7 @@
 #include "app/yaml_tree.h"
 
 #include <catch2/catch.hpp>
-#include <chrono>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -67,7 +67,7 @@ TEST_CASE("aliases that go round, on without end, or nowhere are refused", "[app
 }
 
 TEST_CASE("huge, deep and repetitive YAML is refused quickly", "[app][config][long]") {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // not what other programs take
     CHECK_THAT(refusal(std::string((1u << 20) + 1, '#')), Contains("at most 1048576"));
     CHECK(refusal(std::string(1u << 20, '\n')).find("run.steps") != std::string::npos);
     CHECK_THAT(refusal(std::string(500000, '[')), Contains("levels of nesting"));
@@ -81,7 +81,7 @@ TEST_CASE("huge, deep and repetitive YAML is refused quickly", "[app][config][lo
     for (int i = 0; i < 40000; ++i) keys += "model_" + std::to_string(i) + ":\n";
     CHECK_THAT(refusal(keys), Contains("and 39908 more"));
     CHECK(refusal("run: {" + std::string(300000, 'n') + ": 1}").size() < 2000);
-    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+    CHECK(std::clock() - begin < 20 * CLOCKS_PER_SEC);
 }
 
 TEST_CASE("a text survives as a YAML scalar", "[app][config]") {

@@ -98,11 +98,11 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
 // What it leaves in gradients and sums is overwritten when a step begins.
 void Engine::rehearse(StepInputs::Pass pass) {
     const bool with_backward = pass == StepInputs::Pass::train;
+    const std::vector<int32_t> zeros(static_cast<size_t>(context_.tokens()));
+    HostMicroBatch micro_batch{.tokens = zeros, .labels = zeros};
+    if (options_.keep_documents_apart) micro_batch.document_begin = zeros;
     begin_inputs(pass);
-    inputs_.tokens.push_back(tokens_[0]);
-    inputs_.labels.push_back(labels_[0]);
-    inputs_.document_begin.push_back(document_begin_[0]);
-    inputs_.first_sample.push_back(0);
+    add_micro_batch(micro_batch);
     std::vector<BucketUse> uses;
     for (const Action& action : runtime_->rehearsal(with_backward)) {
         model_->chunks()[static_cast<size_t>(action.chunk)]->list_uses(action.kind, uses);

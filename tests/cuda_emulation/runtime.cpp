@@ -81,7 +81,6 @@ cudaError_t fail(cudaError_t error) {
 }
 
 cudaError_t spoil_recording() {
-    if (!recording.stream) return cudaSuccess;
     recording.is_spoilt = true;
     return fail(cudaErrorStreamCaptureUnsupported);
 }
@@ -289,7 +288,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     const std::lock_guard lock(memory_mutex);
     *memory = nullptr;
     if (allocated + bytes > memory_limit) return fail(cudaErrorMemoryAllocation);
@@ -302,7 +301,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     wait_for_own_streams();
     const std::lock_guard lock(memory_mutex);
     if (!memory) return cudaSuccess;
@@ -315,13 +314,13 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
     return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFreeHost(void* memory) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     std::free(memory);
     return cudaSuccess;
 }
@@ -355,18 +354,18 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     return stream->is_idle() ? cudaSuccess : fail(cudaErrorNotReady);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     stream->wait();
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     if (event->mark) enqueue(stream, [mark = event->mark] { mark->wait(); });
     return cudaSuccess;
 }
@@ -382,19 +381,19 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     event->mark = std::make_shared<Mark>();
     enqueue(stream, [mark = event->mark] { mark->reach(); });
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     return !event->mark || event->mark->reached() ? cudaSuccess : fail(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     if (event->mark) event->mark->wait();
     return cudaSuccess;
 }
@@ -420,7 +419,7 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-    if (spoil_recording() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    if (recording.stream) return spoil_recording();
     if (refuses_graphs) return fail(cudaErrorStreamCaptureUnsupported);
     recording = {.stream = stream, .graph = {}, .is_spoilt = false};
     return cudaSuccess;

@@ -1,9 +1,8 @@
 #include "app/model_checkpoint.h"
 #include "parallel/checkpoint_saver.h"
 #include "tests/core/temporary_folder.h"
-#include "tests/gpu/gpu_ranks.h"
 #include "tests/gpu/gpu_test_support.h"
-#include "tests/model/training_support.h"
+#include "tests/gpu/gpu_training.h"
 
 namespace trireme::test {
 
@@ -14,11 +13,8 @@ namespace {
 Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
                             const std::string& folder) {
     Curve curve;
-    run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
-        CudaDevice device(gpu_of(world.rank()), {.tune_matmul = false, .deterministic = true});
-        const auto device_world = make_nccl_world(world, device, std::chrono::seconds(60));
-        Mesh mesh(*device_world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
-        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
+    run_gpu_engines(scenario, {.tune_matmul = false, .deterministic = true}, [&](GpuRank rank) {
+        Engine& engine = rank.engine;
         if (first > 1) {
             CheckpointReader reader(resolve_checkpoint(folder));
             load_model(engine, reader);
@@ -27,10 +23,11 @@ Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
         CheckpointState state;
         state.step = last;
         state.mesh = scenario.mesh;
-        CheckpointSaver saver(world, device, {.folder = folder, .in_background = false});
+        CheckpointSaver saver(rank.control, rank.device,
+                              {.folder = folder, .in_background = false});
         saver.begin(state, checkpoint_pieces(engine));
         if (const auto report = saver.wait(); report->error) throw *report->error;
-        if (world.rank() == 0) curve = std::move(own);
+        if (rank.is_first()) curve = std::move(own);
     });
     return curve;
 }

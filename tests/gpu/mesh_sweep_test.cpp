@@ -2,8 +2,7 @@
 #include <vector>
 
 #include "core/random.h"
-#include "tests/gpu/gpu_ranks.h"
-#include "tests/model/training_support.h"
+#include "tests/gpu/gpu_training.h"
 
 // Everything that says how ranks share the work, drawn together: what hangs or differs over NCCL
 // often does so in combinations that nobody thought of.
@@ -83,23 +82,6 @@ Draw draw(int number) {
     return drawn;
 }
 
-Curve train_on_gpus(const Draw& drawn) {
-    const Scenario& scenario = drawn.scenario;
-    Curve curve;
-    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
-        CudaDevice device(gpu_of(control.rank()), drawn.ops);
-        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
-        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor),
-                  scenario.data_shards);
-        EngineOptions options = engine_options_of(scenario);
-        options.graphs = drawn.graphs;
-        Engine engine(context_of(scenario, device, mesh), options);
-        Curve own = run_steps(engine, scenario, 1, scenario.steps);
-        if (control.rank() == 0) curve = std::move(own);
-    });
-    return curve;
-}
-
 void check(int number) {
     const Draw drawn = draw(number);
     INFO(std::to_string(number) + ": " + drawn.name());
@@ -112,7 +94,7 @@ void check(int number) {
     alone.data_shards = 0;
     alone.sequence_parallel = false;
     alone.recompute = {};
-    const Curve want = train(alone), got = train_on_gpus(drawn);
+    const Curve want = train(alone), got = train_on_gpus(drawn.scenario, drawn.ops, drawn.graphs);
     CHECK(largest_difference(got.losses, want.losses) < 1e-4);
     CHECK(largest_difference(got.grad_norms, want.grad_norms) < 1e-3);
 }

@@ -2,8 +2,7 @@
 #include <string>
 #include <thread>
 
-#include "tests/gpu/gpu_ranks.h"
-#include "tests/model/training_support.h"
+#include "tests/gpu/gpu_training.h"
 
 #ifdef TRIREME_CUDA_EMULATED
 #include "tests/cuda_emulation/emulation.h"
@@ -30,15 +29,11 @@ struct Conditions {
 
 Run train_with(const Scenario& scenario, const Conditions& conditions) {
     Run run;
-    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
-        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = !conditions.deterministic,
-                                                   .deterministic = conditions.deterministic});
-        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
-        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
-        EngineOptions options = engine_options_of(scenario);
-        options.graphs = conditions.graphs;
-        Engine engine(context_of(scenario, device, mesh), options);
-        TokenSource source(scenario, mesh.at().data, scenario.mesh.data);
+    const CudaOpsOptions ops{.tune_matmul = !conditions.deterministic,
+                             .deterministic = conditions.deterministic};
+    const auto train_rank = [&](GpuRank rank) {
+        Engine& engine = rank.engine;
+        TokenSource source(scenario, rank.data_rank(), scenario.mesh.data);
         const StepHooks hooks{.vote =
                                   [&] {
                                       std::this_thread::sleep_for(engine.records_passes()
@@ -56,11 +51,12 @@ Run train_with(const Scenario& scenario, const Conditions& conditions) {
             own.curve.losses.push_back(result.loss);
             own.curve.grad_norms.push_back(result.grad_norm);
             own.notices += engine.take_notice();
-            conditions.after_step(step, device);
+            conditions.after_step(step, rank.device);
         }
         own.records = engine.records_passes();
-        if (control.rank() == 0) run = std::move(own);
-    });
+        if (rank.is_first()) run = std::move(own);
+    };
+    run_gpu_engines(scenario, ops, train_rank, conditions.graphs);
     return run;
 }
 

@@ -4,26 +4,17 @@
 #include <sstream>
 
 #include "core/cuda/matmul.h"
-#include "tests/gpu/gpu_ranks.h"
 #include "tests/gpu/gpu_test_support.h"
-#include "tests/model/training_support.h"
+#include "tests/gpu/gpu_training.h"
 
 namespace trireme::test {
 
 namespace {
 
-// As train(), with every rank on a device of its own and NCCL between them.
+constexpr CudaOpsOptions kSameEveryRun{.tune_matmul = false, .deterministic = true};
+
 Curve train_on_gpu(const Scenario& scenario) {
-    Curve curve;
-    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
-        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = false, .deterministic = true});
-        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
-        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
-        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
-        Curve own = run_steps(engine, scenario, 1, scenario.steps);
-        if (control.rank() == 0) curve = std::move(own);
-    });
-    return curve;
+    return train_on_gpus(scenario, kSameEveryRun);
 }
 
 Scenario scenario_of(const ModelOptions& model, const MeshShape& mesh, int steps) {
@@ -180,18 +171,14 @@ TEST_CASE("an interleaved pipeline of GPUs evaluates before and between its step
     scenario.schedule = "interleaved";
     scenario.virtual_stages = 2;
     std::vector<double> losses;
-    run_thread_ranks(2, [&](World& control) {
-        CudaDevice device(gpu_of(control.rank()), {.deterministic = true});
-        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
-        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, 1));
-        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
-        TokenSource source(scenario, 0, 1);
+    run_gpu_engines(scenario, kSameEveryRun, [&](GpuRank rank) {
+        TokenSource source(scenario, rank.data_rank(), scenario.mesh.data);
         for (int step = 1; step <= 2; ++step) {
-            const EvaluationResult result = engine.evaluate(2, [batches = &source.step(1)](int i) {
-                return (*batches)[static_cast<size_t>(i)];
-            });
-            if (control.rank() == 0) losses.push_back(result.loss_sum);
-            run_steps(engine, scenario, step, step);
+            const EvaluationResult result = rank.engine.evaluate(
+                2,
+                [batches = &source.step(1)](int i) { return (*batches)[static_cast<size_t>(i)]; });
+            if (rank.is_first()) losses.push_back(result.loss_sum);
+            run_steps(rank.engine, scenario, step, step);
         }
     });
     REQUIRE(losses.size() == 2);
@@ -239,13 +226,9 @@ TEST_CASE("an evaluation on GPUs hands over the CPU's logits", "[gpu][training][
     scenario.sequence_parallel = family == Family::llama;
     scenario.pieces = 2;
     GatheredLogits got(scenario);
-    run_thread_ranks(scenario.mesh.ranks(), [&](World& control) {
-        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = false, .deterministic = true});
-        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
-        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, scenario.mesh.tensor));
-        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
-        const double own_loss = got.evaluate(engine, mesh.at().data);
-        if (control.rank() == 0) loss = own_loss;
+    run_gpu_engines(scenario, kSameEveryRun, [&](GpuRank rank) {
+        const double own_loss = got.evaluate(rank.engine, rank.data_rank());
+        if (rank.is_first()) loss = own_loss;
     });
     double largest = 0.0;
     for (size_t i = 0; i < want.values().size(); ++i) {
@@ -264,13 +247,9 @@ TEST_CASE("a bias that all tensor ranks hold gets its gradient in the same way o
     if (!enough_gpus(ranks)) return;
     const Scenario scenario = scenario_of(Family::gpt2, {.tensor = ranks}, 1);
     std::string algorithms;
-    run_thread_ranks(ranks, [&](World& control) {
-        CudaDevice device(gpu_of(control.rank()), {.tune_matmul = true});
-        const auto world = make_nccl_world(control, device, std::chrono::seconds(60));
-        Mesh mesh(*world, scenario.mesh, kv_groups(scenario.model, ranks));
-        Engine engine(context_of(scenario, device, mesh), engine_options_of(scenario));
-        run_steps(engine, scenario, 1, 1);
-        if (control.rank() == 0) algorithms = device.ops().matmul().describe_algorithms();
+    run_gpu_engines(scenario, {.tune_matmul = true}, [&](GpuRank rank) {
+        run_steps(rank.engine, scenario, 1, 1);
+        if (rank.is_first()) algorithms = rank.device.ops().matmul().describe_algorithms();
     });
     // The products whose way was measured, as [tokens, outputs]^T ...: sums.
     bool of_hidden = false, of_others = false;

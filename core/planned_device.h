@@ -10,7 +10,7 @@ namespace trireme {
 // A device of any size whose memory has addresses and labels but no contents, to find out what a
 // run will hold before it takes place: everything that is made on it takes its memory as on the
 // real one. Copies and waits do nothing; there are no operations (InternalError).
-class PlannedDevice final : public Device {
+class PlannedDevice : public Device {
 public:
     explicit PlannedDevice(Backend backend);
 

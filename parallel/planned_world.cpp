@@ -1,5 +1,6 @@
 #include "parallel/planned_world.h"
 
+#include <algorithm>
 #include <exception>
 #include <string>
 #include <utility>
@@ -69,27 +70,35 @@ private:
 
 class PlannedRanks::PlannedWorld final : public UnusableWorld {
 public:
-    PlannedWorld(int rank, std::shared_ptr<const Splits> splits)
-        : UnusableWorld(rank, static_cast<int>(splits->size())), splits_(std::move(splits)) {}
+    PlannedWorld(int rank, std::shared_ptr<const Splits> splits, GroupMaker make_group)
+        : UnusableWorld(rank, static_cast<int>(splits->size())),
+          splits_(std::move(splits)),
+          make_group_(std::move(make_group)) {}
 
     std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
                                         GroupUse) override {
-        const size_t number = n_made_++;
-        const auto of = [&](int rank) { return splits_->at(static_cast<size_t>(rank)).at(number); };
+        Group group{.number = n_made_++, .name = name, .rank = 0, .members = {}};
+        const auto of = [&](int rank) {
+            return splits_->at(static_cast<size_t>(rank)).at(group.number);
+        };
         TRIREME_CHECK(of(rank()).color == color && of(rank()).key == key,
                       "the splits that were planned");
         if (color < 0) return nullptr;
-        int members = 0, before = 0;
         for (int other = 0; other < size(); ++other) {
-            if (of(other).color != color) continue;
-            ++members;
-            if (std::pair(of(other).key, other) < std::pair(key, rank())) ++before;
+            if (of(other).color == color) group.members.push_back(other);
         }
-        return std::make_unique<PlannedCommunicator>(name, before, members);
+        std::stable_sort(group.members.begin(), group.members.end(),
+                         [&](int one, int other) { return of(one).key < of(other).key; });
+        const auto own = std::find(group.members.begin(), group.members.end(), rank());
+        group.rank = static_cast<int>(own - group.members.begin());
+        if (make_group_) return make_group_(group);
+        return std::make_unique<PlannedCommunicator>(name, group.rank,
+                                                     static_cast<int>(group.members.size()));
     }
 
 private:
     const std::shared_ptr<const Splits> splits_;
+    const GroupMaker make_group_;
     size_t n_made_ = 0;
 };
 
@@ -102,8 +111,8 @@ PlannedRanks::PlannedRanks(int size, const std::function<void(World&)>& make_gro
     splits_ = std::make_shared<const Splits>(std::move(splits));
 }
 
-std::unique_ptr<World> PlannedRanks::world_of(int rank) const {
-    return std::make_unique<PlannedWorld>(rank, splits_);
+std::unique_ptr<World> PlannedRanks::world_of(int rank, GroupMaker make_group) const {
+    return std::make_unique<PlannedWorld>(rank, splits_, std::move(make_group));
 }
 
 }  // namespace trireme

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "parallel/communicator.h"
@@ -16,8 +17,18 @@ public:
     // a world whose splits return null. `size` at least 1.
     PlannedRanks(int size, const std::function<void(World&)>& make_groups);
 
-    // Takes the same splits. Worlds and their groups outlive this object.
-    std::unique_ptr<World> world_of(int rank) const;
+    // A group as one of its members sees it.
+    struct Group {
+        size_t number = 0;  // of the split that made it
+        std::string name;
+        int rank = 0;              // of this member
+        std::vector<int> members;  // their ranks in the world
+    };
+    using GroupMaker = std::function<std::unique_ptr<Communicator>(const Group&)>;
+
+    // Takes the same splits. Worlds and their groups outlive this object. make_group: makes other
+    // groups than those above; may be empty.
+    std::unique_ptr<World> world_of(int rank, GroupMaker make_group = {}) const;
 
 private:
     struct Split {

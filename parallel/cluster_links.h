@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace trireme {
+
+// What one device sends and receives at the same time over a kind of link.
+struct LinkSpeed {
+    double bytes_per_second = 0.0;  // each way
+    double latency_seconds = 0.0;
+};
+
+// Machines of equally many devices, in rank order, with fast links inside and a network between.
+struct ClusterLinks {
+    int devices_per_node = 1;
+    LinkSpeed node;     // between devices of a machine
+    LinkSpeed network;  // a device's share of what its machine has to others
+
+    // Between two ranks.
+    LinkSpeed between(int rank, int other) const;
+    // Of a ring through a group of ranks, each in this world. Where the group leaves a machine, its
+    // members there carry the ring's traffic together, each over its share of the network.
+    LinkSpeed around(std::span<const int> members) const;
+};
+
+enum class Collective { all_reduce, all_gather, reduce_scatter, broadcast };
+
+// Seconds of a collective among n ranks: what a ring moves in a rank, 2 (n - 1) / n of an
+// all-reduce's buffer, (n - 1) / n of the whole of an all-gather or reduce-scatter, all of a
+// broadcast's; and a latency for each step of a tree, twice for an all-reduce. bytes: of the
+// buffer, or of the whole.
+double collective_seconds(Collective kind, int n, double bytes, const LinkSpeed& link);
+
+}  // namespace trireme

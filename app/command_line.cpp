@@ -102,8 +102,21 @@ void add_plan(CLI::App& app, PlanArguments& arguments, Command& chosen) {
                            "pipeline schedule");
     command->add_option("CONFIG", arguments.config, "Configuration file (YAML)")->required();
     add_sets(command, arguments.sets);
-    command->add_option("--world", arguments.world, "Number of processes; default: one data shard")
+    command
+        ->add_option("--world", arguments.world,
+                     "Number of processes; default: one data shard, or all devices of --cluster")
         ->check(within(1, 1e6));
+    CLI::Option* cluster =
+        command
+            ->add_option(
+                "--cluster", arguments.cluster,
+                "File that describes the machines (YAML): also estimate the time of a step")
+            ->type_name("FILE");
+    command
+        ->add_flag("--layouts", arguments.layouts,
+                   "Also look for the mesh, micro-batch, ZeRO stage and recomputation that are "
+                   "estimated to be fastest there")
+        ->needs(cluster);
     command->add_flag("--schedule-only", arguments.schedule_only,
                       "Only the schedule, and draw its timeline");
     command->add_flag("--json", arguments.json, "Print the result as JSON");
@@ -114,6 +127,23 @@ void add_plan(CLI::App& app, PlanArguments& arguments, Command& chosen) {
                      "Write the timeline as a trace for Perfetto or chrome://tracing")
         ->type_name("FILE");
     command->callback([&] { chosen = [&] { return plan_command(arguments); }; });
+}
+
+void add_measure(CLI::App& app, MeasureArguments& arguments, Command& chosen) {
+    CLI::App* command = app.add_subcommand(
+        "measure",
+        "Measure what the devices and links of this machine, or job, reach, and print it as a file "
+        "for plan --cluster");
+    const std::map<std::string, Backend> backends{
+        {"auto", Backend::automatic}, {"cpu", Backend::cpu}, {"cuda", Backend::cuda}};
+    command->add_option("--backend", arguments.backend, "auto: the GPU where there is one [auto]")
+        ->transform(CLI::CheckedTransformer(backends).description(""))
+        ->type_name("auto|cpu|cuda");
+    command
+        ->add_option("--threads", arguments.threads,
+                     "CPU threads of a process; default: its share of the cores")
+        ->check(within(1, 4096));
+    command->callback([&] { chosen = [&] { return measure_command(arguments); }; });
 }
 
 void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
@@ -351,6 +381,7 @@ int run_command_line(int argc, const char* const* argv) {
     TrainArguments train;
     ConfigArguments config;
     PlanArguments plan;
+    MeasureArguments measure;
     EvalArguments eval;
     GenerateArguments generate;
     PrepareArguments prepare;
@@ -361,6 +392,7 @@ int run_command_line(int argc, const char* const* argv) {
     add_train(app, train, chosen);
     add_config(app, config, chosen);
     add_plan(app, plan, chosen);
+    add_measure(app, measure, chosen);
     add_eval(app, eval, chosen);
     add_generate(app, generate, chosen);
     add_prepare(app, prepare, chosen);

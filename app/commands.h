@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
+
 // The commands, one function each. They return the exit code, or throw Error.
 
 namespace trireme {
@@ -26,12 +28,21 @@ int config_command(const ConfigArguments& arguments);
 struct PlanArguments {
     std::string config;
     std::vector<std::string> sets;
-    std::optional<int> world;    // number of processes; default: one data shard
+    std::optional<int> world;    // number of processes; default: all devices of the cluster, or one
+                                 // data shard
+    std::string cluster;         // file that describes the machines; empty: no times are planned
+    bool layouts = false;        // with a cluster: look for the fastest layout
     bool schedule_only = false;  // draw the pipeline schedule instead of planning memory
     bool json = false;
     std::string svg, trace;  // files to draw the simulated timeline into; empty: none
 };
 int plan_command(const PlanArguments& arguments);
+
+struct MeasureArguments {
+    Backend backend = Backend::automatic;
+    int threads = 0;  // CPU threads of a process; 0: cores / processes
+};
+int measure_command(const MeasureArguments& arguments);
 
 struct EvalArguments {
     std::string checkpoint;            // run folder or step folder

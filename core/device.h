@@ -59,6 +59,8 @@ public:
     // The most memory that was in use at a time: on a GPU what was allocated there, on the CPU all
     // of the process.
     virtual uint64_t peak_memory_bytes() const { return peak_allocated_; }
+    // Of the whole device, or machine, that other ranks may share; 0 where memory is only planned.
+    virtual uint64_t memory_bytes() const { return 0; }
     // False where memory is only planned: what is written into it is lost.
     virtual bool keeps_values() const { return true; }
     // Threads of the host that this rank may compute with where the device's own would be idle.

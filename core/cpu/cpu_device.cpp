@@ -99,6 +99,10 @@ void CpuDevice::copy_to_host(void* host, const void* device, size_t bytes) {
     if (bytes > 0) std::memcpy(host, device, bytes);
 }
 
+uint64_t CpuDevice::memory_bytes() const {
+    return physical_memory();
+}
+
 uint64_t CpuDevice::peak_memory_bytes() const {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);

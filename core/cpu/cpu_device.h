@@ -34,6 +34,7 @@ public:
     void copy_to_device(void* device, const void* host, size_t bytes) override;
     void copy_to_host(void* host, const void* device, size_t bytes) override;
     uint64_t peak_memory_bytes() const override;
+    uint64_t memory_bytes() const override;  // of the machine
 
 protected:
     // Pages are touched at once, by the compute threads, so that a run that does not fit fails at

@@ -109,6 +109,12 @@ void CudaDevice::set_memory_source(DeviceMemorySource source) {
     source_ = std::move(source);
 }
 
+uint64_t CudaDevice::memory_bytes() const {
+    size_t free = 0, total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "asking for device memory");
+    return total;
+}
+
 void* CudaDevice::take_memory(size_t bytes, std::string& reason) {
     void* memory = source_.take(bytes > 0 ? bytes : 1);
     if (!memory) {

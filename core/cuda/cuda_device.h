@@ -28,6 +28,7 @@ public:
     int ordinal() const { return ordinal_; }
     const cudaDeviceProp& properties() const { return properties_; }
     double peak_flops_per_second(DType type) const override;
+    uint64_t memory_bytes() const override;
     int host_threads() const override { return host_threads_; }
 
     CudaStream& compute() override { return stream_; }

@@ -102,6 +102,20 @@ constexpr const char* kQuestions =
 {"question":"a","choices":{"text":["b","c"],"label":["A","B"]},"answerKey":"B"}
 )";
 
+constexpr const char* kCluster = R"(nodes: 2
+devices_per_node: 4
+device:
+  backend: cpu
+  memory_gib: 2
+  memory_gb_per_s: 10
+  operation_us: 5
+  matmul_tflops: {fp32: 0.1, bf16: 0.2}
+  attention_tflops: {fp32: 0.05}
+  peak_tflops: {fp32: 0.2}
+node_link: {gb_per_s: 5, latency_us: 10}
+network: {gb_per_s: 1}
+)";
+
 constexpr const char* kConfig = R"(run: {name: a, steps: 3}
 model: {family: llama, layers: 4, hidden: 32, heads: 4, kv_heads: 2, vocab_size: 257,
         max_sequence_length: 8}
@@ -146,6 +160,7 @@ int main(int argc, char** argv) {
     write(to + "/dataset", "plain", dataset(to + "/dataset"));
     write(to + "/shards", "plain", shards());
     write(to + "/choices", "plain", kQuestions);
+    write(to + "/cluster", "written", kCluster);
     write(to + "/config", "written", kConfig);
     write(to + "/config", "resolved", dump_config(parse_config(kConfig, "seed", {}, 8)));
     write(to + "/tokenizer_json", "bpe", kTokenizer);

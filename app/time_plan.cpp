@@ -35,8 +35,8 @@ PlayedRank play(const Config& config, const Cluster& cluster, World& world) {
     const std::unique_ptr<Mesh> mesh = make_mesh(world, config);
     const std::unique_ptr<Engine> engine = make_engine(
         config, EngineUse::train, device, *mesh, config.batch.micro, config.data.sequence_length);
-    const std::vector<int32_t> zeros(
-        static_cast<size_t>(config.batch.micro * config.data.sequence_length));
+    const std::vector<int32_t> zeros(static_cast<size_t>(config.batch.micro) *
+                                     static_cast<size_t>(config.data.sequence_length));
     HostMicroBatch micro_batch{.tokens = zeros, .labels = zeros};
     if (config.data.keep_documents_apart) micro_batch.document_begin = zeros;
     const auto source = [&](int) { return micro_batch; };
@@ -75,7 +75,12 @@ std::vector<PlayedRank> play_stages(const Config& config, const Cluster& cluster
         }
     };
     std::vector<std::jthread> threads;
-    for (size_t stage = 0; stage < stages; ++stage) threads.emplace_back(run, stage);
+    try {
+        for (size_t stage = 0; stage < stages; ++stage) threads.emplace_back(run, stage);
+    } catch (...) {
+        network.close();  // the threads that there are wait for those that there are not
+        throw;
+    }
     threads.clear();
     if (failure) std::rethrow_exception(failure);
     return results;

@@ -120,6 +120,35 @@ TEST_CASE("an ideal pipeline idles as its schedule says", "[app][plan][timed]") 
     CHECK(slower({"pipeline.schedule=zb-h1"}, 2) < 1 + 0.75 / 6);
 }
 
+TEST_CASE("no schedule or sharing is estimated below its arithmetic, or above one rank's",
+          "[app][plan][timed]") {
+    const std::string schedule =
+        GENERATE("gpipe", "1f1b", "zb-h1", "zb-h2", "zb-v", "zb-auto", "interleaved");
+    const int zero = GENERATE(0, 1, 2, 3);
+    const std::string recompute = GENERATE("none", "selective", "full");
+    Sets sets{"pipeline.schedule=" + schedule,
+              "mesh.pipeline=2",
+              "mesh.data=2",
+              "mesh.tensor=2",
+              "batch.micro=2",
+              "data_parallel.zero=" + std::to_string(zero),
+              "recompute=" + recompute,
+              "model.tie_embeddings=true"};
+    if (schedule == "interleaved") sets.emplace_back("pipeline.virtual_stages=2");
+    CAPTURE(sets);
+    const Config config = checked(sets);
+    const double alone = flops_of_step(config) / kFlopsPerSecond;
+    const TimePlan plan = plan_time(config, ideal(8));
+    CHECK(plan.step_seconds > alone / 8);
+    CHECK(plan.step_seconds < alone);
+    for (const TimePlan::Stage& stage : plan.stages) {
+        const double parts = stage.matmul + stage.attention + stage.other_compute +
+                             stage.waits.tensor + stage.waits.data + stage.waits.pipeline +
+                             stage.other_wait;
+        CHECK(parts == Approx(plan.step_seconds));
+    }
+}
+
 TEST_CASE("a slow axis shows in the waits for it and in no other", "[app][plan][timed]") {
     Cluster slow = ideal(2);
     slow.links.node = {.bytes_per_second = 1e6, .latency_seconds = 0.0};

@@ -8,14 +8,11 @@
 #include "app/config_problems.h"
 #include "app/schema_values.h"
 #include "app/yaml_tree.h"
-#include "core/error.h"
-#include "core/file_io.h"
 
 namespace trireme {
 
 namespace {
 
-constexpr uint64_t kMaxFileBytes = uint64_t{1} << 20;
 constexpr double kGiga = 1e9, kTera = 1e12, kMicro = 1e-6;
 constexpr double kGibibyte = 1024.0 * 1024.0 * 1024.0;
 
@@ -119,10 +116,7 @@ private:
             optional(seconds("network.latency_us", cluster_.links.network.latency_seconds))};
     }
 
-    ConfigPlace at(int line) const {
-        if (line == 0) return {cluster_.source, 0};
-        return {cluster_.source + ":" + std::to_string(line), line};
-    }
+    ConfigPlace at(int line) const { return place_in(cluster_.source, line); }
 
     bool is_section(const std::string& path) const {
         return std::any_of(rows_.begin(), rows_.end(),
@@ -184,14 +178,7 @@ private:
 }  // namespace
 
 Cluster load_cluster(const std::string& path, DType compute) {
-    std::string text;
-    try {
-        text = read_file(path, kMaxFileBytes);
-    } catch (const Error& error) {
-        // A mistake on the command line, not damaged data.
-        throw Error(ExitCode::config, error.what());
-    }
-    return parse_cluster(text, path, compute);
+    return parse_cluster(read_config_file(path), path, compute);
 }
 
 std::string dump_cluster(const Cluster& cluster) {

@@ -25,8 +25,10 @@ struct Cluster {
 // Reads a description of at most 1 MiB. compute: the type whose rates are needed; those of the
 // other may be missing. Throws one Error (config) that lists all problems, each with its line.
 Cluster load_cluster(const std::string& path, DType compute);
-// The file of a description that load_cluster reads. Of what is 0 nothing is written.
-std::string dump_cluster(const Cluster& cluster);
+// The same for a text; `source` names it in messages.
 Cluster parse_cluster(const std::string& text, const std::string& source, DType compute);
+// A text that parse_cluster reads, rates with four digits. Of rates and links that are 0 nothing is
+// written.
+std::string dump_cluster(const Cluster& cluster);
 
 }  // namespace trireme

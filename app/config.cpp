@@ -5,14 +5,10 @@
 #include "app/presets.h"
 #include "app/schema.h"
 #include "app/yaml_tree.h"
-#include "core/error.h"
-#include "core/file_io.h"
 
 namespace trireme {
 
 namespace {
-
-constexpr uint64_t kMaxFileBytes = uint64_t{1} << 20;
 
 // A value that was given, and the key it is for.
 struct Assignment {
@@ -46,10 +42,7 @@ public:
     }
 
 private:
-    ConfigPlace at_line(int line) const {
-        if (line == 0) return {source_, 0};
-        return {source_ + ":" + std::to_string(line), line};
-    }
+    ConfigPlace at_line(int line) const { return place_in(source_, line); }
 
     // False when nothing of the file can be used.
     bool collect_file(const std::string& text) {
@@ -187,14 +180,7 @@ private:
 
 Config load_config(const std::string& path, const std::vector<std::string>& sets,
                    std::optional<int> world) {
-    std::string text;
-    try {
-        text = read_file(path, kMaxFileBytes);
-    } catch (const Error& error) {
-        // A file that cannot be read is a mistake on the command line here, not damaged data.
-        throw Error(ExitCode::config, error.what());
-    }
-    return parse_config(text, path, sets, world);
+    return parse_config(read_config_file(path), path, sets, world);
 }
 
 Config parse_config(const std::string& text, const std::string& source,

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "core/file_io.h"
 
 namespace trireme {
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxShown = 60;
 constexpr size_t kMaxReported = 100;
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 20;
 
 }  // namespace
 
@@ -39,6 +41,19 @@ void ConfigProblems::throw_if_any() const {
         message += "\n  and " + std::to_string(sorted.size() - kMaxReported) + " more";
     }
     throw Error(ExitCode::config, message);
+}
+
+ConfigPlace place_in(const std::string& file, int line) {
+    if (line == 0) return {file, 0};
+    return {file + ":" + std::to_string(line), line};
+}
+
+std::string read_config_file(const std::string& path) {
+    try {
+        return read_file(path, kMaxFileBytes);
+    } catch (const Error& error) {
+        throw Error(ExitCode::config, error.what());
+    }
 }
 
 std::string shown(std::string_view text) {

@@ -31,6 +31,13 @@ private:
     std::set<std::string> keys_;
 };
 
+// A line of a file, counted from 1; 0: the file.
+ConfigPlace place_in(const std::string& file, int line);
+
+// The text of a file that a user has written, at most 1 MiB. Throws Error (config) where it cannot
+// be read: that is a mistake on the command line, not damaged data.
+std::string read_config_file(const std::string& path);
+
 // A user's text for a message: at most 60 characters, control characters as \xNN.
 std::string shown(std::string_view text);
 

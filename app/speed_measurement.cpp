@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <functional>
 
 #include "core/arena.h"
@@ -116,9 +115,8 @@ double ring_seconds(Device& device, Communicator& group, const Tensor& whole) {
 }
 
 LinkSpeed measure_link(Device& device, Communicator& group) {
-    const auto size = static_cast<size_t>(group.size());
-    const int64_t n = group.size();
-    if (size == 1) return {};
+    const int n = group.size();
+    if (n == 1) return {};
     Tensor large, small;
     const Arena arena = make_arena(device, "rate measurement", [&](Arena& a) {
         large = a.take(DType::f32, {kSentElements / n * n});
@@ -127,8 +125,8 @@ LinkSpeed measure_link(Device& device, Communicator& group) {
     group.register_memory(arena.memory());
     const double latency = ring_seconds(device, group, small);
     const double seconds = std::max(ring_seconds(device, group, large) - latency, 1e-9);
-    const double moved = 2.0 * static_cast<double>(large.bytes() - large.bytes() / size);
-    return {moved / seconds, latency / (2.0 * static_cast<double>(std::bit_width(size - 1)))};
+    const double moved = ring_bytes(Collective::all_reduce, n, static_cast<double>(large.bytes()));
+    return {moved / seconds, latency / tree_steps(Collective::all_reduce, n)};
 }
 
 }  // namespace

@@ -4,14 +4,6 @@
 
 namespace trireme {
 
-namespace {
-
-double product(int64_t a, int64_t b, int64_t c) {
-    return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
-}
-
-}  // namespace
-
 TimedOps::TimedOps(const DeviceSpeed& speed, bool fuses_gelu)
     : speed_(speed), fuses_gelu_(fuses_gelu) {}
 
@@ -31,15 +23,16 @@ void TimedOps::move(Stream& stream, std::initializer_list<Pass> passes) {
 // `result` elements of sums over `inner` products each; the type is that of `factor`.
 void TimedOps::multiply(Stream& stream, const Tensor& result, int64_t inner, const Tensor& factor,
                         std::initializer_list<Pass> passes) {
-    const double flops = 2.0 * product(result.elements(), inner, 1);
+    const double flops = 2.0 * static_cast<double>(result.elements()) * static_cast<double>(inner);
     matmul_seconds_ += work(stream, flops / speed_.of(factor.dtype).matmul, passes);
 }
 
 // `products`: matrix products of queries with keys, or as large, each counted half.
 void TimedOps::attend(Stream& stream, const AttentionShape& shape, const Tensor& qkv,
                       double products, std::initializer_list<Pass> passes) {
-    const double flops = products * product(shape.batch * shape.heads,
-                                            shape.sequence * shape.sequence, shape.head_dim);
+    const double sequence = static_cast<double>(shape.sequence);
+    const double flops = products * static_cast<double>(shape.batch * shape.heads) * sequence *
+                         sequence * shape.head_dim;
     attention_seconds_ += work(stream, flops / speed_.of(qkv.dtype).attention, passes);
 }
 

@@ -23,15 +23,21 @@ LinkSpeed ClusterLinks::around(std::span<const int> members) const {
     return {bandwidth, network.latency_seconds};
 }
 
+double ring_bytes(Collective kind, int n, double bytes) {
+    if (kind == Collective::broadcast) return bytes;
+    const double passes = kind == Collective::all_reduce ? 2.0 : 1.0;
+    return passes * ((n - 1.0) / n) * bytes;
+}
+
+int tree_steps(Collective kind, int n) {
+    const int steps = std::bit_width(static_cast<unsigned>(n - 1));
+    return kind == Collective::all_reduce ? 2 * steps : steps;
+}
+
 double collective_seconds(Collective kind, int n, double bytes, const LinkSpeed& link) {
     if (n <= 1) return 0.0;
-    double moved = bytes, steps = std::bit_width(static_cast<unsigned>(n - 1));
-    if (kind != Collective::broadcast) moved *= (n - 1.0) / n;
-    if (kind == Collective::all_reduce) {
-        moved *= 2.0;
-        steps *= 2.0;
-    }
-    return moved / link.bytes_per_second + steps * link.latency_seconds;
+    return ring_bytes(kind, n, bytes) / link.bytes_per_second +
+           tree_steps(kind, n) * link.latency_seconds;
 }
 
 }  // namespace trireme

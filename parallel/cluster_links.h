@@ -26,10 +26,14 @@ struct ClusterLinks {
 
 enum class Collective { all_reduce, all_gather, reduce_scatter, broadcast };
 
-// Seconds of a collective among n ranks: what a ring moves in a rank, 2 (n - 1) / n of an
-// all-reduce's buffer, (n - 1) / n of the whole of an all-gather or reduce-scatter, all of a
-// broadcast's; and a latency for each step of a tree, twice for an all-reduce. bytes: of the
-// buffer, or of the whole.
+// Bytes that a ring of n ranks moves in each: 2 (n - 1) / n of an all-reduce's buffer, (n - 1) / n
+// of the whole of an all-gather or reduce-scatter, all of a broadcast's. bytes: of the buffer, or
+// of the whole.
+double ring_bytes(Collective kind, int n, double bytes);
+// Messages of a tree of n ranks one after the other, twice as many for an all-reduce.
+int tree_steps(Collective kind, int n);
+
+// Seconds of a collective among n ranks: the ring's bytes, and a latency for each step of the tree.
 double collective_seconds(Collective kind, int n, double bytes, const LinkSpeed& link);
 
 }  // namespace trireme

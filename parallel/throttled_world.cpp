@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "parallel/cluster_links.h"
 #include "parallel/forwarding_world.h"
 #include "parallel/link.h"
 
@@ -22,22 +23,22 @@ public:
     const std::string& name() const override { return group_->name(); }
 
     Event all_reduce(Stream& after, const Tensor& buffer, ReduceOp op, const char* label) override {
-        return hold(collectives_, after, 2.0 * others() * bytes_of(buffer),
+        return hold(collectives_, after, moved(Collective::all_reduce, buffer),
                     [=, this, &after] { return group_->all_reduce(after, buffer, op, label); });
     }
     Event all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
                      const char* label) override {
-        return hold(collectives_, after, others() * bytes_of(whole),
+        return hold(collectives_, after, moved(Collective::all_gather, whole),
                     [=, this, &after] { return group_->all_gather(after, shard, whole, label); });
     }
     Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
                          const char* label) override {
-        return hold(collectives_, after, others() * bytes_of(whole), [=, this, &after] {
-            return group_->reduce_scatter(after, whole, shard, label);
-        });
+        return hold(
+            collectives_, after, moved(Collective::reduce_scatter, whole),
+            [=, this, &after] { return group_->reduce_scatter(after, whole, shard, label); });
     }
     Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) override {
-        return hold(collectives_, after, bytes_of(buffer),
+        return hold(collectives_, after, moved(Collective::broadcast, buffer),
                     [=, this, &after] { return group_->broadcast(after, buffer, root, label); });
     }
     Event send(Stream& after, const Tensor& buffer, int peer, const char* label) override {
@@ -61,7 +62,9 @@ public:
 
 private:
     static double bytes_of(const Tensor& tensor) { return static_cast<double>(tensor.bytes()); }
-    double others() const { return (size() - 1.0) / size(); }
+    double moved(Collective kind, const Tensor& tensor) const {
+        return ring_bytes(kind, size(), bytes_of(tensor));
+    }
 
     Event hold(Link& link, Stream& after, double bytes, std::function<Event()> hand_on) const {
         after.synchronize();

@@ -12,8 +12,7 @@ namespace trireme {
 // operation on a group of a throttled axis is complete not before latency + bytes / bandwidth after
 // it started. Collectives of a rank in a group follow one another on its link, and so do its sends;
 // neither waits for the other, and a receive takes as long as its sender's link. Bytes of a
-// collective are what a ring moves in a rank: 2 (n - 1) / n of an all-reduce's buffer, (n - 1) / n
-// of the whole of an all-gather or reduce-scatter, all of a broadcast's; barriers are not slower.
+// collective are those of ring_bytes (parallel/cluster_links.h); barriers are not slower.
 // While an operation is held up, its thread sleeps.
 //
 // For carriers whose operations a background thread performs (MPI, threads), not for NCCL. The

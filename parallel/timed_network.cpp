@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/timed_stream.h"
+#include "parallel/self_communicator.h"
 
 namespace trireme {
 
@@ -86,14 +87,10 @@ public:
     Event all_reduce(Stream& after, const Tensor& buffer, ReduceOp, const char*) override {
         return collective(Collective::all_reduce, after, buffer);
     }
-    Event all_gather(Stream& after, const Tensor& shard, const Tensor& whole,
-                     const char*) override {
-        if (size() == 1) copy_if_elsewhere(after, shard, whole);
+    Event all_gather(Stream& after, const Tensor&, const Tensor& whole, const char*) override {
         return collective(Collective::all_gather, after, whole);
     }
-    Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
-                         const char*) override {
-        if (size() == 1) copy_if_elsewhere(after, whole, shard);
+    Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor&, const char*) override {
         return collective(Collective::reduce_scatter, after, whole);
     }
     Event broadcast(Stream& after, const Tensor& buffer, int, const char*) override {
@@ -132,12 +129,7 @@ private:
         int party_ = 0;
     };
 
-    static void copy_if_elsewhere(Stream& after, const Tensor& from, const Tensor& to) {
-        if (from.data != to.data) after.copy(to.data, from.data, from.bytes());
-    }
-
     Event collective(Collective kind, Stream& after, const Tensor& buffer) {
-        if (size() == 1) return {};
         const double bytes = static_cast<double>(buffer.bytes());
         return collectives_.issue(after, collective_seconds(kind, size(), bytes, link_));
     }
@@ -176,6 +168,7 @@ bool TimedNetwork::is_played(int rank) const {
 }
 
 std::unique_ptr<Communicator> TimedNetwork::make_group(const PlannedRanks::Group& group) {
+    if (group.members.size() == 1) return std::make_unique<SelfCommunicator>(group.name);
     return std::make_unique<Group>(*this, group);
 }
 

@@ -18,6 +18,9 @@ std::unique_ptr<Engine> make_engine(const Config& config, EngineUse use, Device&
                      ? config.tensor_parallel.pieces
                      : automatic_pieces(batch * sequence, tensor, shards_tokens);
     }
+    // Beside the keys and values that stay, generation needs no more than a layer at a time.
+    const RecomputeOptions recompute =
+        use == EngineUse::generate ? RecomputeOptions{.policy = Recompute::full} : config.recompute;
     const ModelContext context{.device = device,
                                .mesh = mesh,
                                .model = config.model,
@@ -26,7 +29,7 @@ std::unique_ptr<Engine> make_engine(const Config& config, EngineUse use, Device&
                                .batch = batch,
                                .sequence = sequence,
                                .seed = config.run.seed,
-                               .recompute = config.recompute,
+                               .recompute = recompute,
                                .pieces = pieces,
                                .overlap_tensor = config.tensor_parallel.overlap};
     EngineOptions options;
@@ -35,6 +38,7 @@ std::unique_ptr<Engine> make_engine(const Config& config, EngineUse use, Device&
     options.data_parallel.probe_gradients = config.numerics.find_origin;
     options.optimizer = config.optimizer;
     options.forward_only = !trains;
+    options.kv_cache = use == EngineUse::generate;
     options.keep_documents_apart = config.data.keep_documents_apart;
     options.micro_batches = trains ? config.micro_batches() : 1;
     options.graphs = config.device.graphs;

@@ -8,7 +8,7 @@
 
 namespace trireme {
 
-enum class EngineUse { train, forward };
+enum class EngineUse { train, evaluate, generate };
 
 // The mesh of a configuration. Collective; the world must outlive it. Throws Error (config) when
 // the mesh does not fit the world.

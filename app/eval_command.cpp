@@ -131,7 +131,7 @@ private:
             logits.emplace(*control, arguments_.logits, *sets[0], logits_,
                            config_.data.keep_documents_apart);
         }
-        RankSetup setup(world_, config_, RankSetup::Use::forward, kBatch,
+        RankSetup setup(world_, config_, RankSetup::Use::evaluate, kBatch,
                         config_.data.sequence_length);
         load_model(setup.engine(), reader_);
         double loss_sum = 0;
@@ -169,7 +169,7 @@ private:
     }
 
     void run_questions(const ChoiceRows& rows, const std::string& path, Report& report) {
-        RankSetup setup(world_, config_, RankSetup::Use::forward, kBatch, rows.longest());
+        RankSetup setup(world_, config_, RankSetup::Use::evaluate, kBatch, rows.longest());
         load_model(setup.engine(), reader_);
         const std::vector<double> scores =
             score_rows(setup.engine(), rows, setup.mesh().at().data, config_.mesh.data, kBatch,

@@ -44,7 +44,7 @@ void generate(World& world, const GenerateArguments& arguments) {
     }
     const int64_t window =
         std::min<int64_t>(config.model.max_sequence_length, prompt_tokens + arguments.tokens);
-    RankSetup setup(world, config, RankSetup::Use::forward, 1, window);
+    RankSetup setup(world, config, RankSetup::Use::generate, 1, window);
     load_model(setup.engine(), reader);
 
     if (prints) {
@@ -54,12 +54,16 @@ void generate(World& world, const GenerateArguments& arguments) {
     const SamplingOptions sampling{
         .temperature = arguments.temperature, .top_k = arguments.top_k, .seed = arguments.seed};
     std::vector<int32_t> input(static_cast<size_t>(window));
+    int64_t known = 0;  // tokens of the window whose keys and values the engine has
     for (int64_t i = 0; i < arguments.tokens; ++i) {
         // The newest tokens that fit; what stands behind them does not matter to a causal model.
         const int64_t visible = std::min(window, static_cast<int64_t>(tokens.size()));
         std::fill(input.begin(), input.end(), 0);
         std::copy(tokens.end() - visible, tokens.end(), input.begin());
-        const std::vector<float> logits = setup.engine().next_token_logits(input, visible - 1);
+        const std::vector<float> logits =
+            setup.engine().next_token_logits(input, visible - 1, known);
+        // In a full window the next token moves all others to another position.
+        known = visible < window ? visible : 0;
         const int32_t token = sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
         if (token == tokenizer->end_of_text()) break;
         tokens.push_back(token);

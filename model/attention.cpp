@@ -49,8 +49,9 @@ AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& st
 
 AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int64_t tokens) const {
     AttentionShape shape;
-    shape.batch = tokens / context_.sequence;
-    shape.sequence = context_.sequence;
+    shape.batch = context_.span ? 1 : tokens / context_.sequence;
+    shape.sequence = context_.span ? context_.span.end() : context_.sequence;
+    shape.first_query = context_.span.first;
     shape.heads = context_.local_heads();
     shape.kv_heads = context_.local_kv_heads();
     shape.head_dim = context_.model.head_dim;
@@ -69,25 +70,35 @@ AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int6
 }
 
 Tensor AttentionBranch::by_sequence(const Tensor& qkv) const {
-    return qkv.reshaped({qkv.rows() / context_.sequence, context_.sequence, qkv.cols()});
+    const int64_t length = context_.span ? context_.span.count : context_.sequence;
+    return qkv.reshaped({qkv.rows() / length, length, qkv.cols()});
 }
 
 void AttentionBranch::rotate(const Tensor& qkv) const {
     if (!rope_) return;
-    context_.ops().rope_forward(context_.stream(), by_sequence(qkv), rope_, context_.local_heads(),
+    Tensor table = rope_;
+    if (const TokenSpan span = context_.span) {
+        table = rope_.row_range(2 * span.first, 2 * span.count)
+                    .reshaped({span.count, 2, context_.model.head_dim / 2});
+    }
+    context_.ops().rope_forward(context_.stream(), by_sequence(qkv), table, context_.local_heads(),
                                 context_.local_kv_heads(), context_.model.head_dim);
 }
 
 void AttentionBranch::attend(const MicroBatchContext& micro_batch,
                              const BranchActivations& part) const {
-    context_.ops().attention_forward(context_.stream(), shape(micro_batch, part.column.rows()),
-                                     attended(part), part.inner, part.statistics);
+    const AttentionShape shape = this->shape(micro_batch, part.column.rows());
+    const int64_t tokens = shape.batch * shape.sequence;
+    context_.ops().attention_forward(
+        context_.stream(), shape, attended(part).row_range(0, tokens),
+        part.inner.row_range(0, tokens),
+        part.statistics.flat_range(0, tokens * context_.local_heads()));
 }
 
 void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
                                        const BranchActivations& part) const {
-    if (head_norm_) head_norm_->forward(part.column, part.prepared);
-    rotate(attended(part));
+    if (head_norm_) head_norm_->forward(made_now(part.column), made_now(part.prepared));
+    rotate(made_now(attended(part)));
     attend(micro_batch, part);
 }
 
@@ -113,6 +124,11 @@ void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
                           context_.local_kv_heads(), context_.model.head_dim);
     }
     if (head_norm_) head_norm_->backward(part.column, dcolumn);
+}
+
+void AttentionBranch::take_kv_cache(Arena& arena, BranchActivations& activations) const {
+    Tensor& tensor = head_norm_ ? activations.prepared : activations.column;
+    tensor = arena.take(context_.compute, tensor.shape);
 }
 
 void AttentionBranch::collect_parameters(std::vector<int>& indices) const {

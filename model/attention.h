@@ -16,11 +16,18 @@ public:
 
     void collect_parameters(std::vector<int>& indices) const override;
 
+    // Gives activations that share a working set their own queries, keys and values, so that they
+    // are there in later passes.
+    void take_kv_cache(Arena& arena, BranchActivations& activations) const;
+
 private:
     // column: [tokens, (heads + 2 kv_heads) * D] after RoPE, or with a norm of the heads before it,
     // and prepared after both; inner: [tokens, heads * D]; statistics: log-sum-exp [B, heads, T].
-    // Works on whole sequences.
-    bool works_on_pieces() const override { return context_.batch % context_.pieces == 0; }
+    // Works on whole sequences: of a span it is given all tokens, makes queries, keys and values of
+    // the span's ready and lets them attend to those before.
+    bool works_on_pieces() const override {
+        return context_.batch % context_.pieces == 0 && !context_.span;
+    }
     void interior_forward(const MicroBatchContext& micro_batch,
                           const BranchActivations& part) const override;
     void interior_again(const MicroBatchContext& micro_batch,
@@ -29,7 +36,11 @@ private:
                            const Tensor& dinner, const Tensor& dcolumn) const override;
     // first_sample and document_begin of the micro-batch are those of these tokens.
     AttentionShape shape(const MicroBatchContext& micro_batch, int64_t tokens) const;
-    Tensor by_sequence(const Tensor& qkv) const;  // [B, T, width]
+    Tensor by_sequence(const Tensor& qkv) const;  // [B, T, width], of a span [1, count, width]
+    // The rows that a pass makes.
+    Tensor made_now(const Tensor& part) const {
+        return context_.span ? piece_of(context_, part, 0) : part;
+    }
     // What attention reads.
     const Tensor& attended(const BranchActivations& part) const {
         return head_norm_ ? part.prepared : part.column;

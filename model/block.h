@@ -35,6 +35,10 @@ public:
     Activations take_activations(Arena& arena, Recompute policy,
                                  const WorkingSet& working_set) const;
     WorkingSet take_working_set(Arena& arena) const;
+    // As that of AttentionBranch.
+    void take_kv_cache(Arena& arena, Activations& activations) const {
+        attention_.take_kv_cache(arena, activations.attention);
+    }
     Gradients take_gradients(Arena& arena, Recompute policy) const;
 
     // As those of Branch.

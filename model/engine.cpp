@@ -51,7 +51,8 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         const int slots = options.forward_only ? 1 : runtime_->slots(static_cast<int>(i));
         chunk->store().plan(shards, static_cast<int64_t>(bucket_elements), zero_stage_);
         chunk->allocate_parameters(options.forward_only);
-        chunk->allocate_activations(slots, !options.forward_only && splits_backward(program));
+        chunk->allocate_activations(slots, !options.forward_only && splits_backward(program),
+                                    options.kv_cache);
     }
     if (zero_stage_ >= 3) make_parameter_gatherer(program);
     if (!options.forward_only) make_recorded_passes();
@@ -211,6 +212,7 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.labels.clear();
     inputs_.document_begin.clear();
     inputs_.first_sample.clear();
+    inputs_.span = {};
     inputs_.loss_total = totals_.flat_range(1, 1);
     inputs_.logits = logits_;
     inputs_.token_losses = Tensor();
@@ -455,12 +457,16 @@ std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {
     return losses;
 }
 
-std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, int64_t token) {
+std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, int64_t token,
+                                             int64_t known) {
+    TRIREME_CHECK(known == 0 || (options_.kv_cache && known <= token),
+                  "an engine that keeps the keys and values of tokens before this one");
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
     begin_inputs(StepInputs::Pass::generate);
     add_micro_batch({.tokens = tokens, .labels = {}, .first_sample = 0});
     inputs_.logits_token = token;
+    if (options_.kv_cache) inputs_.span = {known, token + 1 - known};
     model_->begin(inputs_, {});
     if (gatherer_) gatherer_->begin(forward_uses_);
     runtime_->run_forward(*model_, 1);

@@ -25,6 +25,7 @@ struct EngineOptions {
     OptimizerOptions optimizer;
     int micro_batches = 1;              // of a step, per data rank
     bool forward_only = false;          // no gradients, no optimizer: evaluation and generation
+    bool kv_cache = false;              // generation: keys and values stay for the next token
     bool keep_documents_apart = false;  // micro-batches may say where their documents begin
     GraphUse graphs = GraphUse::never;
     Trace* trace = nullptr;  // where the time of a step is recorded; must outlive the engine
@@ -132,9 +133,13 @@ public:
     // the engine is forward_only.
     std::vector<float> token_losses(const HostMicroBatch& micro_batch);
 
-    // Logits of the token after position `token` of the one sequence in `tokens` [T]. Returns all
-    // vocab_size of them on every rank; not for use while training.
-    std::vector<float> next_token_logits(std::span<const int32_t> tokens, int64_t token);
+    // Logits of the token after position `token` of the one sequence in `tokens` [T]; what stands
+    // behind does not matter. Returns all vocab_size of them on every rank; not for use while
+    // training. known: that many tokens were the first ones of the last call too, so that their
+    // keys and values are used again; at most `token`, and more than 0 only in an engine that keeps
+    // them.
+    std::vector<float> next_token_logits(std::span<const int32_t> tokens, int64_t token,
+                                         int64_t known = 0);
 
     Model& model() { return *model_; }
     std::vector<std::unique_ptr<Optimizer>>& optimizers() { return optimizers_; }

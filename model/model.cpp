@@ -17,6 +17,7 @@ Model::Model(const ModelContext& context, const ScheduleProgram& program)
 void Model::begin(const StepInputs& inputs, std::span<GradientReducer* const> reducers) {
     inputs_ = &inputs;
     reducers_ = reducers;
+    context_.span = inputs.span;
 }
 
 void Model::forward(int chunk, int micro_batch, int slot, const Tensor& input,

@@ -46,7 +46,7 @@ private:
         return last && !reducers_.empty() ? reducers_[static_cast<size_t>(chunk)] : nullptr;
     }
 
-    const ModelContext context_;
+    ModelContext context_;
     int head_stage_;
     std::vector<std::unique_ptr<ModelChunk>> chunks_;
     const StepInputs* inputs_ = nullptr;

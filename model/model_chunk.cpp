@@ -49,7 +49,7 @@ void ModelChunk::allocate_parameters(bool forward_only) {
                                        [&](Arena& arena) { store_.take_gradients(arena); }));
 }
 
-void ModelChunk::allocate_activations(int slots, bool split_backward) {
+void ModelChunk::allocate_activations(int slots, bool split_backward, bool kv_cache) {
     scratch_arena_.emplace(make_arena(context_.device, "scratch", [&](Arena& arena) {
         scratch_ = BranchScratch::take(context_, arena);
         shared_gradients_ = blocks_.front()->take_gradients(arena, Recompute::none);
@@ -73,6 +73,9 @@ void ModelChunk::allocate_activations(int slots, bool split_backward) {
             for (size_t i = 0; i < blocks_.size(); ++i) {
                 const Recompute policy = policy_of(i);
                 slot.layers.push_back(blocks_[i]->take_activations(arena, policy, working_set_));
+                if (kv_cache && policy != Recompute::none) {
+                    blocks_[i]->take_kv_cache(arena, slot.layers.back());
+                }
                 if (split_backward) {
                     slot.gradients.push_back(blocks_[i]->take_gradients(arena, policy));
                 }

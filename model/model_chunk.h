@@ -27,6 +27,7 @@ struct StepInputs {
     Tensor token_losses;                 // evaluate: [B * T] f32 of each token; may be empty
     LossHead::LogitSink take_logits;     // evaluate: may be empty
     int64_t logits_token = 0;            // generate: which token's logits
+    TokenSpan span = {};                 // generate: the tokens that are computed
     Tensor logits;                       // generate: [1, V local] f32
 
     MicroBatchContext micro_batch(int index) const {
@@ -60,8 +61,9 @@ public:
     // Takes parameters (and gradients unless forward_only), laid out as the store has planned.
     void allocate_parameters(bool forward_only);
     // Takes activations for this many micro-batches at once. split_backward: the schedule runs
-    // weight halves apart, so each slot keeps the gradients they need.
-    void allocate_activations(int slots, bool split_backward);
+    // weight halves apart, so each slot keeps the gradients they need. kv_cache: each layer
+    // keeps its keys and values for later passes, also where recomputation shares the rest.
+    void allocate_activations(int slots, bool split_backward, bool kv_cache);
 
     // As StageExecutor, for this chunk. reducer: told as gradients become final; may be null.
     void forward(const StepInputs& inputs, int micro_batch, int slot, const Tensor& input,

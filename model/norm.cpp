@@ -35,9 +35,9 @@ Norm::Statistics Norm::take_statistics(Arena& arena) const {
 }
 
 Norm::Statistics Norm::Statistics::of_piece(const ModelContext& context, int piece) const {
-    const int64_t rows = context.local_tokens() / context.pieces;
-    return {mean ? mean.flat_range(piece * rows, rows) : Tensor(),
-            rstd.flat_range(piece * rows, rows)};
+    const int64_t rows = context.piece_tokens();
+    const int64_t begin = context.span ? context.span.first : piece * rows;
+    return {mean ? mean.flat_range(begin, rows) : Tensor(), rstd.flat_range(begin, rows)};
 }
 
 void Norm::forward(const Tensor& x, const Tensor& y, const Statistics& statistics) const {

@@ -24,12 +24,13 @@ int automatic_pieces(int64_t tokens, int tensor_size, bool sequence_parallel) {
 }
 
 Tensor piece_of(const ModelContext& context, const Tensor& tokens, int piece) {
+    if (context.span) return tokens.row_range(context.span.first, context.span.count);
     const int64_t rows = tokens.rows() / context.pieces;
     return tokens.row_range(piece * rows, rows);
 }
 
 Tensor own_part(const ModelContext& context, const Tensor& whole, int piece) {
-    return whole.row_range(context.first_token(piece), context.local_tokens() / context.pieces);
+    return whole.row_range(context.first_token(piece), context.piece_tokens());
 }
 
 const Tensor& gathered_place(const ModelContext& context, const Tensor& local,

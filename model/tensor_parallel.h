@@ -14,7 +14,8 @@ namespace trireme {
 // Both work piece by piece (see ModelContext::pieces): one is on its way while compute makes the
 // next or uses the last. Every tensor rank starts the same pieces in the same order.
 
-// A piece's rows of a tensor of tokens, whole [tokens, C] or local [local tokens, C].
+// A piece's rows of a tensor of tokens, whole [tokens, C] or local [local tokens, C]. Where a pass
+// computes a span of the tokens, that is the piece.
 Tensor piece_of(const ModelContext& context, const Tensor& tokens, int piece);
 
 // This rank's tokens of a piece of a whole tensor. A layer that writes them there spares the

@@ -66,26 +66,27 @@ void forward_block(const Sizes& s, const ForwardScratch& w, int64_t b, int64_t h
                    int64_t query_block, const T* qkv, T* out, float* lse) {
     const int64_t first = query_block * kQueries;
     const int64_t queries = std::min(kQueries, s.length - first);
-    pack(s, qkv + s.query_offset(b, head) + first * s.row, s.row, queries, s.shape.scale,
-         w.queries);
+    const int64_t begin = std::max<int64_t>(0, s.shape.first_query - first);
+    pack(s, qkv + s.query_offset(b, head) + (first + begin) * s.row, s.row, queries - begin,
+         s.shape.scale, w.queries + begin * s.padded);
     const int64_t first_block = s.first_key_block(b, query_block);
     for (int64_t key_block = first_block; key_block <= query_block; ++key_block) {
         const Block block(s, b, query_block, key_block);
         multiply_transposed(s, block, w.queries, w.keys + key_block * s.transposed_block(),
-                            w.scores);
-        for (int64_t i = 0; i < queries; ++i) {
+                            w.scores, begin);
+        for (int64_t i = begin; i < queries; ++i) {
             float* row = w.scores + i * kKeys;
             softmax_row(s, block.hidden(i), block.visible(i), key_block == first_block, row,
                         w.maximum[i], w.sum[i], w.out + i * s.padded);
             const float* factors = row_factors(s, b, head, first + i, block.first_key, w.factors);
             if (factors) multiply_by(factors, row);
         }
-        multiply({queries, s.padded, block.keys, w.scores, kKeys, 1,
-                  w.values + block.first_key * s.padded, s.padded, w.out, s.padded,
-                  key_block > first_block});
+        multiply({queries - begin, s.padded, block.keys, w.scores + begin * kKeys, kKeys, 1,
+                  w.values + block.first_key * s.padded, s.padded, w.out + begin * s.padded,
+                  s.padded, key_block > first_block});
     }
     T* to = out + s.out_offset(b, head) + first * s.out_row;
-    for (int64_t i = 0; i < queries; ++i) {
+    for (int64_t i = begin; i < queries; ++i) {
         unpack(s, w.out + i * s.padded, 1, 1.0f / w.sum[i], to + i * s.out_row, s.out_row);
         lse[s.lse_offset(b, head) + first + i] = w.maximum[i] + std::log(w.sum[i]);
     }
@@ -112,7 +113,7 @@ void run_forward(const Sizes& s, int threads, const auto& scratch, const T* qkv,
 void CpuAttention::forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                            const Tensor& lse) {
     check_shape(shape, qkv, out, lse);
-    if (qkv.elements() == 0) return;
+    if (qkv.elements() == 0 || shape.first_query == shape.sequence) return;
     if (amx_ && qkv.dtype == DType::bf16) {
         reserve(amx_forward_scratch(shape));
         amx_forward({shape, threads_, scratch(0), stride_}, qkv.as<bf16>(), out.as<bf16>(),

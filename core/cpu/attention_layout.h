@@ -59,6 +59,7 @@ struct Sizes {
     }
     int64_t lse_offset(int64_t b, int64_t head) const { return (b * shape.heads + head) * length; }
     int64_t transposed_block() const { return depth * kKeys; }
+    int64_t first_query_block() const { return shape.first_query / kQueries; }
     // For each token of a sequence the first one of its document; null where all belong together.
     const int32_t* documents(int64_t b) const {
         return shape.document_begin ? shape.document_begin.as<int32_t>() + b * length : nullptr;
@@ -153,11 +154,12 @@ struct Block {
     }
 };
 
-// scores [queries, kKeys] = queries times a transposed block of keys (or values).
+// scores [queries, kKeys] = queries times a transposed block of keys (or values); of the block's
+// queries those from `begin` on.
 inline void multiply_transposed(const Sizes& s, const Block& block, const float* rows,
-                                const float* transposed, float* scores) {
-    multiply({block.queries, round_up(block.keys, kLanes), s.depth, rows, s.padded, 1, transposed,
-              kKeys, scores, kKeys, false});
+                                const float* transposed, float* scores, int64_t begin = 0) {
+    multiply({block.queries - begin, round_up(block.keys, kLanes), s.depth, rows + begin * s.padded,
+              s.padded, 1, transposed, kKeys, scores + begin * kKeys, kKeys, false});
 }
 
 inline void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor& out,
@@ -172,6 +174,8 @@ inline void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor
                       lse.elements() == tokens * s.heads && lse.dtype == DType::f32 &&
                       out.dtype == qkv.dtype,
                   "attention tensors qkv, out and lse of the shape's sizes");
+    TRIREME_CHECK(s.first_query >= 0 && s.first_query <= s.sequence,
+                  "a first query within the sequence");
     TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
                   "one i32 document begin for each token");
 }

@@ -7,14 +7,16 @@
 namespace trireme::attention {
 
 // Calls body(b, kv, first, step, thread) for every key/value head, in parts: a part makes the
-// output of every `step`th block of queries from `first`.
+// output of every `step`th block of queries from `first`. Blocks before the shape's first query are
+// left out.
 template <typename Body>
 void for_forward_parts(const Sizes& s, int threads, const Body& body) {
     const int64_t units = s.shape.batch * s.shape.kv_heads;
-    const int64_t parts = parts_for(threads, units, 4 * threads, s.blocks);
+    const int64_t begin = s.first_query_block();
+    const int64_t parts = parts_for(threads, units, 4 * threads, s.blocks - begin);
     parallel_tasks(threads, units * parts, [&](int64_t task, int thread) {
         const int64_t unit = task / parts;
-        body(unit / s.shape.kv_heads, unit % s.shape.kv_heads, task % parts, parts, thread);
+        body(unit / s.shape.kv_heads, unit % s.shape.kv_heads, begin + task % parts, parts, thread);
     });
 }
 

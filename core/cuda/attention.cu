@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(kThreads, 3)
     const int head = static_cast<int>(blockIdx.x) % s.heads;
     const int kv = head / (s.heads / s.kv_heads);
     // The last queries see the most keys: they go first.
-    const int64_t first_query = static_cast<int64_t>(gridDim.y - 1 - blockIdx.y) * kTile;
+    const int64_t first_query =
+        (first_query_tile(s) + static_cast<int64_t>(gridDim.y - 1 - blockIdx.y)) * kTile;
     const int first_chunk = static_cast<int>(blockIdx.z) * chunks * kTile;
     const auto queries = packed_head(s, qkv, b, head, s.scale);
     const auto keys = packed_head(s, qkv, b, s.heads + kv);
@@ -128,12 +129,13 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 void own_attention_forward(cudaStream_t stream, const AttentionShape& shape, const Tensor& qkv,
                            const Tensor& out, const Tensor& lse) {
-    with_chunks(shape, qkv.dtype, {qkv.data, out.data},
-                [&]<typename T, int n, int chunks, bool apart>() {
-                    launch(attention_forward_kernel<T, n, chunks, apart>,
-                           tile_grid(shape.batch * shape.heads, shape, chunks), stream, shape,
-                           document_begins(shape), qkv.as<T>(), out.as<T>(), lse.as<float>());
-                });
+    with_chunks(
+        shape, qkv.dtype, {qkv.data, out.data}, [&]<typename T, int n, int chunks, bool apart>() {
+            launch(attention_forward_kernel<T, n, chunks, apart>,
+                   tile_grid(shape.batch * shape.heads, shape, chunks, first_query_tile(shape)),
+                   stream, shape, document_begins(shape), qkv.as<T>(), out.as<T>(),
+                   lse.as<float>());
+        });
 }
 
 }  // namespace trireme

@@ -20,6 +20,8 @@ void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor& out, 
                       lse.elements() == tokens * s.heads && lse.dtype == DType::f32 &&
                       out.dtype == qkv.dtype,
                   "attention tensors qkv, out and lse of the shape's sizes");
+    TRIREME_CHECK(s.first_query >= 0 && s.first_query <= s.sequence,
+                  "a first query within the sequence");
     TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
                   "one i32 document begin for each token");
 }
@@ -27,6 +29,8 @@ void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor& out, 
 bool takes_cudnn(CudnnAttention* cudnn, const AttentionShape& shape,
                  std::initializer_list<Tensor> activations) {
     if (!cudnn || shape.dropout.probability != 0.0f || shape.document_begin) return false;
+    // The graphs are those of whole sequences, and every other length would need another.
+    if (shape.first_query > 0) return false;
     for (const Tensor& tensor : activations) {
         const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0;
         if (tensor.dtype != DType::bf16 || !aligned) return false;
@@ -39,7 +43,7 @@ bool takes_cudnn(CudnnAttention* cudnn, const AttentionShape& shape,
 void CudaOps::attention_forward(Stream& stream, const AttentionShape& shape, const Tensor& qkv,
                                 const Tensor& out, const Tensor& lse) {
     check_shape(shape, qkv, out, lse);
-    if (qkv.elements() == 0) return;
+    if (qkv.elements() == 0 || shape.first_query == shape.sequence) return;
     if (takes_cudnn(cudnn_.get(), shape, {qkv, out})) {
         cudnn_->forward(shape, qkv, out, lse);
     } else {

@@ -75,6 +75,11 @@ __device__ inline int64_t row_statistics(const AttentionShape& s, int64_t b, int
     return (b * s.heads + head) * s.sequence;
 }
 
+// The tile with the first query whose output is wanted.
+__host__ __device__ inline int64_t first_query_tile(const AttentionShape& s) {
+    return s.first_query / kTile;
+}
+
 // Where the documents of a sequence begin. Where they are not kept apart nothing of this is left in
 // a kernel.
 template <bool apart>
@@ -276,11 +281,12 @@ __device__ inline void dropout_factors(const AttentionShape& s, int64_t b, int h
 
 // Blocks for (unit, tile, part of the head dimension); tiles vary slowest among the first two, so
 // that those that have the most to do can begin first.
-inline Grid tile_grid(int64_t units, const AttentionShape& s, int chunks) {
+// left_out: that many tiles, the first ones, have no blocks.
+inline Grid tile_grid(int64_t units, const AttentionShape& s, int chunks, int64_t left_out = 0) {
     const auto count = [](int64_t n, int64_t unit) {
         return static_cast<unsigned>((n + unit - 1) / unit);
     };
-    return {dim3(static_cast<unsigned>(units), count(s.sequence, kTile),
+    return {dim3(static_cast<unsigned>(units), count(s.sequence - left_out * kTile, kTile),
                  count(s.head_dim, chunks * kTile)),
             dim3(kThreads)};
 }

@@ -91,8 +91,12 @@ int main(int argc, char** argv) {
     std::printf("%-6s %8s %12s %12s %14s %14s %12s\n", "type", "sequence", "s/step", "tok/s",
                 "model GFLOP/s", "matmul GFLOP/s", "share");
     for (const DType type : {DType::f32, DType::bf16}) {
-        const double rate = matmul_rate(*device, threads, type, this_processor().bf16_matmul);
-        const double onednn = matmul_rate(*device, threads, type, Bf16Matmul::onednn);
+        const Bf16Matmul way = this_processor().bf16_matmul;
+        const double rate = matmul_rate(*device, threads, type, way);
+        // oneDNN has no bf16 products for processors without AVX-512.
+        const double onednn = way == Bf16Matmul::convert
+                                  ? rate
+                                  : matmul_rate(*device, threads, type, Bf16Matmul::onednn);
         for (const int64_t sequence : {64, 1024}) {
             const double seconds =
                 step_seconds(*world, *device, model, type, batch, sequence, sequence > 512 ? 3 : 9);

@@ -69,6 +69,33 @@ TEMPLATE_TEST_CASE("attention has the same bits for any number of threads", "[co
     }
 }
 
+TEMPLATE_TEST_CASE("the newest queries alone get the bits that they get among all",
+                   "[core][attention]", float, bf16) {
+    const bool without_amx = GENERATE(false, true);
+    for (AttentionShape s : {shape_of(2, 1, 2, 1, 6), shape_of(2, 65, 6, 2, 17, 0.2f),
+                             shape_of(1, 257, 3, 1, 65), shape_of(1, 128, 2, 2, 64)}) {
+        const Doubles qkv = random_values(qkv_size(s), 23);
+        const Doubles dout = random_values(out_size(s), 24);
+        const Run<TestType> all(s, 2, qkv, dout, without_amx);
+        const auto width = static_cast<size_t>(s.heads * s.head_dim);
+        for (const int64_t first : {int64_t{0}, s.sequence / 3, s.sequence - 1, s.sequence}) {
+            CAPTURE(s.sequence, first);
+            s.first_query = first;
+            const Run<TestType> newest(s, 3, qkv, dout, without_amx);
+            for (size_t i = 0; i < newest.out.size(); ++i) {
+                const auto t = static_cast<int64_t>(i / width) % s.sequence;
+                const float value = newest.out[i];
+                const bool is_right = value == float(all.out[i]);
+                if (!is_right && (t >= first || value != 99.0f)) FAIL("token " << t);
+            }
+            for (size_t i = 0; i < newest.lse.size(); ++i) {
+                const auto t = static_cast<int64_t>(i) % s.sequence;
+                if (t >= first && newest.lse[i] != all.lse[i]) FAIL("log-sum-exp of " << t);
+            }
+        }
+    }
+}
+
 TEST_CASE("bf16 attention keeps its error bound over many blocks", "[core][attention]") {
     // Nine blocks, the last not whole; a head dimension of one and a half panels.
     for (int head_dim : {48, 64}) {

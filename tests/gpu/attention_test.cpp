@@ -129,6 +129,26 @@ TEST_CASE("the GPU's own attention and its gradient equal the CPU's", "[gpu][att
     }
 }
 
+TEST_CASE("the GPU's attention of the newest queries alone equals the CPU's", "[gpu][attention]") {
+    const DType type = GENERATE(DType::f32, DType::bf16);
+    const int64_t first = GENERATE(1, 63, 64, 69, 70);
+    const AttentionShape s = shape_of(1, 70, 6, 2, 16);
+    const Tolerance values =
+        type == DType::bf16 ? Tolerance{1.0 / 128, 4e-3} : Tolerance{2e-6, 2e-6};
+    compare_devices(
+        attention_tensors(s, type, 1.0),
+        {kSameValues, kSameValues, values, Tolerance{2e-5, 2e-5}, kSameValues},
+        [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
+            // All of them, then the newest again where nothing is.
+            ops.attention_forward(stream, s, t[0], t[2], t[3]);
+            ops.fill_zero(stream, t[2].row_range(first, s.sequence - first));
+            AttentionShape newest = s;
+            newest.first_query = first;
+            ops.attention_forward(stream, newest, t[0], t[2], t[3]);
+        },
+        "attention of the newest queries");
+}
+
 TEST_CASE("the GPU's own attention takes long heads and several tiles", "[gpu][attention]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
     // 96 and 128: two chunks of columns; 200 and 256: in two blocks; 129: single elements.

@@ -75,7 +75,7 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
                 chunk.list_uses(action.kind, uses);
             }
         }
-        chunk.allocate_activations(runtime.slots(0), split);
+        chunk.allocate_activations(runtime.slots(0), split, false);
 
         TokenSource source(scenario, 0, 1);
         const auto& batches = source.step(1);

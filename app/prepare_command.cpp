@@ -6,11 +6,11 @@
 #include <cinttypes>
 #include <cstdio>
 #include <optional>
-#include <thread>
 
 #include "app/commands.h"
 #include "app/progress_line.h"
 #include "core/error.h"
+#include "core/processors.h"
 #include "data/prepare.h"
 
 namespace trireme {
@@ -97,9 +97,7 @@ int prepare_command(const PrepareArguments& arguments) {
     options.tokenizer = arguments.tokenizer;
     options.text_key = arguments.text_key;
     options.valid_fraction = arguments.valid_fraction;
-    options.workers = arguments.workers > 0
-                          ? arguments.workers
-                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    options.workers = arguments.workers > 0 ? arguments.workers : available_processors();
     options.format = arguments.format == "text"    ? TextFormat::text
                      : arguments.format == "jsonl" ? TextFormat::json_lines
                                                    : TextFormat::by_name;

@@ -137,7 +137,8 @@ Rows device_rows() {
             [](auto& c) -> auto& { return c.device.backend; }),
         whole(
             "device.threads", {0, 4096},
-            "CPU compute threads of each process; 0 shares the machine's cores evenly.",
+            "CPU compute threads of each process; 0 shares evenly the cores that the processes may "
+            "use.",
             [](auto& c) -> auto& { return c.device.threads; }),
         boolean(
             "device.share",

@@ -16,7 +16,7 @@
 #include "app/readable.h"
 #include "app/replica_check.h"
 #include "core/clock.h"
-#include "core/cpu/cpu_device.h"
+#include "core/processors.h"
 #include "core/file_io.h"
 #include "core/random_id.h"
 #include "data/gpt_dataset.h"

@@ -4,6 +4,7 @@
 #include "core/cpu/cpu_device.h"
 #include "core/cuda_backend.h"
 #include "core/device.h"
+#include "core/processors.h"
 
 namespace trireme {
 

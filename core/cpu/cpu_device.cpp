@@ -1,9 +1,7 @@
 #include "core/cpu/cpu_device.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,6 +9,7 @@
 
 #include "core/cpu/amx_support.h"
 #include "core/cpu/parallel_for.h"
+#include "core/host_limits.h"
 #include "core/trace.h"
 
 namespace trireme {
@@ -21,12 +20,22 @@ constexpr size_t kCacheLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr int64_t kShownWaitNs = 20'000;  // shorter waits would crowd a trace
 
-// The kernel grants more than there is and kills later; an impossible size is refused here.
-size_t physical_memory() {
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page_size = sysconf(_SC_PAGE_SIZE);
-    if (pages <= 0 || page_size <= 0) return SIZE_MAX;
-    return static_cast<size_t>(pages) * static_cast<size_t>(page_size);
+// The kernel grants more than there is and kills later. So memory is touched piece by piece, and
+// each is refused that would leave next to nothing to the machine's other processes, or to those of
+// this one's control group. Ranks that take memory at the same time see each other's pieces.
+constexpr size_t kPiece = size_t{256} << 20;
+
+// Whether that much more does not fit; `reason` then says so.
+bool is_too_much(size_t bytes, std::string& reason) {
+    const HostMemory memory = host_memory();
+    const uint64_t reserve = std::min<uint64_t>(memory.total / 128, kPiece);
+    if (bytes > memory.total || bytes > memory.available - std::min(memory.available, reserve)) {
+        reason = std::to_string(memory.available >> 20) + " MiB are free of the " +
+                 std::to_string(memory.total >> 20) +
+                 " MiB that the machine or this job's control group has";
+        return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -65,11 +74,8 @@ std::string CpuDevice::description() const {
 }
 
 void* CpuDevice::take_memory(size_t bytes, std::string& reason) {
-    const size_t total = physical_memory();
-    if (bytes > total) {
-        reason = "the machine has " + std::to_string(total) + " bytes";
-        return nullptr;
-    }
+    constexpr size_t kSmall = size_t{16} << 20;  // asking would take longer than taking
+    if (bytes > kSmall && is_too_much(bytes, reason)) return nullptr;
     const size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
     const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
     void* memory = std::aligned_alloc(alignment, rounded);
@@ -78,12 +84,19 @@ void* CpuDevice::take_memory(size_t bytes, std::string& reason) {
         return nullptr;
     }
     if (alignment == kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);
-    char* first = static_cast<char*>(memory);
-    parallel_ranges(ops_.threads(), static_cast<int64_t>(rounded / kCacheLine), 1 << 14,
-                    [&](int64_t begin, int64_t end) {
-                        std::memset(first + static_cast<size_t>(begin) * kCacheLine, 0,
-                                    static_cast<size_t>(end - begin) * kCacheLine);
-                    });
+    for (size_t done = 0; done < rounded; done += kPiece) {
+        const size_t piece = std::min(kPiece, rounded - done);
+        if (done > 0 && is_too_much(piece, reason)) {
+            std::free(memory);
+            return nullptr;
+        }
+        char* first = static_cast<char*>(memory) + done;
+        parallel_ranges(ops_.threads(), static_cast<int64_t>(piece / kCacheLine), 1 << 14,
+                        [&](int64_t begin, int64_t end) {
+                            std::memset(first + static_cast<size_t>(begin) * kCacheLine, 0,
+                                        static_cast<size_t>(end - begin) * kCacheLine);
+                        });
+    }
     return memory;
 }
 
@@ -100,40 +113,13 @@ void CpuDevice::copy_to_host(void* host, const void* device, size_t bytes) {
 }
 
 uint64_t CpuDevice::memory_bytes() const {
-    return physical_memory();
+    return host_memory().total;
 }
 
 uint64_t CpuDevice::peak_memory_bytes() const {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
-}
-
-int cpu_threads_per_rank(int asked, int processors, int local_ranks) {
-    if (asked > 0) return asked;
-    return std::max(1, processors / std::max(1, local_ranks));
-}
-
-double cpu_share(int threads, int processors, int local_ranks, int machine_processors) {
-    const int64_t ranks = std::max(1, local_ranks);
-    // Bound to cores of its own, as far as one rank can tell.
-    if (processors * ranks <= machine_processors) return 1.0;
-    const auto wanted = static_cast<double>(ranks * std::max(1, threads));
-    return std::min(1.0, static_cast<double>(processors) / wanted);
-}
-
-double cpu_share_of_rank(int asked_threads, int local_ranks) {
-    const int processors = available_processors();
-    const int machine = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-    return cpu_share(cpu_threads_per_rank(asked_threads, processors, local_ranks), processors,
-                     local_ranks, machine);
-}
-
-int available_processors() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-    return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
 }  // namespace trireme

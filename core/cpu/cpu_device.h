@@ -34,11 +34,11 @@ public:
     void copy_to_device(void* device, const void* host, size_t bytes) override;
     void copy_to_host(void* host, const void* device, size_t bytes) override;
     uint64_t peak_memory_bytes() const override;
-    uint64_t memory_bytes() const override;  // of the machine
+    uint64_t memory_bytes() const override;  // of the machine, or what control groups leave of it
 
 protected:
-    // Pages are touched at once, by the compute threads, so that a run that does not fit fails at
-    // its start and memory lies near the threads that use it.
+    // Pages are touched at once, by the compute threads, so that memory lies near the threads that
+    // use it, and what does not fit is refused instead of killed for later.
     void* take_memory(size_t bytes, std::string& reason) override;
     void give_back_memory(void* memory) override;
 
@@ -46,20 +46,5 @@ private:
     CpuStream stream_;
     CpuOps ops_;
 };
-
-// Compute threads of one rank: `asked`, or where that is 0 this process's processors divided by
-// the ranks on the machine, at least one.
-int cpu_threads_per_rank(int asked, int processors, int local_ranks);
-
-// The part of its threads' full speed that a rank gets when all ranks on the machine compute:
-// below 1 where they have more threads than there are processors. `processors`: those this rank may
-// run on; where the machine has enough of them for each rank to have as many, they are its own.
-double cpu_share(int threads, int processors, int local_ranks, int machine_processors);
-
-// That of this process; `asked_threads` as in cpu_threads_per_rank.
-double cpu_share_of_rank(int asked_threads, int local_ranks);
-
-// Processors this process may run on.
-int available_processors();
 
 }  // namespace trireme

@@ -2,11 +2,11 @@
 
 #include <cuda_runtime.h>
 
-#include "core/cpu/cpu_device.h"
 #include "core/cuda/cuda_device.h"
 #include "core/cuda/cuda_error.h"
 #include "core/cuda/driver_environment.h"
 #include "core/error.h"
+#include "core/processors.h"
 
 namespace trireme {
 

@@ -41,6 +41,16 @@ ChoiceRows::ChoiceRows(std::vector<ChoiceQuestion> questions, const std::string&
     }
 }
 
+std::vector<int32_t> ChoiceRows::tokens() const {
+    std::vector<int32_t> all;
+    for (const ChoiceTokens& row : rows_) {
+        all.push_back(static_cast<int32_t>(row.tokens.size()));
+        all.push_back(static_cast<int32_t>(row.first));
+        all.insert(all.end(), row.tokens.begin(), row.tokens.end());
+    }
+    return all;
+}
+
 void ChoiceRows::fill(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const {
     std::fill(tokens.begin(), tokens.end(), 0);
     std::fill(labels.begin(), labels.end(), kIgnoredLabel);

@@ -42,6 +42,9 @@ public:
     int64_t size() const { return static_cast<int64_t>(rows_.size()); }
     int64_t longest() const { return longest_; }  // in tokens that the model reads
 
+    // Of all rows one behind the other, each with its length and where its choice begins.
+    std::vector<int32_t> tokens() const;
+
     // Row `index` as tokens and labels of a length of at least longest(); only the choice's labels
     // count. A row behind the last has none.
     void fill(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const;

@@ -110,6 +110,7 @@ public:
             for (const std::string& path : arguments_.choices) {
                 questions.emplace_back(read_choices(path), path, *tokenizer,
                                        config_.model.vocab_size, config_.model.max_sequence_length);
+                check_same_tokens(world_, "questions of " + path, questions.back().tokens());
             }
         }
         Report report;

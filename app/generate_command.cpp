@@ -36,6 +36,8 @@ void generate(World& world, const GenerateArguments& arguments) {
                                           "' the one that the model was trained with?");
     }
 
+    check_same_tokens(world, "prompt", tokens);
+
     const auto prompt_tokens = static_cast<int64_t>(tokens.size());
     if (prints && prompt_tokens > config.model.max_sequence_length) {
         const std::string seen = std::to_string(config.model.max_sequence_length);

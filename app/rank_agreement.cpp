@@ -1,8 +1,11 @@
 #include "app/rank_agreement.h"
 
+#include <cstdio>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "app/schema.h"
+#include "core/crc32c.h"
 #include "core/error.h"
 #include "data/fingerprint.h"
 #include "parallel/checkpoint.h"
@@ -10,6 +13,33 @@
 #include "parallel/frame_socket.h"
 
 namespace trireme {
+
+namespace {
+
+// find() returns what this rank finds, one text for each of the names.
+void check_same_fingerprints(World& world, const std::vector<std::string>& names,
+                             const std::function<std::vector<std::string>()>& find) {
+    if (world.size() == 1) return;
+    ControlGroup control(world, "agreement");
+    std::vector<std::string> own;
+    control.run("while comparing files", [&] { own = find(); });
+    const auto first = nlohmann::json::parse(control.broadcast(nlohmann::json(own).dump()))
+                           .get<std::vector<std::string>>();
+    control.run("while comparing files", [&] {
+        TRIREME_CHECK(own.size() == first.size(), "as many files on all ranks");
+        for (size_t i = 0; i < own.size(); ++i) {
+            if (own[i] == first[i]) continue;
+            throw Error(ExitCode::bad_data,
+                        names[i] + ": found (" + own[i] + ") on rank " +
+                            std::to_string(world.rank()) + " on " + own_host_name() +
+                            ", expected (" + first[i] +
+                            ") as on rank 0; give all nodes the same files, or use a folder that "
+                            "all of them see");
+        }
+    });
+}
+
+}  // namespace
 
 void check_same_config(World& world, const Config& config) {
     ControlGroup control(world, "agreement");
@@ -31,23 +61,17 @@ void check_same_config(World& world, const Config& config) {
 }
 
 void check_same_data(World& world, std::span<const DataSourceOptions> sources) {
-    if (world.size() == 1) return;
-    ControlGroup control(world, "agreement");
-    std::vector<std::string> own;
-    control.run("while comparing datasets", [&] { own = dataset_fingerprints(sources); });
-    const auto first = nlohmann::json::parse(control.broadcast(nlohmann::json(own).dump()))
-                           .get<std::vector<std::string>>();
-    control.run("while comparing datasets", [&] {
-        TRIREME_CHECK(own.size() == first.size(), "as many datasets on all ranks");
-        for (size_t i = 0; i < own.size(); ++i) {
-            if (own[i] == first[i]) continue;
-            throw Error(ExitCode::bad_data,
-                        "dataset " + sources[i].path + ": found (" + own[i] + ") on rank " +
-                            std::to_string(world.rank()) + " on " + own_host_name() +
-                            ", expected (" + first[i] +
-                            ") as on rank 0; give all nodes the same files, or use a folder that "
-                            "all of them see");
-        }
+    std::vector<std::string> names;
+    for (const DataSourceOptions& source : sources) names.push_back("dataset " + source.path);
+    check_same_fingerprints(world, names, [&] { return dataset_fingerprints(sources); });
+}
+
+void check_same_tokens(World& world, const std::string& name, std::span<const int32_t> tokens) {
+    check_same_fingerprints(world, {name}, [&] {
+        char text[48];
+        std::snprintf(text, sizeof text, "%zu tokens, crc %08x", tokens.size(),
+                      crc32c(tokens.data(), tokens.size_bytes()));
+        return std::vector<std::string>{text};
     });
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -21,6 +22,9 @@ void check_same_config(World& world, const Config& config);
 // fingerprints (data/fingerprint.h), with the rank, its host, the first dataset that differs and
 // both fingerprints; and when a rank cannot read one. The same number of datasets on all ranks.
 void check_same_data(World& world, std::span<const DataSourceOptions> sources);
+
+// The same of tokens that each rank made of a file or text with a tokenizer it read for itself.
+void check_same_tokens(World& world, const std::string& name, std::span<const int32_t> tokens);
 
 // The checkpoint folder that rank 0 finds at `path`: resolve_checkpoint for all ranks. What it had
 // to skip is logged.

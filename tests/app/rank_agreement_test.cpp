@@ -119,6 +119,39 @@ TEST_CASE("training and evaluation refuse a dataset that differs between nodes",
     Arguments both_sets = eval;
     both_sets.insert(both_sets.end(), {"--data", "data/valid"});
     check_refused(run_in_two_folders(folder, both_sets));
+
+    // Questions of which one node has one more.
+    const std::string question = R"({"ctx": "a", "endings": ["b", "cd"], "label": 1})"
+                                 "\n";
+    write_text(folder / "one/questions.jsonl", question);
+    write_text(folder / "two/questions.jsonl", question + question);
+    const Arguments ask{"eval",  "--checkpoint", folder / "out", "--choices", "questions.jsonl",
+                        "--set", "mesh.data=2"};
+    const Outcome asked = run_in_two_folders(folder, ask);
+    CHECK(asked.code == 65);
+    CHECK_THAT(asked.error, Contains("questions of questions.jsonl: found (") &&
+                                Contains(" on rank 1 on ") && Contains(" as on rank 0; "));
+    write_text(folder / "two/questions.jsonl", question);
+    CHECK(run_in_two_folders(folder, ask).code == 0);
+}
+
+TEST_CASE("ranks that make other tokens of a prompt do not go on together", "[app][data]") {
+    const auto compare_tokens = [](std::vector<int32_t> of_rank_1) {
+        return caught([&] {
+            run_thread_ranks(2, [&](World& world) {
+                const std::vector<int32_t> of_rank_0{1, 2, 3};
+                check_same_tokens(world, "prompt", world.rank() == 0 ? of_rank_0 : of_rank_1);
+            });
+        });
+    };
+    CHECK(compare_tokens({1, 2, 3}).code == ExitCode::ok);
+    for (const std::vector<int32_t>& other : {std::vector<int32_t>{1, 2}, {1, 2, 4}, {}}) {
+        const Caught error = compare_tokens(other);
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK_THAT(error.message,
+                   Contains("prompt: found (" + std::to_string(other.size()) + " tokens, crc ") &&
+                       Contains(", expected (3 tokens, crc "));
+    }
 }
 
 }  // namespace trireme::test

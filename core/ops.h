@@ -36,13 +36,13 @@ struct AttentionShape {
     // first_element + ((b * heads_global + h) * sequence + q) * sequence + k.
     Dropout dropout;
     int heads_global = 0;
+    // Forward: only the outputs of queries from here on are wanted. Earlier rows of out and lse may
+    // be left as they are or written with what belongs there.
+    int first_query = 0;
     // [batch, sequence] i32, or absent: all tokens of a sequence belong together. Otherwise the
     // index within its sequence of the first token of each token's document, from 0 to the token's
     // own and never falling; a query sees the keys from there on only.
     Tensor document_begin;
-    // Forward: only the outputs of queries from here on are wanted. Earlier rows of out and lse may
-    // be left as they are or written with what belongs there.
-    int64_t first_query = 0;
 };
 
 // Widest head that has a norm of its own: a GPU keeps the gradients of its weights close by.

@@ -51,7 +51,7 @@ AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int6
     AttentionShape shape;
     shape.batch = context_.span ? 1 : tokens / context_.sequence;
     shape.sequence = context_.span ? context_.span.end() : context_.sequence;
-    shape.first_query = context_.span.first;
+    shape.first_query = static_cast<int>(context_.span.first);
     shape.heads = context_.local_heads();
     shape.kv_heads = context_.local_kv_heads();
     shape.head_dim = context_.model.head_dim;

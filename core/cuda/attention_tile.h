@@ -76,7 +76,7 @@ __device__ inline int64_t row_statistics(const AttentionShape& s, int64_t b, int
 }
 
 // The tile with the first query whose output is wanted.
-__host__ __device__ inline int64_t first_query_tile(const AttentionShape& s) {
+__host__ __device__ inline int first_query_tile(const AttentionShape& s) {
     return s.first_query / kTile;
 }
 

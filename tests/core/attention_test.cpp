@@ -80,7 +80,7 @@ TEMPLATE_TEST_CASE("the newest queries alone get the bits that they get among al
         const auto width = static_cast<size_t>(s.heads * s.head_dim);
         for (const int64_t first : {int64_t{0}, s.sequence / 3, s.sequence - 1, s.sequence}) {
             CAPTURE(s.sequence, first);
-            s.first_query = first;
+            s.first_query = static_cast<int>(first);
             const Run<TestType> newest(s, 3, qkv, dout, without_amx);
             for (size_t i = 0; i < newest.out.size(); ++i) {
                 const auto t = static_cast<int64_t>(i / width) % s.sequence;

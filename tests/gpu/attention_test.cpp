@@ -143,7 +143,7 @@ TEST_CASE("the GPU's attention of the newest queries alone equals the CPU's", "[
             ops.attention_forward(stream, s, t[0], t[2], t[3]);
             ops.fill_zero(stream, t[2].row_range(first, s.sequence - first));
             AttentionShape newest = s;
-            newest.first_query = first;
+            newest.first_query = static_cast<int>(first);
             ops.attention_forward(stream, newest, t[0], t[2], t[3]);
         },
         "attention of the newest queries");

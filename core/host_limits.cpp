@@ -101,9 +101,11 @@ void apply_limit(const Group& group, HostMemory& memory) {
     const auto used =
         number_in(group.folder + (old ? "/memory.usage_in_bytes" : "/memory.current"));
     if (!used) return;
-    const uint64_t droppable =
-        number_of(group.folder + "/memory.stat", old ? "total_inactive_file" : "inactive_file")
-            .value_or(0);
+    uint64_t droppable = 0;
+    for (const std::string name : {"active_file", "inactive_file"}) {
+        droppable +=
+            number_of(group.folder + "/memory.stat", (old ? "total_" : "") + name).value_or(0);
+    }
     const uint64_t held = *used - std::min(*used, droppable);
     memory.available = std::min(memory.available, *limit - std::min(*limit, held));
 }

@@ -62,7 +62,7 @@ TEST_CASE("the narrowest of a process's control groups counts", "[core][limits]"
         .with("sys/fs/cgroup/batch/job_7/memory.max", "8589934592\n")
         .with("sys/fs/cgroup/batch/job_7/memory.current", "3221225472\n")
         .with("sys/fs/cgroup/batch/job_7/memory.stat",
-              "anon 1073741824\ninactive_file 1073741824\nactive_file 5\n")
+              "anon 2147483648\ninactive_file 536870912\nactive_file 536870912\n")
         .with("sys/fs/cgroup/batch/memory.max", "34359738368\n")
         .with("sys/fs/cgroup/batch/memory.current", "33285996544\n")
         .with("sys/fs/cgroup/other/cpu.max", "100000 100000\n");

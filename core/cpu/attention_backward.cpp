@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/attention_checks.h"
 #include "core/cpu/attention_amx.h"
 #include "core/cpu/attention_layout.h"
 #include "core/cpu/attention_parts.h"
@@ -124,7 +125,7 @@ void run_backward(const Sizes& s, int threads, const auto& scratch, const T* dou
 
 void CpuAttention::backward(const AttentionShape& shape, const Tensor& dout, const Tensor& qkv,
                             const Tensor& out, const Tensor& lse, const Tensor& dqkv) {
-    check_shape(shape, qkv, out, lse);
+    check_attention(shape, qkv, out, lse);
     TRIREME_CHECK(dout.elements() == out.elements() && dqkv.elements() == qkv.elements() &&
                       dout.dtype == qkv.dtype && dqkv.dtype == qkv.dtype,
                   "attention gradients of the sizes and type of their tensors");

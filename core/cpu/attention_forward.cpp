@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "core/attention_checks.h"
 #include "core/cpu/attention_amx.h"
 #include "core/cpu/attention_layout.h"
 #include "core/cpu/attention_parts.h"
@@ -112,7 +113,7 @@ void run_forward(const Sizes& s, int threads, const auto& scratch, const T* qkv,
 
 void CpuAttention::forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                            const Tensor& lse) {
-    check_shape(shape, qkv, out, lse);
+    check_attention(shape, qkv, out, lse);
     if (qkv.elements() == 0 || shape.first_query == shape.sequence) return;
     if (amx_ && qkv.dtype == DType::bf16) {
         reserve(amx_forward_scratch(shape));

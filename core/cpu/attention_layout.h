@@ -7,7 +7,6 @@
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
 #include "core/ops.h"
-#include "core/tensor_checks.h"
 
 // What attention forward and backward share: sizes, blocks, and how heads lie in scratch memory.
 namespace trireme::attention {
@@ -160,24 +159,6 @@ inline void multiply_transposed(const Sizes& s, const Block& block, const float*
                                 const float* transposed, float* scores, int64_t begin = 0) {
     multiply({block.queries - begin, round_up(block.keys, kLanes), s.depth, rows + begin * s.padded,
               s.padded, 1, transposed, kKeys, scores + begin * kKeys, kKeys, false});
-}
-
-inline void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor& out,
-                        const Tensor& lse) {
-    TRIREME_CHECK(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0 && s.head_dim > 0,
-                  "attention heads that the key/value heads divide");
-    TRIREME_CHECK(s.dropout.probability == 0.0f || s.heads_global >= s.heads,
-                  "the model's number of heads for attention dropout");
-    const int64_t tokens = s.batch * s.sequence;
-    TRIREME_CHECK(qkv.elements() == tokens * (s.heads + 2 * s.kv_heads) * s.head_dim &&
-                      out.elements() == tokens * s.heads * s.head_dim &&
-                      lse.elements() == tokens * s.heads && lse.dtype == DType::f32 &&
-                      out.dtype == qkv.dtype,
-                  "attention tensors qkv, out and lse of the shape's sizes");
-    TRIREME_CHECK(s.first_query >= 0 && s.first_query <= s.sequence,
-                  "a first query within the sequence");
-    TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
-                  "one i32 document begin for each token");
 }
 
 // Into how many parts the blocks of each of `units` heads are dealt, so that all threads work.

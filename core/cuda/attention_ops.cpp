@@ -1,30 +1,13 @@
+#include "core/attention_checks.h"
 #include "core/cuda/attention.h"
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
 
 namespace trireme {
 
 namespace {
-
-void check_shape(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& lse) {
-    TRIREME_CHECK(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0 && s.head_dim > 0,
-                  "attention heads that the key/value heads divide");
-    TRIREME_CHECK(s.dropout.probability == 0.0f || s.heads_global >= s.heads,
-                  "the model's number of heads for attention dropout");
-    const int64_t tokens = s.batch * s.sequence;
-    TRIREME_CHECK(qkv.elements() == tokens * (s.heads + 2 * s.kv_heads) * s.head_dim &&
-                      out.elements() == tokens * s.heads * s.head_dim &&
-                      lse.elements() == tokens * s.heads && lse.dtype == DType::f32 &&
-                      out.dtype == qkv.dtype,
-                  "attention tensors qkv, out and lse of the shape's sizes");
-    TRIREME_CHECK(s.first_query >= 0 && s.first_query <= s.sequence,
-                  "a first query within the sequence");
-    TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
-                  "one i32 document begin for each token");
-}
 
 bool takes_cudnn(CudnnAttention* cudnn, const AttentionShape& shape,
                  std::initializer_list<Tensor> activations) {
@@ -42,7 +25,7 @@ bool takes_cudnn(CudnnAttention* cudnn, const AttentionShape& shape,
 
 void CudaOps::attention_forward(Stream& stream, const AttentionShape& shape, const Tensor& qkv,
                                 const Tensor& out, const Tensor& lse) {
-    check_shape(shape, qkv, out, lse);
+    check_attention(shape, qkv, out, lse);
     if (qkv.elements() == 0 || shape.first_query == shape.sequence) return;
     if (takes_cudnn(cudnn_.get(), shape, {qkv, out})) {
         cudnn_->forward(shape, qkv, out, lse);
@@ -54,7 +37,7 @@ void CudaOps::attention_forward(Stream& stream, const AttentionShape& shape, con
 void CudaOps::attention_backward(Stream& stream, const AttentionShape& shape, const Tensor& dout,
                                  const Tensor& qkv, const Tensor& out, const Tensor& lse,
                                  const Tensor& dqkv) {
-    check_shape(shape, qkv, out, lse);
+    check_attention(shape, qkv, out, lse);
     TRIREME_CHECK(dout.elements() == out.elements() && dqkv.elements() == qkv.elements() &&
                       dout.dtype == qkv.dtype && dqkv.dtype == qkv.dtype,
                   "attention gradients of the sizes and type of their tensors");

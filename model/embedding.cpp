@@ -41,8 +41,8 @@ Embedding::Embedding(const ModelContext& context, ParameterStore& store, bool ti
 
 Tensor Embedding::documents_of(const MicroBatchContext& micro_batch, int piece) const {
     if (!micro_batch.document_begin) return {};
-    return micro_batch.document_begin.flat_range(context_.first_token(piece),
-                                                 context_.piece_tokens());
+    const int64_t count = context_.rows_of_piece(context_.local_tokens(), piece).count;
+    return micro_batch.document_begin.flat_range(context_.first_token(piece), count);
 }
 
 void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
@@ -55,11 +55,10 @@ void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
     {
         const ParameterUse use(store_, token_);
         for (int piece = 0; piece < context_.pieces; ++piece) {
-            const Tensor rows = piece_of(context_, whole, piece);
-            const int64_t count = rows.rows();
-            const int64_t begin = context_.span ? context_.span.first : piece * count;
-            ops.embedding_forward(stream, ids.flat_range(begin, count), store_.value(token_),
-                                  context_.first_vocab_row(), rows);
+            const TokenSpan rows = context_.rows_of_piece(context_.tokens(), piece);
+            ops.embedding_forward(stream, ids.flat_range(rows.first, rows.count),
+                                  store_.value(token_), context_.first_vocab_row(),
+                                  piece_of(context_, whole, piece));
             sum.start(piece);
         }
     }

@@ -12,11 +12,10 @@ namespace trireme {
 // More would gain nothing; what is on its way is kept in arrays of this size.
 inline constexpr int kMostPieces = 16;
 
-// The tokens of one sequence that a pass computes where what earlier passes left of those before
-// is used again (see Engine::next_token_logits).
+// Tokens that stand one behind the other.
 struct TokenSpan {
     int64_t first = 0;
-    int64_t count = 0;  // 0: no span; the pass computes all tokens of the micro-batch
+    int64_t count = 0;  // 0: no span
 
     explicit operator bool() const { return count > 0; }
     int64_t end() const { return first + count; }
@@ -38,8 +37,9 @@ struct ModelContext {
     // so that a piece is on its way while others are computed. Divides local_tokens().
     int pieces = 1;
     bool overlap_tensor = true;  // false: compute waits for each piece at once
-    // Of the pass under way; set by Model. Only with one piece, one sequence and without sequence
-    // parallelism.
+    // The tokens that the pass under way computes where it uses again what earlier passes left of
+    // those before (see Engine::next_token_logits); none: it computes all of the micro-batch. Set
+    // by Model. Only with one piece, one sequence and without sequence parallelism.
     TokenSpan span = {};
 
     Ops& ops() const { return device.ops(); }
@@ -55,8 +55,12 @@ struct ModelContext {
     int64_t local_tokens() const {
         return is_sharded_by_token() ? tokens() / tensor_size() : tokens();
     }
-    // How many tokens of a piece this rank has, and where in the micro-batch they begin.
-    int64_t piece_tokens() const { return span ? span.count : local_tokens() / pieces; }
+    // The rows of a piece in a tensor with `rows` of them: all tokens or this rank's. The span
+    // where a pass has one.
+    TokenSpan rows_of_piece(int64_t rows, int piece) const {
+        return span ? span : TokenSpan{piece * (rows / pieces), rows / pieces};
+    }
+    // Where in the micro-batch this rank's tokens of a piece begin.
     int64_t first_token(int piece) const {
         if (span) return span.first;
         const int64_t before = is_sharded_by_token() ? tensor_rank() * local_tokens() / pieces : 0;

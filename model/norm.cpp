@@ -35,9 +35,9 @@ Norm::Statistics Norm::take_statistics(Arena& arena) const {
 }
 
 Norm::Statistics Norm::Statistics::of_piece(const ModelContext& context, int piece) const {
-    const int64_t rows = context.piece_tokens();
-    const int64_t begin = context.span ? context.span.first : piece * rows;
-    return {mean ? mean.flat_range(begin, rows) : Tensor(), rstd.flat_range(begin, rows)};
+    const TokenSpan rows = context.rows_of_piece(context.local_tokens(), piece);
+    return {mean ? mean.flat_range(rows.first, rows.count) : Tensor(),
+            rstd.flat_range(rows.first, rows.count)};
 }
 
 void Norm::forward(const Tensor& x, const Tensor& y, const Statistics& statistics) const {

@@ -24,13 +24,13 @@ int automatic_pieces(int64_t tokens, int tensor_size, bool sequence_parallel) {
 }
 
 Tensor piece_of(const ModelContext& context, const Tensor& tokens, int piece) {
-    if (context.span) return tokens.row_range(context.span.first, context.span.count);
-    const int64_t rows = tokens.rows() / context.pieces;
-    return tokens.row_range(piece * rows, rows);
+    const TokenSpan rows = context.rows_of_piece(tokens.rows(), piece);
+    return tokens.row_range(rows.first, rows.count);
 }
 
 Tensor own_part(const ModelContext& context, const Tensor& whole, int piece) {
-    return whole.row_range(context.first_token(piece), context.piece_tokens());
+    const int64_t count = context.rows_of_piece(context.local_tokens(), piece).count;
+    return whole.row_range(context.first_token(piece), count);
 }
 
 const Tensor& gathered_place(const ModelContext& context, const Tensor& local,

@@ -166,6 +166,17 @@ ModelOptions with_additions(ModelOptions model) {
     return model;
 }
 
+double difference_of_largest(const std::vector<float>& a, const std::vector<float>& b) {
+    if (a.size() != b.size()) return INFINITY;
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+        const double expected = static_cast<double>(b[i]);
+        worst = std::max(worst, std::abs(static_cast<double>(a[i]) - expected));
+        largest = std::max(largest, std::abs(expected));
+    }
+    return worst / largest;
+}
+
 double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
     if (a.size() != b.size() || a.empty()) return INFINITY;
     double largest = 0;

@@ -72,6 +72,9 @@ ModelOptions wide_model(Family family);
 // heads, stretched RoPE, and heads that are not hidden / heads wide.
 ModelOptions with_additions(ModelOptions model);
 
+// The largest |a - b| over the largest |b|.
+double difference_of_largest(const std::vector<float>& a, const std::vector<float>& b);
+
 // Largest |a - b| / |b|.
 double largest_difference(const std::vector<double>& a, const std::vector<double>& b);
 

@@ -45,6 +45,10 @@ public:
     // whole; nothing else of whole changes.
     virtual Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
                                  const char* label) = 0;
+    // Block i of `from` goes to member i, block i of `to` comes from member i; blocks are equal.
+    // Two different tensors.
+    virtual Event all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                             const char* label) = 0;
     virtual Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) = 0;
     virtual Event send(Stream& after, const Tensor& buffer, int peer, const char* label) = 0;
     virtual Event recv(Stream& after, const Tensor& buffer, int peer, const char* label) = 0;

@@ -64,6 +64,21 @@ Operation reduce_scatter_of(const Tensor& whole, const Tensor& shard, int size,
             .label = label};
 }
 
+Operation all_to_all_of(const Tensor& from, const Tensor& to, int size, const char* label) {
+    check_memory(from);
+    check_memory(to);
+    TRIREME_CHECK(from.dtype == to.dtype, "both buffers of the same element type");
+    TRIREME_CHECK(from.elements() == to.elements(), "both buffers of the same size");
+    TRIREME_CHECK(from.elements() % size == 0, "equal blocks, one a member of the group");
+    TRIREME_CHECK(from.data != to.data || from.bytes() == 0, "two different buffers");
+    return {.kind = OperationKind::all_to_all,
+            .dtype = from.dtype,
+            .elements = from.elements() / size,
+            .input = from.data,
+            .output = to.data,
+            .label = label};
+}
+
 Operation broadcast_of(const Tensor& buffer, int root, int size, const char* label) {
     check_memory(buffer);
     TRIREME_CHECK(root >= 0 && root < size, "the root to be a member of the group");
@@ -105,6 +120,8 @@ const char* name_of(OperationKind kind) {
             return "all_gather";
         case OperationKind::reduce_scatter:
             return "reduce_scatter";
+        case OperationKind::all_to_all:
+            return "all_to_all";
         case OperationKind::broadcast:
             return "broadcast";
         case OperationKind::barrier:

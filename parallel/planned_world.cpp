@@ -24,6 +24,7 @@ public:
     Event all_reduce(Stream&, const Tensor&, ReduceOp, const char*) override { refuse(); }
     Event all_gather(Stream&, const Tensor&, const Tensor&, const char*) override { refuse(); }
     Event reduce_scatter(Stream&, const Tensor&, const Tensor&, const char*) override { refuse(); }
+    Event all_to_all(Stream&, const Tensor&, const Tensor&, const char*) override { refuse(); }
     Event broadcast(Stream&, const Tensor&, int, const char*) override { refuse(); }
     Event send(Stream&, const Tensor&, int, const char*) override { refuse(); }
     Event recv(Stream&, const Tensor&, int, const char*) override { refuse(); }

@@ -17,6 +17,11 @@ Event QueuedCommunicator::reduce_scatter(Stream& after, const Tensor& whole, con
     return issue(after, reduce_scatter_of(whole, shard, size(), label));
 }
 
+Event QueuedCommunicator::all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                                     const char* label) {
+    return issue(after, all_to_all_of(from, to, size(), label));
+}
+
 Event QueuedCommunicator::broadcast(Stream& after, const Tensor& buffer, int root,
                                     const char* label) {
     return issue(after, broadcast_of(buffer, root, size(), label));

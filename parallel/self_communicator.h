@@ -8,7 +8,8 @@
 
 namespace trireme {
 
-// A group of one: nothing to move but a shard into a whole elsewhere. Complete on return.
+// A group of one: nothing to move but a shard into a whole elsewhere, or a block to itself.
+// Complete on return.
 class SelfCommunicator final : public Communicator {
 public:
     explicit SelfCommunicator(std::string name) : name_(std::move(name)) {}
@@ -22,6 +23,8 @@ public:
                      const char* label) override;
     Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
                          const char* label) override;
+    Event all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                     const char* label) override;
     Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) override;
     // A group of one has no other member: these are refused (InternalError).
     Event send(Stream& after, const Tensor& buffer, int peer, const char* label) override;

@@ -37,6 +37,11 @@ public:
             collectives_, after, moved(Collective::reduce_scatter, whole),
             [=, this, &after] { return group_->reduce_scatter(after, whole, shard, label); });
     }
+    Event all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                     const char* label) override {
+        return hold(collectives_, after, moved(Collective::all_to_all, from),
+                    [=, this, &after] { return group_->all_to_all(after, from, to, label); });
+    }
     Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) override {
         return hold(collectives_, after, moved(Collective::broadcast, buffer),
                     [=, this, &after] { return group_->broadcast(after, buffer, root, label); });

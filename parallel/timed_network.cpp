@@ -69,7 +69,8 @@ public:
           name_(group.name),
           rank_(group.rank),
           members_(group.members),
-          link_(network.links_.around(group.members)) {
+          ring_(network.links_.around(group.members)),
+          to_all_(network.links_.among(group.members)) {
         int party = 0, parties = 0;
         for (const int member : members_) {
             if (!network.is_played(member)) continue;
@@ -92,6 +93,9 @@ public:
     }
     Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor&, const char*) override {
         return collective(Collective::reduce_scatter, after, whole);
+    }
+    Event all_to_all(Stream& after, const Tensor& from, const Tensor&, const char*) override {
+        return collective(Collective::all_to_all, after, from);
     }
     Event broadcast(Stream& after, const Tensor& buffer, int, const char*) override {
         return collective(Collective::broadcast, after, buffer);
@@ -131,7 +135,8 @@ private:
 
     Event collective(Collective kind, Stream& after, const Tensor& buffer) {
         const double bytes = static_cast<double>(buffer.bytes());
-        return collectives_.issue(after, collective_seconds(kind, size(), bytes, link_));
+        const LinkSpeed& link = kind == Collective::all_to_all ? to_all_ : ring_;
+        return collectives_.issue(after, collective_seconds(kind, size(), bytes, link));
     }
 
     Event transfer(Stream& after, const Tensor& buffer, int from, int to) {
@@ -152,7 +157,7 @@ private:
     const std::string name_;
     const int rank_;
     const std::vector<int> members_;
-    const LinkSpeed link_;
+    const LinkSpeed ring_, to_all_;
     WaitAccount* account_ = nullptr;
     Queue collectives_;
     std::map<std::pair<int, int>, Queue> transfers_;  // by sender and receiver, ranks of the group

@@ -116,6 +116,11 @@ void MpiCollective::post() {
             std::memcpy(own, operation_.input, operation_.bytes());
         }
     }
+    if (operation_.kind == OperationKind::all_to_all && operation_.elements > 0) {
+        const size_t own = operation_.bytes() * static_cast<size_t>(rank_);
+        std::memcpy(offset(operation_.output, own), offset(operation_.input, own),
+                    operation_.bytes());
+    }
     for (int distance = 1; distance < size_; ++distance) {
         post_to((rank_ + distance) % size_, (rank_ + size_ - distance) % size_);
     }
@@ -143,6 +148,10 @@ void MpiCollective::post_to(int to, int from) {
                 receive_to_add(from, piece_.count);
                 send(to, operation_.output, piece_);
             }
+            break;
+        case OperationKind::all_to_all:
+            receive(from, operation_.output, {elements * from, elements});
+            send(to, operation_.input, {elements * to, elements});
             break;
         case OperationKind::barrier:
             receive(from, nullptr, {0, 0});

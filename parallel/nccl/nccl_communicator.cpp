@@ -81,6 +81,11 @@ Event NcclCommunicator::reduce_scatter(Stream& after, const Tensor& whole, const
     return collectives().issue(&after, reduce_scatter_of(whole, shard, size(), label));
 }
 
+Event NcclCommunicator::all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                                   const char* label) {
+    return collectives().issue(&after, all_to_all_of(from, to, size(), label));
+}
+
 Event NcclCommunicator::broadcast(Stream& after, const Tensor& buffer, int root,
                                   const char* label) {
     return collectives().issue(&after, broadcast_of(buffer, root, size(), label));

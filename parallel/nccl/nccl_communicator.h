@@ -41,6 +41,8 @@ public:
                      const char* label) override;
     Event reduce_scatter(Stream& after, const Tensor& whole, const Tensor& shard,
                          const char* label) override;
+    Event all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                     const char* label) override;
     Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) override;
     Event send(Stream& after, const Tensor& buffer, int peer, const char* label) override;
     Event recv(Stream& after, const Tensor& buffer, int peer, const char* label) override;

@@ -76,6 +76,7 @@ private:
     };
 
     ncclResult_t start(const Operation& operation);
+    ncclResult_t start_all_to_all(const Operation& operation);
     cudaEvent_t spare_event();
     // With the run's mutex held.
     Pending& pending(uint64_t ticket) { return log_[static_cast<size_t>(ticket) % log_.size()]; }

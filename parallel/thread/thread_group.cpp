@@ -162,6 +162,16 @@ void ThreadGroup::perform(const std::vector<Operation>& operations) {
                                      first.reduce, operations[part].output);
             }
             break;
+        case OperationKind::all_to_all:
+            for (size_t to = 0; to < operations.size(); ++to) {
+                std::byte* block = static_cast<std::byte*>(operations[to].output);
+                for (const Operation& from : operations) {
+                    const std::byte* blocks = static_cast<const std::byte*>(from.input);
+                    std::memcpy(block, blocks + to * bytes, bytes);
+                    block += bytes;
+                }
+            }
+            break;
         case OperationKind::broadcast: {
             const Operation& root = operations[static_cast<size_t>(first.peer)];
             for (const Operation& to : operations) {

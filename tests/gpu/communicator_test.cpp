@@ -67,6 +67,24 @@ void check_moves(Communicator& group, CudaDevice& device) {
     }
 }
 
+template <typename T>
+void check_all_to_all(Communicator& group, CudaDevice& device) {
+    CudaStream& stream = device.compute();
+    const int n = group.size(), me = group.rank();
+    for (const int64_t size : kSizes) {
+        std::vector<T> expected;
+        for (int r = 0; r < n; ++r) {
+            const std::vector<T> block = values<T>(r, size, size * me);
+            expected.insert(expected.end(), block.begin(), block.end());
+        }
+        const std::vector<T> before = values<T>(me, size * n);
+        Array<T> from(device, before), to(device, size * n);
+        stream.wait(group.all_to_all(stream, from.get(), to.get(), "test"));
+        to.expect(expected, "all_to_all");
+        from.expect(before, "what all_to_all only reads");
+    }
+}
+
 void check_collectives(World& world, CudaDevice& device) {
     const auto group = world.split(0, world.rank(), "all");
     check_all_reduce<float>(*group, device, ReduceOp::sum);
@@ -83,6 +101,9 @@ void check_collectives(World& world, CudaDevice& device) {
     check_moves<int32_t>(*group, device);
     check_moves<int64_t>(*group, device);
     check_moves<uint8_t>(*group, device);
+    check_all_to_all<float>(*group, device);
+    check_all_to_all<bf16>(*group, device);
+    check_all_to_all<int32_t>(*group, device);
     group->barrier();
 }
 
@@ -226,6 +247,10 @@ public:
                          const char* label) override {
         return collectives_->reduce_scatter(after, whole, shard, label);
     }
+    Event all_to_all(Stream& after, const Tensor& from, const Tensor& to,
+                     const char* label) override {
+        return collectives_->all_to_all(after, from, to, label);
+    }
     Event broadcast(Stream& after, const Tensor& buffer, int root, const char* label) override {
         return collectives_->broadcast(after, buffer, root, label);
     }
@@ -328,6 +353,11 @@ TEST_CASE("a group on GPUs refuses what it was not made for", "[gpu][comm]") {
         refused([&] { messages->send(stream, buffer.get(), (me + 2) % 4, "no neighbour"); });
         refused([&] { messages->recv(stream, buffer.get(), me, "itself"); });
         refused([&] { collectives->all_gather(stream, buffer.get(), twice.get(), "size"); });
+        Array<float> four(device, 4), also_four(device, 4), six(device, 6);
+        refused([&] { messages->all_to_all(stream, four.get(), also_four.get(), "use"); });
+        refused([&] { collectives->all_to_all(stream, four.get(), four.get(), "itself"); });
+        refused([&] { collectives->all_to_all(stream, buffer.get(), buffer.get(), "blocks"); });
+        refused([&] { collectives->all_to_all(stream, four.get(), six.get(), "size"); });
         collectives->barrier();
     }));
 }
@@ -349,6 +379,39 @@ TEST_CASE("registered memory may be freed before the group that knows it", "[gpu
                 group->all_reduce(device.compute(), buffer.get(), ReduceOp::sum, "registered"));
             buffer.expect(reduced<float>(3, 1000, ReduceOp::sum), "a registered buffer");
         }
+    }));
+}
+
+TEST_CASE("exchanges and sums of GPUs follow one another without a wait of the host",
+          "[gpu][comm]") {
+    const int ranks = GENERATE(1, 2, 3, 4);
+    if (!enough_gpus(ranks)) return;
+    REQUIRE_NOTHROW(run_gpu_ranks(ranks, [](World& world, CudaDevice& device) {
+        constexpr int kRounds = 40;
+        constexpr int64_t kSize = 257;
+        const auto group = world.split(0, world.rank(), "all");
+        CudaStream& stream = device.compute();
+        const int n = group->size(), me = group->rank();
+        Array<float> here(device, values<float>(me, kSize * n)), there(device, kSize * n);
+        Array<float> one(device, std::vector<float>(static_cast<size_t>(kSize * n), 1.0f));
+        Array<float> sum(device, std::vector<float>(1, 1.0f));
+        double total = 1.0;
+        // Loads the kernel, for which CUDA may wait for all that is under way.
+        device.ops().add(stream, one.get(), there.get());
+        for (int i = 0; i < kRounds; ++i) {
+            // There and back: the blocks are where they were, one larger.
+            stream.wait(group->all_to_all(stream, here.get(), there.get(), "there"));
+            device.ops().add(stream, one.get(), there.get());
+            if (i % 8 == 0) {
+                stream.wait(group->all_reduce(stream, sum.get(), ReduceOp::sum, "between"));
+                total *= n;
+            }
+            stream.wait(group->all_to_all(stream, there.get(), here.get(), "back"));
+        }
+        std::vector<float> expected = values<float>(me, kSize * n);
+        for (float& element : expected) element += kRounds;
+        here.expect(expected, "what went there and back");
+        sum.expect({static_cast<float>(total)}, "the sum between");
     }));
 }
 

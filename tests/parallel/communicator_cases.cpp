@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <type_traits>
 
 namespace trireme::testing {
 
@@ -25,6 +26,7 @@ void expect(bool condition, const std::string& what) {
 template <typename T>
 T value(int rank, int64_t i) {
     const int64_t mixed = (i * 7919 + rank * 104729 + 13) % 10007;
+    if constexpr (std::is_integral_v<T>) return static_cast<T>(mixed);  // a part of 1 would be 0
     return T(static_cast<float>(mixed - 5000) / 37.0f * (rank % 2 ? 1e-3f : 1.0f));
 }
 
@@ -157,6 +159,77 @@ void gather_case(World& world) {
     gather_type<int32_t>(*group);
     gather_type<int64_t>(*group);
     gather_type<uint8_t>(*group);
+}
+
+template <typename T>
+std::vector<T> blocks_for(int member, int size, int64_t block) {
+    std::vector<T> expected;
+    for (int rank = 0; rank < size; ++rank) {
+        const std::vector<T> part = values<T>(rank, block, block * member);
+        expected.insert(expected.end(), part.begin(), part.end());
+    }
+    return expected;
+}
+
+template <typename T>
+void all_to_all_type(Communicator& group) {
+    CpuStream stream;
+    const int n = group.size();
+    for (const int64_t size : sizes<T>()) {
+        const std::vector<T> before = values<T>(group.rank(), size * n);
+        std::vector<T> from = before, to(from.size());
+        stream.wait(group.all_to_all(stream, tensor(from), tensor(to), "case all_to_all"));
+        expect_same(to, blocks_for<T>(group.rank(), n, size), "all_to_all");
+        expect_same(from, before, "what all_to_all only reads");
+    }
+}
+
+void all_to_all_case(World& world) {
+    const auto group = world.split(0, world.rank(), "all");
+    all_to_all_type<float>(*group);
+    all_to_all_type<bf16>(*group);
+    all_to_all_type<int32_t>(*group);
+    all_to_all_type<uint8_t>(*group);
+}
+
+// Collectives of several kinds that nobody waits for in between; each takes its own turn.
+void mixed_collectives_case(World& world) {
+    CpuStream stream;
+    const auto group = world.split(0, world.rank(), "all");
+    const int n = group->size(), me = group->rank();
+    constexpr int kMany = 60;
+    constexpr int64_t kSize = 257;
+    std::vector<std::vector<float>> from, to, sum, shard, whole, copy;
+    for (int i = 0; i < kMany; ++i) {
+        from.push_back(values<float>(me + i, kSize * n));
+        to.emplace_back(from.back().size());
+        sum.push_back(values<float>(me, kSize, i));
+        shard.push_back(values<float>(me, kSize, i));
+        whole.emplace_back(from.back().size());
+        copy.push_back(values<float>(me, kSize, i));
+    }
+    Event last;
+    for (size_t i = 0; i < kMany; ++i) {
+        group->all_to_all(stream, tensor(from[i]), tensor(to[i]), "case mixed");
+        group->all_reduce(stream, tensor(sum[i]), ReduceOp::sum, "case mixed");
+        if (i % 2 == 0) group->all_gather(stream, tensor(shard[i]), tensor(whole[i]), "case mixed");
+        last = group->broadcast(stream, tensor(copy[i]), static_cast<int>(i) % n, "case mixed");
+    }
+    stream.wait(last);  // in order: all before it are done as well
+    for (int i = 0; i < kMany; ++i) {
+        const auto at = static_cast<size_t>(i);
+        for (int rank = 0; rank < n; ++rank) {
+            const auto block = to[at].begin() + kSize * rank;
+            expect_same(std::vector<float>(block, block + kSize),
+                        values<float>(rank + i, kSize, kSize * me), "one all_to_all of many");
+            if (i % 2 == 1) continue;
+            const auto part = whole[at].begin() + kSize * rank;
+            expect_same(std::vector<float>(part, part + kSize), values<float>(rank, kSize, i),
+                        "an all_gather between");
+        }
+        expect_same(sum[at], reduced<float>(n, kSize, ReduceOp::sum, i), "a sum between");
+        expect_same(copy[at], values<float>(i % n, kSize, i), "a broadcast between");
+    }
 }
 
 void broadcast_case(World& world) {
@@ -315,6 +388,8 @@ const std::vector<CommunicatorCase>& communicator_cases() {
         {"all_reduce adds in rank order", all_reduce_case},
         {"reduce_scatter gives each its part of the sum", reduce_scatter_case},
         {"all_gather puts shards in rank order", gather_case},
+        {"all_to_all brings each member its block of every other's", all_to_all_case},
+        {"collectives of several kinds keep their order", mixed_collectives_case},
         {"broadcast copies the root's buffer", broadcast_case},
         {"messages travel both ways round a ring", ring_case},
         {"queues do not wait for one another", independent_queues_case},

@@ -144,6 +144,19 @@ TEST_CASE("collectives that differ between members are refused with both named",
                }),
                Contains("issued broadcast") && Contains("issued barrier"));
     CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> from(4), to(4), shard(2);
+                   stream.wait(group.rank() == 0
+                                   ? group.all_to_all(stream, f32(from), f32(to), "heads")
+                                   : group.all_gather(stream, f32(shard), f32(to), "heads"));
+               }),
+               Contains("rank 0 issued all_to_all of 2 F32 'heads'") &&
+                   Contains("rank 1 issued all_gather of 2 F32 'heads'"));
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
+                   std::vector<float> from(group.rank() == 0 ? 4u : 6u), to(from.size());
+                   stream.wait(group.all_to_all(stream, f32(from), f32(to), "heads"));
+               }),
+               Contains("all_to_all of 2 F32") && Contains("all_to_all of 3 F32"));
+    CHECK_THAT(text_of([](Communicator& group, Stream& stream) {
                    std::vector<float> buffer(group.rank() == 0 ? 5u : 6u);
                    stream.wait(group.rank() == 0 ? group.send(stream, f32(buffer), 1, "out")
                                                  : group.recv(stream, f32(buffer), 0, "in"));
@@ -224,6 +237,17 @@ TEST_CASE("arguments that no group can carry are refused", "[parallel][comm]") {
         };
         refused([&] { group->all_gather(stream, f32(five), f32(eleven), "sizes"); });
         refused([&] { group->reduce_scatter(stream, f32(eleven), f32(five), "sizes"); });
+        std::vector<float> also_five(5), ten(10), also_ten(10), twelve(12);
+        refused([&] { group->all_to_all(stream, f32(five), f32(also_five), "odd"); });
+        refused([&] { group->all_to_all(stream, f32(ten), f32(twelve), "sizes"); });
+        refused([&] { group->all_to_all(stream, f32(ten), f32(ten), "itself"); });
+        const Tensor whole_numbers(also_ten.data(), DType::i32, {10});
+        refused([&] { group->all_to_all(stream, f32(ten), whole_numbers, "types"); });
+        const Tensor no_memory(nullptr, DType::f32, {10});
+        refused([&] { group->all_to_all(stream, f32(ten), no_memory, "memory"); });
+        SelfCommunicator alone("alone");
+        refused([&] { alone.all_to_all(stream, f32(ten), f32(ten), "itself"); });
+        refused([&] { alone.all_to_all(stream, f32(ten), f32(twelve), "sizes"); });
         refused([&] { group->broadcast(stream, f32(five), 2, "root"); });
         refused([&] { group->send(stream, f32(five), world.rank(), "to itself"); });
         refused([&] { group->recv(stream, f32(five), -1, "peer"); });

@@ -132,6 +132,9 @@ TEST_CASE("a collective takes as long as its bytes in a ring", "[parallel][link]
               [&] { return rank.group->all_gather(rank.stream, part, whole, "gather"); });
         timed("reduce_scatter", 5 + 0.75 * 20,
               [&] { return rank.group->reduce_scatter(rank.stream, whole, part, "scatter"); });
+        const Tensor other = Rank::tensor(rank.other);
+        timed("all_to_all", 5 + 0.75 * 20,
+              [&] { return rank.group->all_to_all(rank.stream, whole, other, "transpose"); });
         timed("broadcast", 5 + 20,
               [&] { return rank.group->broadcast(rank.stream, whole, 2, "broadcast"); });
     }));

@@ -60,6 +60,16 @@ TEST_CASE("a group in one machine has its links, others share what crosses the n
     CHECK(around({0, 1, 2, 4, 5}).bytes_per_second == 256.0);
     const ClusterLinks wide{.devices_per_node = 4, .node = {200.0, 0.0}, .network = {128.0, 0.0}};
     CHECK(wide.around(std::vector<int>{0, 1, 4, 5}).bytes_per_second == 200.0);
+    // To all others at once each sends over its own share alone, while its links carry the rest.
+    const auto among = [](std::vector<int> members) { return kLinks.among(members); };
+    CHECK(among({0, 1, 2, 3}).bytes_per_second == 1024.0);
+    CHECK(among({4, 7}).latency_seconds == 0.25);
+    CHECK(among({0, 4, 8}).bytes_per_second == 128.0);
+    CHECK(among({0, 1, 4, 5}).bytes_per_second == Approx(128.0 * 3 / 2));
+    CHECK(among({0, 1, 2, 4}).bytes_per_second == 128.0);
+    CHECK(among({0, 4}).latency_seconds == 2.0);
+    const ClusterLinks slow{.devices_per_node = 4, .node = {32.0, 0.0}, .network = {128.0, 0.0}};
+    CHECK(slow.among(std::vector<int>{0, 1, 2, 4, 5, 6}).bytes_per_second == Approx(32.0 * 5 / 2));
     CHECK(kLinks.between(3, 4).bytes_per_second == 128.0);
     CHECK(kLinks.between(5, 4).bytes_per_second == 1024.0);
 }
@@ -71,6 +81,9 @@ TEST_CASE("a collective takes what a ring moves and a latency a step of a tree",
     CHECK(collective_seconds(Collective::all_reduce, 4, 1000.0, link) == Approx(15.0 + 4.0));
     CHECK(collective_seconds(Collective::all_gather, 4, 1000.0, link) == Approx(7.5 + 2.0));
     CHECK(collective_seconds(Collective::reduce_scatter, 5, 1000.0, link) == Approx(8.0 + 3.0));
+    CHECK(collective_seconds(Collective::all_to_all, 1, 1000.0, link) == 0.0);
+    CHECK(collective_seconds(Collective::all_to_all, 4, 1000.0, link) == Approx(7.5 + 1.0));
+    CHECK(collective_seconds(Collective::all_to_all, 5, 1000.0, link) == Approx(8.0 + 1.0));
     CHECK(collective_seconds(Collective::broadcast, 2, 1000.0, link) == Approx(10.0 + 1.0));
 }
 
@@ -90,6 +103,19 @@ TEST_CASE("collectives of a group follow one another and begin when compute has 
     });
     // 0.75 of the bytes at 1024 a second, and two steps.
     CHECK(noted == std::vector<Instants>{Instants{1.0 + 3.5, 1.0 + 2 * 3.5, 5.0}});
+}
+
+TEST_CASE("an exchange of all with all takes one latency and what its slowest link carries",
+          "[parallel][timed]") {
+    const auto exchange = [](Communicator& group, TimedStream& stream) {
+        stream.wait(group.all_to_all(stream, of_bytes(4096), of_bytes(4096), "exchange"));
+        return Instants{stream.now()};
+    };
+    // Three of four blocks at 1024 bytes a second.
+    CHECK(play({0}, 4, all_of, exchange) == std::vector<Instants>{Instants{3.0 + 0.25}});
+    // Four of eight blocks go to the other machine.
+    CHECK(play({0, 5}, 8, all_of, exchange) ==
+          std::vector<Instants>(2, Instants{2048.0 / 128.0 + 2.0}));
 }
 
 TEST_CASE("a transfer begins when sender and receiver have come to it", "[parallel][timed]") {

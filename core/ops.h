@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/head_parts.h"
 #include "core/random.h"
 #include "core/stream.h"
 #include "core/tensor.h"
@@ -131,6 +132,16 @@ public:
                                     const Tensor& dqkv,           // in place
                                     const Tensor& dquery_weight,  // [D] f32 +=
                                     const Tensor& dkey_weight) = 0;
+
+    // --- heads among parts -------------------------------------------------------------------
+    // Each part's heads of every row, part after part.
+    virtual void split_heads(Stream&, const HeadParts&, const Tensor& rows,  // [N, width]
+                             const Tensor& parts) = 0;  // [parts, N, part width] as rows
+    // The way back, and the gradient of split_heads: of a head that parts share, the sum of theirs,
+    // added in f32 in the parts' order.
+    virtual void join_heads(Stream&, const HeadParts&,
+                            const Tensor& parts,      // [parts, N, part width]
+                            const Tensor& rows) = 0;  // [N, width], other memory
 
     // --- norms ---------------------------------------------------------------------------------
     virtual void layer_norm_forward(Stream&, const Tensor& x,                     // [N, C]

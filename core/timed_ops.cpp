@@ -92,6 +92,14 @@ void TimedOps::head_norm_backward(Stream& stream, const Tensor& qkv, const Tenso
                                   const Tensor&) {
     move(stream, {{qkv}, {dqkv, 2.0}});
 }
+void TimedOps::split_heads(Stream& stream, const HeadParts&, const Tensor& rows,
+                           const Tensor& parts) {
+    move(stream, {{rows}, {parts}});
+}
+void TimedOps::join_heads(Stream& stream, const HeadParts&, const Tensor& parts,
+                          const Tensor& rows) {
+    move(stream, {{parts}, {rows}});
+}
 
 void TimedOps::layer_norm_forward(Stream& stream, const Tensor& x, const Tensor&, const Tensor&,
                                   float, const Tensor& y, const Tensor&, const Tensor&) {

@@ -42,6 +42,8 @@ public:
                             const Tensor& key_weight, float eps, int heads, int kv_heads,
                             const Tensor& dqkv, const Tensor& dquery_weight,
                             const Tensor& dkey_weight) override;
+    void split_heads(Stream&, const HeadParts&, const Tensor& rows, const Tensor& parts) override;
+    void join_heads(Stream&, const HeadParts&, const Tensor& parts, const Tensor& rows) override;
     void layer_norm_forward(Stream&, const Tensor& x, const Tensor& weight, const Tensor& bias,
                             float eps, const Tensor& y, const Tensor& mean,
                             const Tensor& rstd) override;

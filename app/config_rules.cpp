@@ -141,16 +141,40 @@ public:
                        : "") +
                   ", expected at most model.layers " + text_of(m.layers) +
                   ", one block a stage and chunk");
-        check({"mesh.context"}, c.mesh.context == 1,
-              "found " + text_of(c.mesh.context) + ", which is not built in yet, expected 1");
-        const int64_t tokens = int64_t{c.batch.micro} * c.data.sequence_length;
+        check_context();
+        const int64_t all_tokens = int64_t{c.batch.micro} * c.data.sequence_length;
+        if (!divides(c.mesh.context, all_tokens)) return;
+        const int64_t tokens = all_tokens / c.mesh.context;
         check({"tensor_parallel.sequence_parallel", "batch.micro", "data.sequence_length",
-               "model.max_sequence_length", "mesh.tensor"},
+               "model.max_sequence_length", "mesh.tensor", "mesh.context"},
               !c.tensor_parallel.sequence_parallel || divides(tensor, tokens),
-              "found true, expected batch.micro " + text_of(c.batch.micro) +
-                  " * data.sequence_length " + text_of(c.data.sequence_length) + " = " +
-                  text_of(tokens) + " tokens to be a multiple of" + over);
+              "found true, expected " + micro_batch_text() +
+                  (c.mesh.context > 1 ? " / mesh.context " + text_of(c.mesh.context) : "") +
+                  " = " + text_of(tokens) + " tokens to be a multiple of" + over);
         check_pieces(tokens);
+    }
+
+    // Context ranks share out a micro-batch's tokens, and for attention the heads of a tensor rank.
+    void check_context() {
+        const ModelOptions& m = c.model;
+        const int context = c.mesh.context;
+        const int64_t tokens = int64_t{c.batch.micro} * c.data.sequence_length;
+        check({"mesh.context", "batch.micro", "data.sequence_length", "model.max_sequence_length"},
+              divides(context, tokens),
+              "found " + text_of(context) + ", expected a divisor of " + micro_batch_text() +
+                  " = " + text_of(tokens) + " tokens");
+        const std::string over = " mesh.tensor " + text_of(c.mesh.tensor);
+        if (!divides(c.mesh.tensor, m.heads)) return;
+        const int heads = m.heads / c.mesh.tensor;
+        check({"mesh.context", "model.heads", "mesh.tensor"}, divides(context, heads),
+              "found " + text_of(context) + ", expected a divisor of model.heads " +
+                  text_of(m.heads) + " /" + over + " = " + text_of(heads));
+        const int kv_heads = std::max(m.kv_heads / c.mesh.tensor, 1);
+        check({"mesh.context", "model.kv_heads", "mesh.tensor", "model.heads"},
+              divides(context, kv_heads) || divides(kv_heads, context),
+              "found " + text_of(context) + ", expected a multiple or a divisor of the " +
+                  text_of(kv_heads) + " key/value heads of a tensor rank (model.kv_heads " +
+                  text_of(m.kv_heads) + "," + over + ")");
     }
 
     void check_pieces(int64_t tokens) {
@@ -192,10 +216,13 @@ public:
                       text_of(c.batch.micro) + near(c.batch.global, c.batch.micro));
             return;
         }
-        check({"data_parallel.shards", "mesh.data"},
-              c.data_parallel.shards == 0 || divides(c.data_parallel.shards, c.mesh.data),
+        check({"data_parallel.shards", "mesh.data", "mesh.context"},
+              c.data_parallel.shards == 0 ||
+                  divides(c.data_parallel.shards, c.mesh.token_ranks()),
               "found " + text_of(c.data_parallel.shards) + ", expected a divisor of mesh.data " +
-                  text_of(c.mesh.data) + ", or 0");
+                  text_of(c.mesh.data) +
+                  (c.mesh.context > 1 ? " * mesh.context " + text_of(c.mesh.context) : "") +
+                  ", or 0");
         const int64_t unit = int64_t{c.batch.micro} * c.mesh.data;
         check({"batch.global", "batch.micro", "mesh.data"}, divides(unit, c.batch.global),
               "found " + text_of(c.batch.global) + ", expected a multiple of batch.micro " +
@@ -240,6 +267,11 @@ public:
     }
 
 private:
+    std::string micro_batch_text() const {
+        return "batch.micro " + text_of(c.batch.micro) + " * data.sequence_length " +
+               text_of(c.data.sequence_length);
+    }
+
     static std::string near(int64_t value, int64_t unit) {
         return unit > 0 && value > 0 ? "; the nearest are " + nearest_multiples(value, unit) : "";
     }

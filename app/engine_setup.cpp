@@ -14,9 +14,10 @@ std::unique_ptr<Engine> make_engine(const Config& config, EngineUse use, Device&
     const int tensor = config.mesh.tensor;
     int pieces = 1;
     if (tensor > 1 && trains) {
-        pieces = config.tensor_parallel.pieces > 0
-                     ? config.tensor_parallel.pieces
-                     : automatic_pieces(batch * sequence, tensor, shards_tokens);
+        pieces =
+            config.tensor_parallel.pieces > 0
+                ? config.tensor_parallel.pieces
+                : automatic_pieces(batch * sequence / config.mesh.context, tensor, shards_tokens);
     }
     // Beside the keys and values that stay, generation needs no more than a layer at a time.
     const RecomputeOptions recompute =

@@ -8,7 +8,8 @@ namespace {
 
 std::vector<std::string> candidates(const Config& config) {
     std::vector<std::string> sets;
-    for (int zero = config.data_parallel.zero + 1; zero <= 3 && config.mesh.data > 1; ++zero) {
+    for (int zero = config.data_parallel.zero + 1; zero <= 3 && config.mesh.token_ranks() > 1;
+         ++zero) {
         sets.push_back("data_parallel.zero=" + std::to_string(zero));
     }
     sets.emplace_back("recompute=selective");
@@ -18,6 +19,7 @@ std::vector<std::string> candidates(const Config& config) {
     sets.emplace_back("recompute=full");
     sets.push_back("mesh.pipeline=" + std::to_string(2 * config.mesh.pipeline));
     sets.push_back("mesh.tensor=" + std::to_string(2 * config.mesh.tensor));
+    sets.push_back("mesh.context=" + std::to_string(2 * config.mesh.context));
     return sets;
 }
 

@@ -106,6 +106,7 @@ void MetricsFile::write(const StepMetrics& m) {
         {"memory_peak_bytes", m.memory_peak_bytes},
         {"comm_exposed_seconds", m.comm_exposed_seconds},
         {"comm_exposed_tensor_seconds", m.comm_exposed_tensor_seconds},
+        {"comm_exposed_context_seconds", m.comm_exposed_context_seconds},
         {"comm_exposed_data_seconds", m.comm_exposed_data_seconds},
         {"comm_exposed_pipeline_seconds", m.comm_exposed_pipeline_seconds},
         {"pipeline_idle_seconds", m.pipeline_idle_seconds},

@@ -24,10 +24,11 @@ struct StepMetrics {
     double mfu = 0;              // share of the rank's peak rate, from 0 to 1
     uint64_t memory_peak_bytes = 0;
     // Means over the steps since the last record, of this rank (0 in the file): compute stood still
-    // for the tensor and data axes together, and for each axis. The pipeline's includes
+    // for the tensor, context and data axes together, and for each axis. The pipeline's includes
     // pipeline_idle_seconds, which holds the schedule's bubble as well.
     double comm_exposed_seconds = 0;
     double comm_exposed_tensor_seconds = 0;
+    double comm_exposed_context_seconds = 0;
     double comm_exposed_data_seconds = 0;
     double comm_exposed_pipeline_seconds = 0;
     double pipeline_idle_seconds = 0;

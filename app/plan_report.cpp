@@ -52,6 +52,7 @@ ordered_json json_of(const TimePlan& plan) {
                           {"attention_seconds", stage.attention},
                           {"other_compute_seconds", stage.other_compute},
                           {"wait_tensor_seconds", stage.waits.tensor},
+                          {"wait_context_seconds", stage.waits.context},
                           {"wait_data_seconds", stage.waits.data},
                           {"wait_pipeline_seconds", stage.waits.pipeline},
                           {"wait_all_seconds", stage.other_wait}});
@@ -122,15 +123,15 @@ void print_stage_times(const TimePlan& plan) {
         std::string parts;
         for (const double seconds :
              {stage.matmul, stage.attention, stage.other_compute, stage.waits.tensor,
-              stage.waits.data, stage.waits.pipeline, stage.other_wait}) {
+              stage.waits.context, stage.waits.data, stage.waits.pipeline, stage.other_wait}) {
             char text[16];
-            std::snprintf(text, sizeof text, "%11.1f%%", 100.0 * seconds / plan.step_seconds);
+            std::snprintf(text, sizeof text, "%12.1f%%", 100.0 * seconds / plan.step_seconds);
             parts += text;
         }
         return parts;
     };
-    std::printf("%-14s%12s%12s%12s%12s%12s%12s%12s\n", "time", "matmul", "attention", "other",
-                "wait tensor", "wait data", "wait stages", "wait all");
+    std::printf("%-14s%13s%13s%13s%13s%13s%13s%13s%13s\n", "time", "matmul", "attention", "other",
+                "wait tensor", "wait context", "wait data", "wait stages", "wait all");
     for (size_t begin = 0, end = 0; begin < plan.stages.size(); begin = end) {
         const std::string parts = parts_of(plan.stages[begin]);
         while (end < plan.stages.size() && parts_of(plan.stages[end]) == parts) ++end;

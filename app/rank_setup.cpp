@@ -33,8 +33,11 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
         sets.begin(), sets.end(), [](const std::string& set) { return set.starts_with("mesh."); });
     if (!names_mesh && state.mesh.ranks() != world) {
         all.insert(all.begin(), {"mesh.tensor=1", "mesh.pipeline=1", "mesh.data=auto"});
+    } else if (!names_mesh && state.mesh.context > 1) {
+        all.insert(all.begin(), "mesh.data=auto");
     }
     // Sizes of a training step do not matter here, nor what must divide them, nor its schedule.
+    all.push_back("mesh.context=1");
     all.push_back("pipeline.schedule=1f1b");
     all.push_back("pipeline.virtual_stages=1");
     all.push_back("tensor_parallel.sequence_parallel=false");

@@ -338,7 +338,8 @@ Rows mesh_rows() {
             [](auto& c) -> auto& { return c.mesh.data; }),
         whole(
             "mesh.context", {1, kMostRanks},
-            "Processes that share each sequence; only 1 is built in yet.",
+            "Processes that share out the tokens of a micro-batch, for long sequences, and for "
+            "attention the heads of a tensor rank; divides model.heads / mesh.tensor.",
             [](auto& c) -> auto& { return c.mesh.context; }),
     };
 }
@@ -403,7 +404,8 @@ Rows parallel_rows() {
         whole(
             "data_parallel.shards", {0, kMostRanks},
             "Among how many neighbouring data-parallel processes that is shared out, such as those "
-            "of a machine; divides mesh.data, 0 is all. Each group of so many has a copy.",
+            "of a machine, context processes counted as data-parallel ones; divides mesh.data * "
+            "mesh.context, 0 is all. Each group of so many has a copy.",
             [](auto& c) -> auto& { return c.data_parallel.shards; }),
         whole(
             "data_parallel.prefetch", {0, 1000},

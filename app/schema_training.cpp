@@ -201,7 +201,7 @@ Rows numerics_rows() {
 Rows testing_rows() {
     SchemaRow row{.key = "testing.links",
                   .type = "list of {axis, latency_ms, bandwidth_mb_per_s}",
-                  .allowed = "axis tensor, data or pipeline, each once",
+                  .allowed = "axis tensor, context, data or pipeline, each once",
                   .description =
                       "For experiments and tests only, on the CPU: makes communication along mesh "
                       "axes as slow as such links, to see what of it a step hides behind compute. "

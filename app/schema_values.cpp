@@ -155,8 +155,9 @@ std::string read_phase(const YamlNode& node, DataPhaseOptions& to) {
 
 // One item of a list of links: {axis: ..., latency_ms: ..., bandwidth_mb_per_s: ...}.
 std::string read_link(const YamlNode& node, LinkOptions& to) {
-    const WordList axes{.words = {"tensor", "data", "pipeline"}, .unbuilt = {}};
-    constexpr MeshAxis kAxes[] = {MeshAxis::tensor, MeshAxis::data, MeshAxis::pipeline};
+    const WordList axes{.words = {"tensor", "context", "data", "pipeline"}, .unbuilt = {}};
+    constexpr MeshAxis kAxes[] = {MeshAxis::tensor, MeshAxis::context, MeshAxis::data,
+                                  MeshAxis::pipeline};
     const std::string expected = "expected {axis: data, latency_ms: 0.1, bandwidth_mb_per_s: 100}";
     if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
     bool has_axis = false;

@@ -89,6 +89,7 @@ void TensorBoardLog::write(const StepMetrics& m) {
         EventScalar{"time_metrics/end_to_end(s)", m.step_seconds},
         EventScalar{"time_metrics/comm_exposed(s)", m.comm_exposed_seconds},
         EventScalar{"time_metrics/comm_exposed_tensor(s)", m.comm_exposed_tensor_seconds},
+        EventScalar{"time_metrics/comm_exposed_context(s)", m.comm_exposed_context_seconds},
         EventScalar{"time_metrics/comm_exposed_data(s)", m.comm_exposed_data_seconds},
         EventScalar{"time_metrics/comm_exposed_pipeline(s)", m.comm_exposed_pipeline_seconds},
         EventScalar{"time_metrics/pipeline_idle(s)", m.pipeline_idle_seconds},

@@ -106,7 +106,8 @@ TimePlan plan_time(const Config& config, const Cluster& cluster) {
         stage.attention = rank.second.attention - rank.first.attention;
         stage.other_compute = busy - stage.matmul - stage.attention;
         stage.waits = rank.waits;
-        const double waited = stage.waits.tensor + stage.waits.data + stage.waits.pipeline;
+        const double waited =
+            stage.waits.tensor + stage.waits.context + stage.waits.data + stage.waits.pipeline;
         stage.other_wait = std::max(0.0, plan.step_seconds - busy - waited);
     }
     const double tokens =

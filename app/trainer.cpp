@@ -230,6 +230,7 @@ ExitCode Trainer::train() {
         window_seconds_ += seconds_since(begin);
         window_exposed_ += result.communication_wait_seconds;
         window_axes_.tensor += result.axis_wait_seconds.tensor;
+        window_axes_.context += result.axis_wait_seconds.context;
         window_axes_.data += result.axis_wait_seconds.data;
         window_axes_.pipeline += result.axis_wait_seconds.pipeline;
         window_idle_ += result.pipeline_wait_seconds;
@@ -318,6 +319,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.mfu = flops_per_second / peak_flops_per_second_;
     m.comm_exposed_seconds = window_exposed_ / steps;
     m.comm_exposed_tensor_seconds = window_axes_.tensor / steps;
+    m.comm_exposed_context_seconds = window_axes_.context / steps;
     m.comm_exposed_data_seconds = window_axes_.data / steps;
     m.comm_exposed_pipeline_seconds = window_axes_.pipeline / steps;
     m.pipeline_idle_seconds = window_idle_ / steps;

@@ -29,21 +29,34 @@ std::vector<ColumnPart> qkv_parts(const ModelContext& context, const std::string
     return {query, key, value};
 }
 
+// None where nothing is exchanged.
+Shape exchanged_shape(const ModelContext& context, int64_t width) {
+    return context.context_size() > 1 ? Shape{context.micro_batch_tokens(), width} : Shape{};
+}
+
+int64_t output_width(const HeadParts& parts) {
+    return int64_t{parts.part_heads()} * parts.head_dim;
+}
+
 }  // namespace
 
 AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& store,
-                                 const std::string& layer, const Tensor& rope)
+                                 const std::string& layer, const Tensor& rope,
+                                 const HeadExchange& exchange)
     : Branch(context, store,
              {.layer = layer,
               .name = "attention",
               .row_name = "output",
               .columns = qkv_parts(context, layer + ".attention"),
               .inner_features = context.model.query_size(),
-              .statistics = {context.batch, context.local_heads(), context.sequence},
+              .statistics = {context.batch, context.head_parts().part_heads(), context.sequence},
               .column_bias = context.model.family == Family::gpt2 || context.model.qkv_bias,
-              .keeps_column = context.model.qk_norm}),
+              .keeps_column = context.model.qk_norm,
+              .kept_column = exchanged_shape(context, context.head_parts().part_width()),
+              .heads = exchanged_shape(context, output_width(context.head_parts()))}),
       probability_key_(make_key(context.seed, "dropout/" + layer + ".attention.probability")),
-      rope_(rope) {
+      rope_(rope),
+      exchange_(exchange) {
     if (context.model.qk_norm) head_norm_.emplace(context, store, layer + ".attention");
 }
 
@@ -52,15 +65,17 @@ AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int6
     shape.batch = context_.span ? 1 : tokens / context_.sequence;
     shape.sequence = context_.span ? context_.span.end() : context_.sequence;
     shape.first_query = static_cast<int>(context_.span.first);
-    shape.heads = context_.local_heads();
-    shape.kv_heads = context_.local_kv_heads();
+    const HeadParts parts = column_parts();
+    shape.heads = parts.part_heads();
+    shape.kv_heads = parts.part_kv_heads();
     shape.head_dim = context_.model.head_dim;
     shape.scale = 1.0f / std::sqrt(static_cast<float>(context_.model.head_dim));
     shape.heads_global = context_.model.heads;
     shape.dropout.probability = micro_batch.training ? context_.model.dropout : 0.0f;
     shape.dropout.key = probability_key_;
     shape.dropout.stream = static_cast<uint64_t>(micro_batch.step);
-    const int64_t first_head = int64_t{context_.tensor_rank()} * context_.local_heads();
+    const int64_t first_head = int64_t{context_.tensor_rank()} * context_.local_heads() +
+                               int64_t{context_.context_rank()} * parts.part_heads();
     shape.dropout.first_element =
         static_cast<uint64_t>((micro_batch.first_sample * context_.model.heads + first_head) *
                               context_.sequence * context_.sequence);
@@ -81,47 +96,70 @@ void AttentionBranch::rotate(const Tensor& qkv) const {
         table = rope_.row_range(2 * span.first, 2 * span.count)
                     .reshaped({span.count, 2, context_.model.head_dim / 2});
     }
-    context_.ops().rope_forward(context_.stream(), by_sequence(qkv), table, context_.local_heads(),
-                                context_.local_kv_heads(), context_.model.head_dim);
+    const HeadParts parts = column_parts();
+    context_.ops().rope_forward(context_.stream(), by_sequence(qkv), table, parts.part_heads(),
+                                parts.part_kv_heads(), parts.head_dim);
 }
 
 void AttentionBranch::attend(const MicroBatchContext& micro_batch,
                              const BranchActivations& part) const {
     const AttentionShape shape = this->shape(micro_batch, part.column.rows());
     const int64_t tokens = shape.batch * shape.sequence;
-    context_.ops().attention_forward(
-        context_.stream(), shape, attended(part).row_range(0, tokens),
-        part.inner.row_range(0, tokens),
-        part.statistics.flat_range(0, tokens * context_.local_heads()));
+    context_.ops().attention_forward(context_.stream(), shape, attended(part).row_range(0, tokens),
+                                     attention_output(part).row_range(0, tokens),
+                                     part.statistics.flat_range(0, tokens * shape.heads));
+    if (exchanges()) {
+        exchange_.to_tokens(context_, output_parts(), part.heads, part.inner, "attention output");
+    }
 }
 
 void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
                                        const BranchActivations& part) const {
+    if (exchanges()) {
+        exchange_.to_heads(context_, column_parts(), exchange_.column, part.column,
+                           "queries, keys and values");
+    }
+    prepare(part);
+    attend(micro_batch, part);
+}
+
+void AttentionBranch::prepare(const BranchActivations& part) const {
     if (head_norm_) head_norm_->forward(made_now(part.column), made_now(part.prepared));
     rotate(made_now(attended(part)));
-    attend(micro_batch, part);
 }
 
 // Without a norm the queries and keys in part.column have been rotated already.
 void AttentionBranch::interior_again(const MicroBatchContext& micro_batch,
                                      const BranchActivations& part) const {
-    if (head_norm_) {
-        interior_forward(micro_batch, part);
-    } else {
-        attend(micro_batch, part);
-    }
+    if (head_norm_) prepare(part);
+    attend(micro_batch, part);
 }
 
 void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
                                         const BranchActivations& part, const Tensor& dinner,
                                         const Tensor& dcolumn) const {
+    if (!exchanges()) {
+        attend_backward(micro_batch, part, dinner, dcolumn);
+        return;
+    }
+    exchange_.to_heads(context_, output_parts(), dinner, exchange_.heads,
+                       "attention output gradient");
+    attend_backward(micro_batch, part, exchange_.heads, exchange_.heads_column);
+    exchange_.to_tokens(context_, column_parts(), exchange_.heads_column, dcolumn,
+                        "gradient of queries, keys and values");
+}
+
+void AttentionBranch::attend_backward(const MicroBatchContext& micro_batch,
+                                      const BranchActivations& part, const Tensor& doutput,
+                                      const Tensor& dcolumn) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
-    ops.attention_backward(stream, shape(micro_batch, part.column.rows()), dinner, attended(part),
-                           part.inner, part.statistics, dcolumn);
+    ops.attention_backward(stream, shape(micro_batch, part.column.rows()), doutput, attended(part),
+                           attention_output(part), part.statistics, dcolumn);
     if (rope_) {
-        ops.rope_backward(stream, by_sequence(dcolumn), rope_, context_.local_heads(),
-                          context_.local_kv_heads(), context_.model.head_dim);
+        const HeadParts parts = column_parts();
+        ops.rope_backward(stream, by_sequence(dcolumn), rope_, parts.part_heads(),
+                          parts.part_kv_heads(), parts.head_dim);
     }
     if (head_norm_) head_norm_->backward(part.column, dcolumn);
 }

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "model/branch.h"
+#include "model/head_exchange.h"
 #include "model/head_norm.h"
 
 namespace trireme {
@@ -10,9 +11,10 @@ namespace trireme {
 // Causal grouped-query self-attention; the heads are split over the tensor ranks.
 class AttentionBranch final : public Branch {
 public:
-    // layer: "layers.0". rope: [T_max, 2, D / 2], absent for learned positions; read when used.
+    // layer: "layers.0". rope: [T_max, 2, D / 2], absent for learned positions. Both it and
+    // exchange are read when used.
     AttentionBranch(const ModelContext& context, ParameterStore& store, const std::string& layer,
-                    const Tensor& rope);
+                    const Tensor& rope, const HeadExchange& exchange);
 
     void collect_parameters(std::vector<int>& indices) const override;
 
@@ -21,12 +23,18 @@ public:
     void take_kv_cache(Arena& arena, BranchActivations& activations) const;
 
 private:
-    // column: [tokens, (heads + 2 kv_heads) * D] after RoPE, or with a norm of the heads before it,
+    // column: [B * T, (heads + 2 kv_heads) * D] after RoPE, or with a norm of the heads before it,
     // and prepared after both; inner: [tokens, heads * D]; statistics: log-sum-exp [B, heads, T].
+    // On a context axis column and statistics have this rank's part of the heads only, and `heads`
+    // [B * T, part of the heads * D] goes before inner.
     // Works on whole sequences: of a span it is given all tokens, makes queries, keys and values of
     // the span's ready and lets them attend to those before.
     bool works_on_pieces() const override {
-        return context_.batch % context_.pieces == 0 && !context_.span;
+        return context_.batch % context_.pieces == 0 && !context_.span && !exchanges();
+    }
+    bool exchanges() const { return context_.context_size() > 1; }
+    const Tensor& column_output(const BranchActivations& saved) const override {
+        return exchanges() ? exchange_.column : saved.column;
     }
     void interior_forward(const MicroBatchContext& micro_batch,
                           const BranchActivations& part) const override;
@@ -41,16 +49,33 @@ private:
     Tensor made_now(const Tensor& part) const {
         return context_.span ? piece_of(context_, part, 0) : part;
     }
-    // What attention reads.
+    // What attention reads and writes.
     const Tensor& attended(const BranchActivations& part) const {
         return head_norm_ ? part.prepared : part.column;
     }
+    const Tensor& attention_output(const BranchActivations& part) const {
+        return exchanges() ? part.heads : part.inner;
+    }
+    // The packed rows of queries, keys and values, and those of attention's output.
+    HeadParts column_parts() const { return context_.head_parts(); }
+    HeadParts output_parts() const {
+        HeadParts parts = context_.head_parts();
+        parts.kv_heads = 0;
+        return parts;
+    }
     void rotate(const Tensor& qkv) const;
+    // column -> what attention reads
+    void prepare(const BranchActivations& part) const;
+    // ... -> inner
     void attend(const MicroBatchContext& micro_batch, const BranchActivations& part) const;
+    // Gradients of attention's output and of column.
+    void attend_backward(const MicroBatchContext& micro_batch, const BranchActivations& part,
+                         const Tensor& doutput, const Tensor& dcolumn) const;
 
     std::optional<HeadNorm> head_norm_;
     PhiloxKey probability_key_;
     const Tensor& rope_;
+    const HeadExchange& exchange_;
 };
 
 }  // namespace trireme

@@ -13,9 +13,10 @@ BranchActivations with_weight_inputs(BranchActivations saved, const BranchGradie
 
 }  // namespace
 
-Block::Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope)
+Block::Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope,
+             const HeadExchange& exchange)
     : context_(context),
-      attention_(context, store, "layers." + std::to_string(layer), rope),
+      attention_(context, store, "layers." + std::to_string(layer), rope, exchange),
       mlp_(context, store, "layers." + std::to_string(layer)) {}
 
 Block::Activations Block::take_activations(Arena& arena, Recompute policy,

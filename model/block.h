@@ -29,7 +29,8 @@ public:
     };
 
     // layer: its number in the whole model.
-    Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope);
+    Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope,
+          const HeadExchange& exchange);
 
     // working_set: may be empty where nothing is computed again.
     Activations take_activations(Arena& arena, Recompute policy,

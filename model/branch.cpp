@@ -33,6 +33,7 @@ Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout&
       inner_width_(layout.inner_features / context.tensor_size()),
       statistics_(layout.statistics),
       keeps_column_(layout.keeps_column),
+      heads_(layout.heads),
       dropout_key_(make_key(context.seed, "dropout/" + layout.layer + "." + layout.name)),
       store_(store),
       norm_(context, store, layout.layer + "." + layout.name + "_norm"),
@@ -41,6 +42,8 @@ Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout&
            context.model.hidden, layout.inner_features, context.model.family == Family::gpt2,
            context.model.init_std / std::sqrt(2.0f * static_cast<float>(context.model.layers))) {
     for (const ColumnPart& part : layout.columns) column_width_ += part.local_rows;
+    kept_column_ =
+        layout.kept_column.rank() > 0 ? layout.kept_column : Shape{context.tokens(), column_width_};
 }
 
 BranchActivations Branch::take_activations(Arena& arena, Recompute policy,
@@ -48,7 +51,7 @@ BranchActivations Branch::take_activations(Arena& arena, Recompute policy,
     if (policy == Recompute::none) return take_working_set(arena);
     BranchActivations saved = working_set;
     if (policy == Recompute::selective) {
-        saved.column = arena.take(context_.compute, {context_.tokens(), column_width_});
+        saved.column = arena.take(context_.compute, kept_column_);
     }
     return saved;
 }
@@ -57,10 +60,9 @@ BranchActivations Branch::take_working_set(Arena& arena) const {
     BranchActivations saved;
     saved.norm = norm_.take_statistics(arena);
     saved.normed = arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
-    saved.column = arena.take(context_.compute, {context_.tokens(), column_width_});
-    if (keeps_column_) {
-        saved.prepared = arena.take(context_.compute, {context_.tokens(), column_width_});
-    }
+    saved.column = arena.take(context_.compute, kept_column_);
+    if (keeps_column_) saved.prepared = arena.take(context_.compute, kept_column_);
+    if (heads_.rank() > 0) saved.heads = arena.take(context_.compute, heads_);
     saved.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
     if (statistics_.rank() > 0) saved.statistics = arena.take(DType::f32, statistics_);
     return saved;
@@ -90,7 +92,7 @@ MicroBatchContext Branch::part_of(const MicroBatchContext& micro_batch, int piec
 
 BranchActivations Branch::part_of(const BranchActivations& saved, int piece) const {
     BranchActivations part;
-    part.column = piece_of(context_, saved.column, piece);
+    part.column = piece_of(context_, column_output(saved), piece);
     if (saved.prepared) part.prepared = piece_of(context_, saved.prepared, piece);
     part.inner = piece_of(context_, saved.inner, piece);
     if (saved.statistics && works_on_pieces()) {

@@ -39,11 +39,13 @@ struct BranchGradients {
 // there are those of a working set that all layers share.
 struct BranchActivations {
     Norm::Statistics norm;
-    Tensor normed;      // [local tokens, C] of the column-parallel layer's input
-    Tensor column;      // [tokens, column width] its output, this rank's features
-    Tensor prepared;    // as column: what the interior makes of it first; absent where it does so
-                        // in column itself
-    Tensor inner;       // [tokens, inner width] input of the row-parallel layer
+    Tensor normed;    // [local tokens, C] of the column-parallel layer's input
+    Tensor column;    // [tokens, column width] its output, this rank's features; attention's is in
+                      // the layout of HeadExchange where there is one
+    Tensor prepared;  // as column: what the interior makes of it first; absent where it does so
+                      // in column itself
+    Tensor heads;     // attention's output before it is exchanged; absent where it is not
+    Tensor inner;     // [tokens, inner width] input of the row-parallel layer
     Tensor statistics;  // of the interior: attention's log-sum-exp; absent otherwise
 };
 
@@ -110,6 +112,8 @@ protected:
         Shape statistics;            // f32; none when empty
         bool column_bias = false;
         bool keeps_column = false;  // the interior needs it as it was: a tensor for `prepared`
+        Shape kept_column = {};     // where it is kept in another shape than it is made in
+        Shape heads = {};           // of that activation; none when empty
     };
     Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
 
@@ -118,7 +122,11 @@ protected:
     // first sample is the part's. A back end may do some of it in one pass with a linear layer, so
     // the calls to those stand here too.
     virtual bool works_on_pieces() const = 0;
-    // normed -> part.column
+    // Where the column-parallel layer writes: saved.column or a buffer.
+    virtual const Tensor& column_output(const BranchActivations& saved) const {
+        return saved.column;
+    }
+    // normed -> part.column, of column_output
     virtual void column_forward(const Tensor& normed, const BranchActivations& part) const {
         column_.forward(normed, part.column);
     }
@@ -154,6 +162,7 @@ private:
     int64_t inner_width_ = 0;
     Shape statistics_;
     bool keeps_column_;
+    Shape kept_column_, heads_;
     PhiloxKey dropout_key_;
     ParameterStore& store_;
     Norm norm_;

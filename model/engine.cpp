@@ -31,6 +31,8 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
       options_(options),
       zero_stage_(context_.mesh.data_shard().size() > 1 ? options.data_parallel.zero
                                                         : std::min(options.data_parallel.zero, 1)) {
+    TRIREME_CHECK(context_.micro_batch_tokens() % context_.context_size() == 0,
+                  "tokens that the context ranks can share out evenly");
     const ScheduleProgram program =
         make_schedule(options.pipeline, context.mesh.shape().pipeline, options.micro_batches);
     const std::string error = find_schedule_error(program);
@@ -44,7 +46,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         context_.device, mesh.pipeline_activations(), mesh.pipeline_gradients(), program,
         context_.compute, Shape{context_.local_tokens(), context_.model.hidden});
 
-    const int shards = zero_stage_ == 0 ? mesh.shape().data : mesh.data_shard().size();
+    const int shards = zero_stage_ == 0 ? mesh.data().size() : mesh.data_shard().size();
     const double bucket_elements = options.data_parallel.bucket_mb * 1024 * 1024 / sizeof(float);
     for (size_t i = 0; i < model_->chunks().size(); ++i) {
         ModelChunk* chunk = model_->chunks()[i].get();
@@ -64,7 +66,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
             tokens_.push_back(arena.take(DType::i32, {context_.tokens()}));
             labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
             document_begin_.push_back(options_.keep_documents_apart
-                                          ? arena.take(DType::i32, {context_.tokens()})
+                                          ? arena.take(DType::i32, {context_.micro_batch_tokens()})
                                           : Tensor());
         }
         totals_ = arena.take(DType::f64, {3});
@@ -74,7 +76,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
         if (passes_) passes_->take_inputs(arena);
         if (options_.forward_only) {
-            token_losses_ = arena.take(DType::f32, {mesh.shape().data * context_.tokens()});
+            token_losses_ = arena.take(DType::f32, {mesh.data().size() * context_.tokens()});
         }
     }));
     if (options.forward_only) return;
@@ -88,7 +90,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     }));
     for (auto& optimizer : optimizers_) optimizer->initialise();
     make_gradient_reduction();
-    register_with_tensor_axis();
+    register_exchanged_memory();
     const bool runs_ahead = context_.device.backend() == Backend::cuda;
     if (!runs_ahead || mesh.shape().pipeline == 1 || !context_.device.keeps_values()) return;
     rehearse(StepInputs::Pass::train);
@@ -99,7 +101,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
 // What it leaves in gradients and sums is overwritten when a step begins.
 void Engine::rehearse(StepInputs::Pass pass) {
     const bool with_backward = pass == StepInputs::Pass::train;
-    const std::vector<int32_t> zeros(static_cast<size_t>(context_.tokens()));
+    const std::vector<int32_t> zeros(static_cast<size_t>(context_.micro_batch_tokens()));
     HostMicroBatch micro_batch{.tokens = zeros, .labels = zeros};
     if (options_.keep_documents_apart) micro_batch.document_begin = zeros;
     begin_inputs(pass);
@@ -178,16 +180,17 @@ void Engine::make_gradient_reduction() {
 }
 
 // Activations, their gradients and what is summed for parameters that tensor ranks share travel
-// from one arena to another, so all of them are registered. A stage's tensor ranks take the same
-// memory in the same order.
-void Engine::register_with_tensor_axis() {
+// from one arena to another, so all of them are registered. A stage's tensor and context ranks take
+// the same memory in the same order.
+void Engine::register_exchanged_memory() {
     std::vector<const Arena*> arenas{&runtime_->arena()};
     for (const auto& chunk : model_->chunks()) {
         for (const Arena* arena : chunk->exchanged_arenas()) arenas.push_back(arena);
     }
     for (const auto& reducer : reducers_) arenas.push_back(&reducer->arena());
     if (sharder_) arenas.push_back(&sharder_->arena());
-    for (Communicator* group : {&context_.mesh.tensor(), &context_.mesh.tensor_kv()}) {
+    for (Communicator* group :
+         {&context_.mesh.tensor(), &context_.mesh.tensor_kv(), &context_.mesh.context()}) {
         if (group->size() == 1) continue;
         for (const Arena* arena : arenas) group->register_memory(arena->memory());
     }
@@ -219,6 +222,14 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.take_logits = {};
 }
 
+std::span<const int32_t> Engine::own_part(std::span<const int32_t> micro_batch) const {
+    if (micro_batch.empty()) return {};
+    TRIREME_CHECK(static_cast<int64_t>(micro_batch.size()) == context_.micro_batch_tokens(),
+                  "as many tokens as the micro-batch was planned for");
+    const auto count = static_cast<size_t>(context_.tokens());
+    return micro_batch.subspan(static_cast<size_t>(context_.context_rank()) * count, count);
+}
+
 void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
     const size_t i = inputs_.tokens.size();
     TRIREME_CHECK(i < tokens_.size(), "room for every micro-batch");
@@ -228,8 +239,8 @@ void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
                       "as many tokens as the micro-batch was planned for");
         context_.device.copy_to_device(to.data, from.data(), to.bytes());
     };
-    copy(micro_batch.tokens, tokens_[i]);
-    copy(micro_batch.labels, labels_[i]);
+    copy(own_part(micro_batch.tokens), tokens_[i]);
+    copy(own_part(micro_batch.labels), labels_[i]);
     copy(micro_batch.document_begin, document_begin_[i]);
     inputs_.tokens.push_back(tokens_[i]);
     inputs_.labels.push_back(labels_[i]);
@@ -261,7 +272,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     begin_inputs(StepInputs::Pass::train);
     activity_.act("loading data");
     double counted =
-        static_cast<double>(context_.tokens()) * options_.micro_batches * mesh.shape().data;
+        static_cast<double>(context_.tokens()) * options_.micro_batches * mesh.data().size();
     for (int i = 0; i < options_.micro_batches; ++i) {
         const HostMicroBatch micro_batch = source(i);
         add_micro_batch(micro_batch);
@@ -317,8 +328,9 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     result.votes = totals[2];
     result.pipeline_wait_seconds = runtime_->idle_seconds();
     result.axis_wait_seconds = mesh.waits().seconds();
-    result.communication_wait_seconds =
-        result.axis_wait_seconds.tensor + result.axis_wait_seconds.data;
+    result.communication_wait_seconds = result.axis_wait_seconds.tensor +
+                                        result.axis_wait_seconds.context +
+                                        result.axis_wait_seconds.data;
     result.updated = result.is_finite() && (!hooks.may_update || hooks.may_update(result));
     if (result.updated) update(step, lr);
     if (gatherer_) gatherer_->begin(step_uses_);  // the next step's first buckets
@@ -396,16 +408,18 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
         begin_inputs(StepInputs::Pass::evaluate);
         add_micro_batch(micro_batch);
         if (micro_batch.first_sample < logits.samples) {
-            inputs_.take_logits = [&, first = micro_batch.first_sample * context_.sequence](
-                                      int64_t token, const Tensor& chunk) {
+            const int64_t first = micro_batch.first_sample * context_.sequence +
+                                  context_.context_rank() * context_.tokens();
+            inputs_.take_logits = [&, first](int64_t token, const Tensor& chunk) {
                 hand_over(logits, first + token, chunk);
             };
         }
         model_->begin(inputs_, {});
         if (gatherer_) gatherer_->begin(forward_uses_);
         runtime_->run_forward(*model_, 1);
-        tokens += std::count_if(micro_batch.labels.begin(), micro_batch.labels.end(),
-                                [](int32_t label) { return label >= 0; });
+        const std::span<const int32_t> labels = own_part(micro_batch.labels);
+        tokens +=
+            std::count_if(labels.begin(), labels.end(), [](int32_t label) { return label >= 0; });
     }
     inputs_.take_logits = {};  // it refers to what the caller may take away
     // Counted where the loss is: on the last stage, by one tensor rank.
@@ -444,7 +458,7 @@ std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {
     // The tensor ranks of the last stage all know them; one adds them to the others' zeros.
     if (context_.tensor_rank() == 0) {
         inputs_.token_losses =
-            token_losses_.flat_range(mesh.at().data * context_.tokens(), context_.tokens());
+            token_losses_.flat_range(mesh.data().rank() * context_.tokens(), context_.tokens());
     }
     add_micro_batch(micro_batch);
     model_->begin(inputs_, {});
@@ -461,6 +475,7 @@ std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, in
                                              int64_t known) {
     TRIREME_CHECK(known == 0 || (options_.kv_cache && known <= token),
                   "an engine that keeps the keys and values of tokens before this one");
+    TRIREME_CHECK(context_.context_size() == 1, "all tokens of a sequence that is generated");
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
     begin_inputs(StepInputs::Pass::generate);

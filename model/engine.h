@@ -50,7 +50,7 @@ using MicroBatchSource = std::function<HostMicroBatch(int)>;
 struct StepResult {
     double loss = 0;                        // mean over the global batch's counted tokens, nats
     double grad_norm = 0;                   // global, before clipping
-    double communication_wait_seconds = 0;  // compute waited for the tensor and data axes
+    double communication_wait_seconds = 0;  // compute waited for all axes but the pipeline
     double pipeline_wait_seconds = 0;       // compute waited for neighbouring stages
     AxisSeconds axis_wait_seconds;          // compute waited for each axis
     double votes = 0;                       // sum of all ranks' votes
@@ -151,13 +151,15 @@ public:
 private:
     void rehearse(StepInputs::Pass pass);
     void begin_inputs(StepInputs::Pass pass);
+    // Of a micro-batch's tokens or labels those of this rank.
+    std::span<const int32_t> own_part(std::span<const int32_t> micro_batch) const;
     void add_micro_batch(const HostMicroBatch& micro_batch);
     void hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits);
     void zero_gradients();
     void make_parameter_gatherer(const ScheduleProgram& program);
     void make_recorded_passes();
     void make_gradient_reduction();
-    void register_with_tensor_axis();
+    void register_exchanged_memory();
     void finish_gradients();
     void finish_pass();
     void update(int64_t step, double lr);

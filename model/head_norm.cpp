@@ -27,15 +27,17 @@ HeadNorm::HeadNorm(const ModelContext& context, ParameterStore& store, const std
       key_(store.declare(weight_spec(context, name + ".key_norm.weight"))) {}
 
 void HeadNorm::forward(const Tensor& qkv, const Tensor& out) const {
+    const HeadParts parts = context_.head_parts();
     context_.ops().head_norm_forward(context_.stream(), qkv, store_.value(query_),
                                      store_.value(key_), context_.model.norm_eps,
-                                     context_.local_heads(), context_.local_kv_heads(), out);
+                                     parts.part_heads(), parts.part_kv_heads(), out);
 }
 
 void HeadNorm::backward(const Tensor& qkv, const Tensor& dqkv) const {
+    const HeadParts parts = context_.head_parts();
     context_.ops().head_norm_backward(context_.stream(), qkv, store_.value(query_),
                                       store_.value(key_), context_.model.norm_eps,
-                                      context_.local_heads(), context_.local_kv_heads(), dqkv,
+                                      parts.part_heads(), parts.part_kv_heads(), dqkv,
                                       store_.gradient(query_), store_.gradient(key_));
 }
 

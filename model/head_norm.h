@@ -7,14 +7,15 @@
 
 namespace trireme {
 
-// RMS norms of single query and key heads. Every head has the same weights, so all tensor ranks
-// hold them; each sees its own heads only, and their gradients are summed over the ranks.
+// RMS norms of single query and key heads. Every head has the same weights, so all tensor and
+// context ranks hold them; each sees its own heads only, and their gradients are summed over them.
 class HeadNorm {
 public:
     // Declares NAME.query_norm.weight and NAME.key_norm.weight.
     HeadNorm(const ModelContext& context, ParameterStore& store, const std::string& name);
 
-    // [tokens, (heads + 2 kv_heads) * D] of this rank's heads; the values are copied.
+    // [N, (heads + 2 kv_heads) * D] of the heads that this rank attends with; the values are
+    // copied.
     void forward(const Tensor& qkv, const Tensor& out) const;
     // dqkv: the gradient of out on entry, of qkv on return. The weights' gradients are added too.
     void backward(const Tensor& qkv, const Tensor& dqkv) const;

@@ -24,7 +24,7 @@ ModelChunk::ModelChunk(const ModelContext& context, const ChunkRange& range)
         embedding_->collect_parameters(embedding_parameters_);
     }
     for (int layer = range.first_layer; layer < range.end_layer; ++layer) {
-        blocks_.push_back(std::make_unique<Block>(context, store_, layer, rope_));
+        blocks_.push_back(std::make_unique<Block>(context, store_, layer, rope_, head_exchange_));
         blocks_.back()->collect_parameters(block_parameters_.emplace_back());
     }
     if (range.has_head) {
@@ -52,6 +52,7 @@ void ModelChunk::allocate_parameters(bool forward_only) {
 void ModelChunk::allocate_activations(int slots, bool split_backward, bool kv_cache) {
     scratch_arena_.emplace(make_arena(context_.device, "scratch", [&](Arena& arena) {
         scratch_ = BranchScratch::take(context_, arena);
+        head_exchange_ = HeadExchange::take(context_, arena);
         shared_gradients_ = blocks_.front()->take_gradients(arena, Recompute::none);
         if (policy_of(0) != Recompute::none) {
             working_set_ = blocks_.front()->take_working_set(arena);

@@ -111,6 +111,7 @@ private:
     std::optional<Arena> parameter_arena_, gradient_arena_, activation_arena_, scratch_arena_;
     std::vector<Slot> slots_;
     BranchScratch scratch_;
+    HeadExchange head_exchange_;
     Block::WorkingSet working_set_;  // where layers compute again
     Block::Gradients shared_gradients_;
     LossHead::Scratch head_scratch_;

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/device.h"
+#include "core/head_parts.h"
 #include "model/model_options.h"
 #include "model/recompute.h"
 #include "parallel/mesh.h"
@@ -33,13 +34,13 @@ struct ModelContext {
     int64_t sequence = 1;  // tokens in a sequence
     uint64_t seed = 0;
     RecomputeOptions recompute = {};
-    // In how many equal contiguous pieces a micro-batch's tokens travel between the tensor ranks,
-    // so that a piece is on its way while others are computed. Divides local_tokens().
+    // In how many equal contiguous pieces tokens() travel between the tensor ranks, so that a piece
+    // is on its way while others are computed. Divides local_tokens().
     int pieces = 1;
     bool overlap_tensor = true;  // false: compute waits for each piece at once
     // The tokens that the pass under way computes where it uses again what earlier passes left of
     // those before (see Engine::next_token_logits); none: it computes all of the micro-batch. Set
-    // by Model. Only with one piece, one sequence and without sequence parallelism.
+    // by Model. Only with one piece, one sequence and tokens that no ranks share out.
     TokenSpan span = {};
 
     Ops& ops() const { return device.ops(); }
@@ -47,11 +48,15 @@ struct ModelContext {
 
     int tensor_size() const { return mesh.shape().tensor; }
     int tensor_rank() const { return mesh.at().tensor; }
+    int context_size() const { return mesh.shape().context; }
+    int context_rank() const { return mesh.at().context; }
     bool is_sharded_by_token() const { return sequence_parallel && tensor_size() > 1; }
 
-    // A micro-batch's tokens, and those this rank holds outside the tensor-parallel regions: under
-    // sequence parallelism its contiguous part of each piece, one behind the other; else all.
-    int64_t tokens() const { return batch * sequence; }
+    // A micro-batch's tokens; those of this rank's context rank, a contiguous part of them; and of
+    // these what this rank holds outside the tensor-parallel regions: under sequence parallelism
+    // its contiguous part of each piece, one behind the other; else all.
+    int64_t micro_batch_tokens() const { return batch * sequence; }
+    int64_t tokens() const { return micro_batch_tokens() / context_size(); }
     int64_t local_tokens() const {
         return is_sharded_by_token() ? tokens() / tensor_size() : tokens();
     }
@@ -60,12 +65,13 @@ struct ModelContext {
     TokenSpan rows_of_piece(int64_t rows, int piece) const {
         return span ? span : TokenSpan{piece * (rows / pieces), rows / pieces};
     }
-    // Where in the micro-batch this rank's tokens of a piece begin.
-    int64_t first_token(int piece) const {
+    // Where in a tensor of tokens() this rank's own of a piece begin, and where in the micro-batch.
+    int64_t first_row(int piece) const {
         if (span) return span.first;
         const int64_t before = is_sharded_by_token() ? tensor_rank() * local_tokens() / pieces : 0;
         return piece * (tokens() / pieces) + before;
     }
+    int64_t first_token(int piece) const { return context_rank() * tokens() + first_row(piece); }
 
     int local_heads() const { return model.heads / tensor_size(); }
     // Key/value heads on this rank; ranks share one when there are fewer than ranks.
@@ -73,6 +79,13 @@ struct ModelContext {
         return model.kv_heads >= tensor_size() ? model.kv_heads / tensor_size() : 1;
     }
     int first_kv_head() const { return tensor_rank() * model.kv_heads / tensor_size(); }
+    // How the heads are shared out among the context ranks while they attend.
+    HeadParts head_parts() const {
+        return {.parts = context_size(),
+                .heads = local_heads(),
+                .kv_heads = local_kv_heads(),
+                .head_dim = model.head_dim};
+    }
     int64_t local_ffn() const { return model.ffn_hidden / tensor_size(); }
     // Vocabulary rows per tensor rank: the last ranks' padded, and to a multiple of 8, so that rows
     // of logits start at whole 16-byte words.

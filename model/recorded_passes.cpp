@@ -19,6 +19,7 @@ std::string RecordedPasses::find_obstacle(const ModelContext& context, int zero_
                                           int micro_batches, bool documents_apart) {
     if (context.device.backend() != Backend::cuda) return "the device is no GPU";
     if (context.tensor_size() > 1) return "with mesh.tensor > 1 a pass communicates";
+    if (context.context_size() > 1) return "with mesh.context > 1 a pass communicates";
     if (zero_stage >= 2) return "with data_parallel.zero 2 and 3 a pass communicates";
     if (context.model.dropout > 0.0f) return "with model.dropout > 0 no two passes are the same";
     if (documents_apart) {

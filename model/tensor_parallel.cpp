@@ -30,7 +30,7 @@ Tensor piece_of(const ModelContext& context, const Tensor& tokens, int piece) {
 
 Tensor own_part(const ModelContext& context, const Tensor& whole, int piece) {
     const int64_t count = context.rows_of_piece(context.local_tokens(), piece).count;
-    return whole.row_range(context.first_token(piece), count);
+    return whole.row_range(context.first_row(piece), count);
 }
 
 const Tensor& gathered_place(const ModelContext& context, const Tensor& local,

@@ -29,12 +29,13 @@ int rank_of(const MeshShape& shape, const MeshCoordinates& at) {
 
 namespace {
 
-// Same number for ranks that differ only in their place along the erased axes.
-int color_without(const MeshShape& shape, MeshCoordinates at, bool tensor, bool data,
-                  bool pipeline) {
-    if (tensor) at.tensor = 0;
-    if (data) at.data = 0;
-    if (pipeline) at.pipeline = 0;
+// A rank's place in the group data(), and the rank at another place of it.
+int token_place(const MeshShape& shape, const MeshCoordinates& at) {
+    return at.data * shape.context + at.context;
+}
+int rank_at_token_place(const MeshShape& shape, MeshCoordinates at, int place) {
+    at.data = place / shape.context;
+    at.context = place % shape.context;
     return rank_of(shape, at);
 }
 
@@ -70,27 +71,33 @@ Mesh::Mesh(World& ranks, const MeshShape& shape, int kv_groups, int data_shards)
     }
     TRIREME_CHECK(kv_groups >= 1 && shape.tensor % kv_groups == 0,
                   "key/value groups to divide the tensor axis");
-    if (data_shards == 0) data_shards = shape.data;
-    TRIREME_CHECK(data_shards > 0 && shape.data % data_shards == 0,
+    if (data_shards == 0) data_shards = shape.token_ranks();
+    TRIREME_CHECK(data_shards > 0 && shape.token_ranks() % data_shards == 0,
                   "the data axis to be made of whole groups of shards");
     const int rank = world.rank();
     at_ = coordinates_of(shape, rank);
-    const int tensor_group = color_without(shape, at_, true, false, false);
+    // The first rank of a group stands for it.
+    const auto group_of = [&](int MeshCoordinates::*axis) {
+        MeshCoordinates first = at_;
+        first.*axis = 0;
+        return rank_of(shape, first);
+    };
+    const int tensor_group = group_of(&MeshCoordinates::tensor);
     const int ranks_per_kv_group = shape.tensor / kv_groups;
 
     all_ = world.split(0, rank, "all");
     tensor_ = world.split(tensor_group, rank, "tensor");
     tensor_kv_ = world.split(tensor_group + at_.tensor / ranks_per_kv_group, rank, "tensor_kv");
-    data_ = world.split(color_without(shape, at_, false, true, false), rank, "data");
-    if (data_shards < shape.data) {
-        MeshCoordinates first = at_;  // of the ranks that share out state with this one
-        first.data -= at_.data % data_shards;
-        data_shard_ = world.split(rank_of(shape, first), rank, "data_shard");
-        MeshCoordinates same = at_;  // the first that has this one's shard
-        same.data = at_.data % data_shards;
-        data_replicas_ = world.split(rank_of(shape, same), rank, "data_replicas");
+    context_ = world.split(group_of(&MeshCoordinates::context), rank, "context");
+    data_ = world.split(rank_at_token_place(shape, at_, 0), rank, "data");
+    if (data_shards < shape.token_ranks()) {
+        const int place = token_place(shape, at_);
+        const int shard = place % data_shards;
+        data_shard_ =
+            world.split(rank_at_token_place(shape, at_, place - shard), rank, "data_shard");
+        data_replicas_ = world.split(rank_at_token_place(shape, at_, shard), rank, "data_replicas");
     }
-    const int pipeline_group = color_without(shape, at_, false, false, true);
+    const int pipeline_group = group_of(&MeshCoordinates::pipeline);
     pipeline_activations_ =
         world.split(pipeline_group, rank, "pipeline_activations", GroupUse::neighbours);
     pipeline_gradients_ =

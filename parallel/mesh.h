@@ -12,11 +12,13 @@ namespace trireme {
 // so that tensor neighbours share a node.
 struct MeshShape {
     int tensor = 1;
-    int context = 1;  // only 1 is built today
+    int context = 1;  // ranks that share the tokens of a micro-batch
     int data = 1;     // 0 in a configuration: what is left over
     int pipeline = 1;
 
     int ranks() const { return tensor * context * data * pipeline; }
+    // Ranks with the same parameters and other tokens: the axes data and context as one.
+    int token_ranks() const { return data * context; }
     std::string to_string() const;  // "tensor 2 x data 2 x pipeline 2"
     bool operator==(const MeshShape&) const = default;
 };
@@ -37,8 +39,8 @@ class Mesh {
 public:
     // kv_groups: into how many groups of neighbours the tensor axis is split for key/value heads
     // that several tensor ranks share (= kv_heads when kv_heads < tensor, else tensor).
-    // data_shards: among how many neighbours of the data axis state is sharded; 0 is all of it. The
-    // groups of so many then hold copies of one another.
+    // data_shards: among how many neighbours of the group data() state is sharded; 0 is all of it.
+    // The groups of so many then hold copies of one another.
     // Throws Error (config) when the shape does not multiply to the world's size.
     Mesh(World& world, const MeshShape& shape, int kv_groups, int data_shards = 0);
 
@@ -51,8 +53,10 @@ public:
     Communicator& all() { return *all_; }
     Communicator& tensor() { return *tensor_; }
     Communicator& tensor_kv() { return *tensor_kv_; }  // tensor ranks with the same kv heads
+    Communicator& context() { return *context_; }
+    // All that hold the same parameters and see other tokens: data and context axis together.
     Communicator& data() { return *data_; }
-    // The data ranks among which state is sharded, and those that hold the same shard as this one
+    // Those of data() among which state is sharded, and those that hold the same shard as this one
     // (null where no other does).
     Communicator& data_shard() { return data_shard_ ? *data_shard_ : *data_; }
     Communicator* data_replicas() { return data_replicas_.get(); }
@@ -71,8 +75,8 @@ private:
     MeshShape shape_;
     MeshCoordinates at_;
     WaitLedger waits_;
-    std::unique_ptr<Communicator> all_, tensor_, tensor_kv_, data_, data_shard_, data_replicas_,
-        pipeline_activations_, pipeline_gradients_, embedding_;
+    std::unique_ptr<Communicator> all_, tensor_, tensor_kv_, context_, data_, data_shard_,
+        data_replicas_, pipeline_activations_, pipeline_gradients_, embedding_;
 };
 
 }  // namespace trireme

@@ -39,7 +39,7 @@ struct DataParallelOptions {
 
 // Makes one axis of the mesh as slow as this, for experiments and tests.
 struct LinkOptions {
-    MeshAxis axis = MeshAxis::data;  // tensor, data or pipeline
+    MeshAxis axis = MeshAxis::data;  // tensor, context, data or pipeline
     double latency_ms = 0.0;         // of every operation
     double bandwidth_mb_per_s = 0.0;  // 10^6 bytes a second, of each rank; 0: without limit
 };

@@ -4,6 +4,7 @@ namespace trireme {
 
 MeshAxis axis_of(const std::string& communicator) {
     if (communicator.starts_with("tensor")) return MeshAxis::tensor;
+    if (communicator == "context") return MeshAxis::context;
     if (communicator.starts_with("data")) return MeshAxis::data;
     if (communicator.starts_with("pipeline") || communicator == "embedding") {
         return MeshAxis::pipeline;
@@ -15,6 +16,8 @@ const char* name_of(MeshAxis axis) {
     switch (axis) {
         case MeshAxis::tensor:
             return "tensor";
+        case MeshAxis::context:
+            return "context";
         case MeshAxis::data:
             return "data";
         case MeshAxis::pipeline:
@@ -27,6 +30,7 @@ const char* name_of(MeshAxis axis) {
 
 WaitLedger::WaitLedger() {
     of(MeshAxis::tensor).name = "wait for tensor";
+    of(MeshAxis::context).name = "wait for context";
     of(MeshAxis::data).name = "wait for data";
     of(MeshAxis::pipeline).name = "wait for pipeline";
     of(MeshAxis::all).name = "wait for all";
@@ -34,7 +38,8 @@ WaitLedger::WaitLedger() {
 
 AxisSeconds WaitLedger::seconds() const {
     const auto of = [&](MeshAxis axis) { return accounts_[static_cast<size_t>(axis)].seconds; };
-    return {of(MeshAxis::tensor), of(MeshAxis::data), of(MeshAxis::pipeline)};
+    return {of(MeshAxis::tensor), of(MeshAxis::context), of(MeshAxis::data),
+            of(MeshAxis::pipeline)};
 }
 
 void WaitLedger::reset() {

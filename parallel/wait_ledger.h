@@ -8,7 +8,7 @@
 namespace trireme {
 
 // What a communicator's ranks have in common: an axis of the mesh, or all of it.
-enum class MeshAxis { tensor, data, pipeline, all };
+enum class MeshAxis { tensor, context, data, pipeline, all };
 
 // The axis of a mesh's communicator, by its name: "tensor_kv" belongs to tensor, and the
 // "embedding" of first and last stage to pipeline. Unknown names: all.
@@ -18,6 +18,7 @@ const char* name_of(MeshAxis axis);
 // Seconds for each axis.
 struct AxisSeconds {
     double tensor = 0.0;
+    double context = 0.0;
     double data = 0.0;
     double pipeline = 0.0;  // the schedule's own bubble is part of it
 };
@@ -36,7 +37,7 @@ public:
     void set_trace(Trace* trace);
 
 private:
-    std::array<WaitAccount, 4> accounts_;
+    std::array<WaitAccount, 5> accounts_;
 };
 
 }  // namespace trireme

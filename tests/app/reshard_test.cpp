@@ -21,7 +21,8 @@ std::vector<Layout> layouts() {
     return {{mesh_of(1, 1, 1), 0},    {mesh_of(2, 1, 1), 1}, {mesh_of(1, 5, 1), 1},
             {mesh_of(1, 1, 3), 3},    {mesh_of(2, 2, 2), 2}, {mesh_of(1, 2, 3), 1},
             {mesh_of(2, 1, 3), 3},    {mesh_of(2, 5, 1), 2}, {mesh_of(1, 4, 2), 0},
-            {mesh_of(1, 2, 4), 3, 2}, {mesh_of(2, 3, 1), 1}};
+            {mesh_of(1, 2, 4), 3, 2}, {mesh_of(2, 3, 1), 1}, {mesh_of(2, 1, 1, 3), 2},
+            {mesh_of(1, 2, 2, 2), 1}};
 }
 
 void pass_on(Scenario scenario, const Layout& layout, const std::string& from,

@@ -24,8 +24,8 @@ std::string newest(const std::string& folder);
 // All parameters and moments, bit for bit, in whichever pieces they lie in the files.
 void require_same_contents(const std::string& folder, const std::string& expected_folder);
 
-constexpr MeshShape mesh_of(int tensor, int pipeline, int data) {
-    return {.tensor = tensor, .context = 1, .data = data, .pipeline = pipeline};
+constexpr MeshShape mesh_of(int tensor, int pipeline, int data, int context = 1) {
+    return {.tensor = tensor, .context = context, .data = data, .pipeline = pipeline};
 }
 
 Scenario scenario_of(Family family, const MeshShape& mesh, int zero, DType compute);

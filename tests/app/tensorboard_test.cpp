@@ -171,6 +171,7 @@ TEST_CASE("a resumed run's event files show what metrics.jsonl says", "[app][ten
         check("time_metrics/end_to_end(s)", "step_seconds");
         check("time_metrics/comm_exposed(s)", "comm_exposed_seconds");
         check("time_metrics/comm_exposed_tensor(s)", "comm_exposed_tensor_seconds");
+        check("time_metrics/comm_exposed_context(s)", "comm_exposed_context_seconds");
         check("time_metrics/comm_exposed_data(s)", "comm_exposed_data_seconds");
         check("time_metrics/comm_exposed_pipeline(s)", "comm_exposed_pipeline_seconds");
         check("time_metrics/pipeline_idle(s)", "pipeline_idle_seconds");

@@ -143,8 +143,8 @@ TEST_CASE("no schedule or sharing is estimated below its arithmetic, or above on
     CHECK(plan.step_seconds < alone);
     for (const TimePlan::Stage& stage : plan.stages) {
         const double parts = stage.matmul + stage.attention + stage.other_compute +
-                             stage.waits.tensor + stage.waits.data + stage.waits.pipeline +
-                             stage.other_wait;
+                             stage.waits.tensor + stage.waits.context + stage.waits.data +
+                             stage.waits.pipeline + stage.other_wait;
         CHECK(parts == Approx(plan.step_seconds));
     }
 }
@@ -159,6 +159,9 @@ TEST_CASE("a slow axis shows in the waits for it and in no other", "[app][plan][
     const TimePlan::Stage tensor = stage({"mesh.tensor=2", "mesh.data=1"});
     CHECK(tensor.waits.tensor > 0.0);
     CHECK(tensor.waits.data + tensor.waits.pipeline == 0.0);
+    const TimePlan::Stage context = stage({"mesh.context=2", "mesh.data=1"});
+    CHECK(context.waits.context > 0.0);
+    CHECK(context.waits.tensor + context.waits.pipeline == 0.0);
     const TimePlan::Stage data = stage({"mesh.data=2"});
     CHECK(data.waits.data > 0.0);
     CHECK(data.waits.tensor + data.waits.pipeline == 0.0);

@@ -79,6 +79,10 @@ Draw draw(int number) {
     s.documents_apart = dice.one_of<int>({0, 0, 1}) == 1;
     drawn.ops = {.tune_matmul = dice.coin(), .deterministic = true};
     if (dice.coin()) drawn.graphs = GraphUse::always;
+    if (s.mesh.data % 2 == 0 && dice.coin()) {
+        s.mesh.context = 2;
+        s.mesh.data /= 2;
+    }
     return drawn;
 }
 

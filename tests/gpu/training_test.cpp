@@ -137,6 +137,8 @@ TEST_CASE("meshes of GPUs give the curve of one", "[gpu][training][nccl][long]")
                  Case{Family::llama, {.pipeline = 4}, "gpipe", 1, false},
                  Case{Family::llama, {.data = 2}, "1f1b", 0, false},
                  Case{Family::gpt2, {.data = 4}, "1f1b", 1, false},
+                 Case{Family::llama, {.context = 2}, "1f1b", 1, false},
+                 Case{Family::gpt2, {.context = 2, .pipeline = 2}, "zb-h1", 2, false},
                  Case{Family::llama, {.tensor = 2, .data = 2, .pipeline = 2}, "1f1b", 1, true},
                  Case{Family::gpt2, {.tensor = 2, .data = 2, .pipeline = 2}, "gpipe", 0, false});
     if (!enough_gpus(test.mesh.ranks())) return;

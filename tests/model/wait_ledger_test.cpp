@@ -20,7 +20,7 @@ constexpr int kSteps = 3;
 // Rank 0's waits in a step, the shortest of a few, since other programs can only lengthen them.
 AxisSeconds waits_of(const Scenario& scenario, const std::vector<LinkOptions>& links,
                      Trace* trace = nullptr) {
-    AxisSeconds least{1e9, 1e9, 1e9};
+    AxisSeconds least{1e9, 1e9, 1e9, 1e9};
     run_thread_ranks(scenario.mesh.ranks(), [&](World& world) {
         const auto device = make_device({.backend = Backend::cpu, .threads = 1}, 0, 1);
         const auto throttled = make_throttled_world(world, links);
@@ -35,11 +35,12 @@ AxisSeconds waits_of(const Scenario& scenario, const std::vector<LinkOptions>& l
                     return (*batches)[static_cast<size_t>(i)];
                 });
             const AxisSeconds& waits = result.axis_wait_seconds;
-            if (result.communication_wait_seconds != waits.tensor + waits.data) {
-                throw InternalError("the sum of the two axes");
+            if (result.communication_wait_seconds != waits.tensor + waits.context + waits.data) {
+                throw InternalError("the sum of the three axes");
             }
             if (step == 1 || world.rank() != 0) continue;
             least.tensor = std::min(least.tensor, waits.tensor);
+            least.context = std::min(least.context, waits.context);
             least.data = std::min(least.data, waits.data);
             least.pipeline = std::min(least.pipeline, waits.pipeline);
         }
@@ -57,6 +58,7 @@ Scenario scenario_on(const MeshShape& mesh) {
 }
 
 constexpr MeshShape kTensorAndData{.tensor = 2, .context = 1, .data = 2, .pipeline = 1};
+constexpr MeshShape kContextAndData{.tensor = 1, .context = 2, .data = 2, .pipeline = 1};
 constexpr MeshShape kDataAndPipeline{.tensor = 1, .context = 1, .data = 2, .pipeline = 2};
 
 }  // namespace
@@ -77,6 +79,12 @@ TEST_CASE("a slow axis shows as its own exposed communication and no other's", "
                                                 [](auto& w) { return w.data < w.tensor / 4; });
         CHECK(waits.tensor > 2 * 5 * 4 * 2e-3);  // four a layer, five layers, two micro-batches
         CHECK(waits.pipeline == 0.0);
+    }
+    SECTION("context") {
+        const AxisSeconds waits = waits_of_slow(kContextAndData, MeshAxis::context, 10.0,
+                                                [](auto& w) { return w.data < w.context / 2; });
+        CHECK(waits.context > 2 * 5 * 4 * 1e-2);  // four a layer, five layers, two micro-batches
+        CHECK(waits.tensor + waits.pipeline == 0.0);
     }
     SECTION("data") {
         const AxisSeconds waits = waits_of_slow(kTensorAndData, MeshAxis::data, 10.0,

@@ -44,7 +44,8 @@ std::vector<int> expected_members(const MeshShape& shape, int rank, const Erase&
 }
 
 const MeshShape kShapes[] = {{1, 1, 1, 1}, {2, 1, 1, 1}, {1, 1, 3, 1}, {1, 1, 1, 3}, {2, 1, 2, 2},
-                             {4, 1, 2, 1}, {1, 1, 2, 3}, {4, 1, 1, 2}, {2, 1, 1, 4}};
+                             {4, 1, 2, 1}, {1, 1, 2, 3}, {4, 1, 1, 2}, {2, 1, 1, 4}, {1, 3, 1, 1},
+                             {2, 2, 2, 1}, {1, 2, 3, 2}, {2, 3, 1, 2}};
 
 }  // namespace
 
@@ -72,7 +73,15 @@ TEST_CASE("mesh coordinates and ranks are each other's inverse", "[parallel][mes
 
 TEST_CASE("the data axis is made of groups that share out state and of those that copy it",
           "[parallel][mesh]") {
-    for (const MeshShape& shape : {MeshShape{1, 1, 4, 1}, MeshShape{2, 1, 4, 2}}) {
+    for (const MeshShape& shape :
+         {MeshShape{1, 1, 4, 1}, MeshShape{2, 1, 4, 2}, MeshShape{1, 2, 2, 2}}) {
+        const auto place = [&](const MeshCoordinates& at) {
+            return at.data * shape.context + at.context;
+        };
+        const auto go_to = [&](MeshCoordinates& at, int to) {
+            at.data = to / shape.context;
+            at.context = to % shape.context;
+        };
         for (const int shards : {1, 2, 4}) {
             CAPTURE(shape.to_string(), shards);
             REQUIRE_NOTHROW(run_thread_ranks(shape.ranks(), [&](World& world) {
@@ -80,14 +89,16 @@ TEST_CASE("the data axis is made of groups that share out state and of those tha
                 Mesh mesh(world, shape, shape.tensor, shards);
                 const int rank = world.rank();
                 expect(members(mesh.data_shard(), *device, rank) ==
-                           expected_members(shape, rank,
-                                            [&](MeshCoordinates& at) { at.data /= shards; }),
+                           expected_members(
+                               shape, rank,
+                               [&](MeshCoordinates& at) { go_to(at, place(at) / shards); }),
                        "neighbours to share out state");
                 expect((mesh.data_replicas() != nullptr) == (shards < 4), "replicas if any");
                 if (!mesh.data_replicas()) return;
                 expect(members(*mesh.data_replicas(), *device, rank) ==
-                           expected_members(shape, rank,
-                                            [&](MeshCoordinates& at) { at.data %= shards; }),
+                           expected_members(
+                               shape, rank,
+                               [&](MeshCoordinates& at) { go_to(at, place(at) % shards); }),
                        "those at the same place to hold the same");
             }));
         }
@@ -112,7 +123,8 @@ TEST_CASE("each axis joins the ranks that differ only along it", "[parallel][mes
                 check(mesh.tensor_kv(), [&](MeshCoordinates& at) {
                     at.tensor = at.tensor / per_kv_group * per_kv_group;
                 });
-                check(mesh.data(), [](MeshCoordinates& at) { at.data = 0; });
+                check(mesh.context(), [](MeshCoordinates& at) { at.context = 0; });
+                check(mesh.data(), [](MeshCoordinates& at) { at.context = at.data = 0; });
                 const auto no_stage = [](MeshCoordinates& at) { at.pipeline = 0; };
                 check(mesh.pipeline_activations(), no_stage);
                 check(mesh.pipeline_gradients(), no_stage);

@@ -31,8 +31,8 @@ Groups groups_of(Mesh& mesh) {
         }
     };
     for (const Communicator* group :
-         {&mesh.all(), &mesh.tensor(), &mesh.tensor_kv(), &mesh.data(), &mesh.data_shard(),
-          &mesh.pipeline_activations(), &mesh.pipeline_gradients()}) {
+         {&mesh.all(), &mesh.tensor(), &mesh.tensor_kv(), &mesh.context(), &mesh.data(),
+          &mesh.data_shard(), &mesh.pipeline_activations(), &mesh.pipeline_gradients()}) {
         add(group);
     }
     add(mesh.data_replicas());
@@ -48,6 +48,7 @@ TEST_CASE("planned ranks are in the groups that real ranks are in", "[planned_wo
                              Case{{.tensor = 4, .context = 1, .data = 1, .pipeline = 2}, 2, 0},
                              Case{{.tensor = 1, .context = 1, .data = 6, .pipeline = 1}, 1, 2},
                              Case{{.tensor = 2, .context = 1, .data = 4, .pipeline = 1}, 1, 2},
+                             Case{{.tensor = 2, .context = 3, .data = 2, .pipeline = 1}, 2, 3},
                              Case{{.tensor = 1, .context = 1, .data = 1, .pipeline = 5}, 1, 0});
     const auto make = [&](World& world) {
         return Mesh(world, at.shape, at.kv_groups, at.data_shards);

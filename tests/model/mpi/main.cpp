@@ -22,8 +22,8 @@ Curve train_with_processes(World& world, const Scenario& scenario) {
     return run_steps(engine, scenario, 1, scenario.steps);
 }
 
-constexpr MeshShape mesh_of(int tensor, int pipeline, int data) {
-    return {.tensor = tensor, .context = 1, .data = data, .pipeline = pipeline};
+constexpr MeshShape mesh_of(int tensor, int pipeline, int data, int context = 1) {
+    return {.tensor = tensor, .context = context, .data = data, .pipeline = pipeline};
 }
 
 std::vector<MeshShape> meshes_of(int ranks) {
@@ -31,11 +31,11 @@ std::vector<MeshShape> meshes_of(int ranks) {
         case 1:
             return {mesh_of(1, 1, 1)};
         case 2:
-            return {mesh_of(2, 1, 1), mesh_of(1, 2, 1), mesh_of(1, 1, 2)};
+            return {mesh_of(2, 1, 1), mesh_of(1, 2, 1), mesh_of(1, 1, 2), mesh_of(1, 1, 1, 2)};
         case 4:
             return {mesh_of(2, 2, 1), mesh_of(1, 2, 2), mesh_of(2, 1, 2)};
         case 8:
-            return {mesh_of(2, 2, 2), mesh_of(4, 1, 2), mesh_of(1, 4, 2)};
+            return {mesh_of(2, 2, 2), mesh_of(4, 1, 2), mesh_of(1, 4, 2), mesh_of(1, 2, 2, 2)};
         default:
             throw Error(ExitCode::config,
                         "no meshes for " + std::to_string(ranks) + " ranks: start 1, 2, 4 or 8");

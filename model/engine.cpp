@@ -79,7 +79,10 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
             token_losses_ = arena.take(DType::f32, {mesh.data().size() * context_.tokens()});
         }
     }));
-    if (options.forward_only) return;
+    if (options.forward_only) {
+        initialise();
+        return;
+    }
 
     state_arena_.emplace(make_arena(context_.device, "optimizer state", [&](Arena& arena) {
         optimizers_.clear();
@@ -88,14 +91,21 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
                 std::make_unique<Optimizer>(context_, chunk->store(), zero_stage_, arena));
         }
     }));
-    for (auto& optimizer : optimizers_) optimizer->initialise();
     make_gradient_reduction();
     register_exchanged_memory();
+    initialise();
     const bool runs_ahead = context_.device.backend() == Backend::cuda;
     if (!runs_ahead || mesh.shape().pipeline == 1 || !context_.device.keeps_values()) return;
     rehearse(StepInputs::Pass::train);
     // Without dropout, kernels are others.
     if (context_.model.dropout > 0.0f) rehearse(StepInputs::Pass::evaluate);
+}
+
+// When all memory has been taken: what does not fit is to be known before long work begins.
+void Engine::initialise() {
+    if (!options_.initial_values) return;
+    for (auto& chunk : model_->chunks()) chunk->store().initialise(context_);
+    for (auto& optimizer : optimizers_) optimizer->initialise();
 }
 
 // What it leaves in gradients and sums is overwritten when a step begins.

@@ -27,6 +27,7 @@ struct EngineOptions {
     bool forward_only = false;          // no gradients, no optimizer: evaluation and generation
     bool kv_cache = false;              // generation: keys and values stay for the next token
     bool keep_documents_apart = false;  // micro-batches may say where their documents begin
+    bool initial_values = true;         // false: the caller loads parameters before any pass
     GraphUse graphs = GraphUse::never;
     Trace* trace = nullptr;  // where the time of a step is recorded; must outlive the engine
 };
@@ -149,6 +150,7 @@ public:
     std::vector<std::pair<std::string, size_t>> memory() const;
 
 private:
+    void initialise();
     void rehearse(StepInputs::Pass pass);
     void begin_inputs(StepInputs::Pass pass);
     // Of a micro-batch's tokens or labels those of this rank.

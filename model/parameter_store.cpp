@@ -37,8 +37,10 @@ void ParameterStore::take_parameters(const ModelContext& context, Arena& arena) 
     data_rank_ = context.mesh.data_shard().rank();
     const int64_t held = shards_parameters() ? layout_.shard_elements() : layout_.elements;
     parameters_ = arena.take(context.compute, {held});
-    if (arena.is_measuring() || !context.device.keeps_values()) return;
+}
 
+void ParameterStore::initialise(const ModelContext& context) {
+    if (!context.device.keeps_values()) return;
     constexpr int64_t kPiece = 1 << 20;
     const int threads = context.device.host_threads();
     std::vector<float> values;

@@ -37,9 +37,11 @@ public:
     // values). `values` lie in parameters() and may still be arriving.
     void for_each_held_part(
         const std::function<void(const ParameterSpec&, const Box&, const Tensor&)>& visit) const;
-    // Take the two buffers; the parameters are filled with their initial values.
+    // Take the two buffers.
     void take_parameters(const ModelContext& context, Arena& arena);
     void take_gradients(Arena& arena);
+    // Fills the parameters with their initial values.
+    void initialise(const ModelContext& context);
     // Whoever reduces sharded gradients; this chunk is number `chunk` to it.
     void attach(GradientSharder& sharder, int chunk);
     // The same for who gathers sharded parameters.

@@ -55,6 +55,7 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
         ModelChunk& chunk = *model.chunks().front();
         chunk.store().plan(1, 1 << 20, scenario.zero);
         chunk.allocate_parameters(false);
+        chunk.store().initialise(context);
         std::optional<GradientSharder> sharder;
         std::optional<ParameterGatherer> gatherer;
         std::vector<BucketUse> uses;

@@ -109,11 +109,8 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     peak_flops_per_second_ =
         peak_matmul_rate(setup_->device(), config_.precision.compute,
                          cpu_share_of_rank(config_.device.threads, world.local_size()));
-    if (setup_->needs_data()) {
-        loader_ = make_loader(*train_data_, resumed_.samples);
-    } else {
-        train_data_.reset();  // its index may be large
-    }
+    if (!setup_->needs_data()) train_data_.reset();  // its index may be large
+    feed_.emplace(make_feed(train_data_.get(), resumed_.samples));
 }
 
 GptDatasetOptions Trainer::data_options() const {
@@ -141,8 +138,7 @@ int64_t Trainer::samples_after(int64_t step) const {
     return resumed_.samples + (step - resumed_.step) * config_.batch.global;
 }
 
-std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
-                                                  int64_t consumed) const {
+MicroBatchFeed Trainer::make_feed(const SampleSource* source, int64_t consumed_samples) const {
     LoaderOptions options;
     options.micro_batch = config_.batch.micro;
     options.micro_batches = config_.micro_batches();
@@ -150,7 +146,7 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const SampleSource& source,
     options.n_shards = config_.mesh.data;
     options.sequence_length = config_.data.sequence_length;
     options.keep_documents_apart = config_.data.keep_documents_apart;
-    return std::make_unique<BatchLoader>(source, options, consumed);
+    return {source, options, consumed_samples};
 }
 
 void Trainer::open_output() {
@@ -172,13 +168,6 @@ void Trainer::open_output() {
                              dump_config(config_), log_);
     }
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");
-}
-
-HostMicroBatch Trainer::next_micro_batch(BatchLoader* loader) const {
-    if (!loader) return {};
-    const MicroBatch& batch = loader->next();
-    return {batch.tokens, batch.labels, batch.first_sample, batch.document_begin,
-            batch.counted_tokens};
 }
 
 ExitCode Trainer::run() {
@@ -219,7 +208,7 @@ ExitCode Trainer::train() {
         const TraceSpan span(trace_.get(), "step", "step", Trace::kComputeTrack, step);
         const auto source = [&](int i) {
             if (i == 0) inject_faults(config_.testing.faults, world_.rank(), step, engine);
-            return next_micro_batch(loader_.get());
+            return feed_->next();
         };
         const StepHooks hooks{
             .vote = [this] { return guard_.vote(); },
@@ -339,9 +328,9 @@ std::optional<std::vector<double>> Trainer::evaluate() {
     std::vector<double> losses;
     for (const auto& set : valid_data_) {
         // The same samples each time.
-        const auto loader = setup_->needs_data() ? make_loader(*set, 0) : nullptr;
+        MicroBatchFeed feed = make_feed(setup_->needs_data() ? set.get() : nullptr, 0);
         const EvaluationResult result = setup_->engine().evaluate(
-            micro_batches, [&](int) { return next_micro_batch(loader.get()); },
+            micro_batches, [&](int) { return feed.next(); },
             [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
         if (!result.is_complete) return std::nullopt;
         losses.push_back(result.loss_sum / static_cast<double>(result.tokens));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "app/metrics.h"
+#include "app/micro_batch_feed.h"
 #include "app/numerics_guard.h"
 #include "app/rank_setup.h"
 #include "app/resume.h"
@@ -13,7 +14,6 @@
 #include "app/tensorboard_log.h"
 #include "core/log.h"
 #include "core/trace.h"
-#include "data/batch_loader.h"
 #include "data/gpt_dataset.h"
 #include "data/sample_source.h"
 #include "parallel/checkpoint_saver.h"
@@ -33,8 +33,8 @@ public:
 
 private:
     void open_output();
-    std::unique_ptr<BatchLoader> make_loader(const SampleSource& source, int64_t consumed) const;
-    HostMicroBatch next_micro_batch(BatchLoader* loader) const;
+    // source: null where this rank reads no data.
+    MicroBatchFeed make_feed(const SampleSource* source, int64_t consumed_samples) const;
     ExitCode train();
     // The loss of each set of data.valid. Nothing when a request to stop has ended it.
     std::optional<std::vector<double>> evaluate();
@@ -69,7 +69,7 @@ private:
     std::unique_ptr<Trace> trace_;                           // null unless asked for
     std::unique_ptr<RankSetup> setup_;
     std::optional<NumericsGuard> numerics_;
-    std::unique_ptr<BatchLoader> loader_;
+    std::optional<MicroBatchFeed> feed_;
     std::optional<MetricsFile> metrics_;         // rank 0
     std::optional<TensorBoardLog> tensorboard_;  // rank 0, when asked for
     double peak_flops_per_second_ = 0;           // of this rank

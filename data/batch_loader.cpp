@@ -83,7 +83,7 @@ void BatchLoader::run() {
 bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
     const int64_t n_rows = options_.micro_batch;
     const auto length = static_cast<size_t>(options_.sequence_length);
-    batch.first_sample = consumed_samples_ + (number * options_.n_shards + options_.shard) * n_rows;
+    batch.first_sample = options_.first_sample(number, consumed_samples_);
     if (options_.keep_documents_apart && options_.wrap && number % options_.micro_batches == 0) {
         counted_tokens_ = count_tokens_of_step(number);
     }

@@ -34,6 +34,11 @@ struct LoaderOptions {
     // not count (for one pass of evaluation that need not divide by the batch).
     bool wrap = true;
     bool keep_documents_apart = false;
+
+    // The first of micro-batch `number` of this shard, after so many samples of all shards.
+    int64_t first_sample(int64_t number, int64_t consumed_samples) const {
+        return consumed_samples + (number * n_shards + shard) * micro_batch;
+    }
 };
 
 // Hands out one shard's micro-batches in order, read ahead by a thread. Micro-batch j of the run

@@ -7,7 +7,7 @@
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
 
-// The context axis from the command line to the checkpoint and back.
+// Runs on a mesh from the command line to the checkpoint and back.
 
 namespace trireme::test {
 
@@ -74,19 +74,46 @@ TEST_CASE("a run on the context axis is that of one process, and goes on without
     runs.require_same("turns", "alone");
 }
 
+TEST_CASE("stages that read no data drop out what one process does", "[app][process]") {
+    const Runs runs;
+    const Arguments model{"model.layers=4", "model.dropout=0.2"};
+    const auto with = [&](Arguments sets) {
+        sets.insert(sets.end(), model.begin(), model.end());
+        return sets;
+    };
+    runs.train("alone", with({}), 1);
+    runs.train("middle", with({"mesh.pipeline=3"}), 3);
+    runs.require_same("middle", "alone");
+    // Of a V each stage has two chunks and the last reads nothing.
+    runs.train("v", with({"mesh.pipeline=2", "pipeline.schedule=zb-v", "mesh.data=2"}), 4);
+    runs.require_same("v", "alone");
+    runs.train("resumed", with({"mesh.pipeline=4", "run.steps=2"}), 4);
+    runs.train("resumed", with({"mesh.pipeline=3"}), 3);
+    runs.require_same("resumed", "alone");
+}
+
 TEST_CASE("a checkpoint of the context axis is evaluated and generates on any number of processes",
           "[app][process][context]") {
     const Runs runs;
     runs.train("out", {"mesh.context=2"}, 2);
     const Arguments eval{"eval", "--checkpoint", "out", "--data", "data/text", "--json"};
     const double loss = json::parse(runs.succeed(eval).out).at("loss");
-    // As many processes as trained it; the context axis is for training.
+    // As many processes as trained it, as data ranks unless the axis is asked for.
     CHECK(json::parse(runs.succeed(eval, 2).out).at("loss").get<double>() ==
+          Approx(loss).epsilon(1e-6));
+    const auto on_axis = [](Arguments command) {
+        command.insert(command.end(), {"--set", "mesh.context=2", "mesh.data=1"});
+        return command;
+    };
+    CHECK(json::parse(runs.succeed(on_axis(eval), 2).out).at("loss").get<double>() ==
           Approx(loss).epsilon(1e-6));
     const Arguments generate{"generate", "--checkpoint", "out",
                              "--prompt", "line ",        "--temperature",
                              "0",        "--tokens",     "5"};
     CHECK(runs.succeed(generate, 2).out == runs.succeed(generate).out);
+    const Outcome refused = trireme_in(runs.at(), on_axis(generate), 2);
+    CHECK(refused.code == 78);
+    CHECK(refused.error.find("mesh.context: found 2, expected 1: generate") != std::string::npos);
 }
 
 }  // namespace trireme::test

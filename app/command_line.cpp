@@ -373,8 +373,9 @@ std::string wrong_option(const CLI::App& command, int argc, const char* const* a
 }  // namespace
 
 int run_command_line(int argc, const char* const* argv) {
-    CLI::App app("Trains GPT models on a mesh of tensor x data x pipeline parallel processes",
-                 "trireme");
+    CLI::App app(
+        "Trains GPT models on a mesh of tensor x context x data x pipeline parallel processes",
+        "trireme");
     app.set_version_flag("--version", version_line());
     app.require_subcommand(1);
 

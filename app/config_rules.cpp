@@ -218,7 +218,7 @@ public:
         }
         check({"data_parallel.shards", "mesh.data", "mesh.context"},
               c.data_parallel.shards == 0 ||
-                  divides(c.data_parallel.shards, c.mesh.token_ranks()),
+                  divides(c.data_parallel.shards, c.mesh.data_ranks()),
               "found " + text_of(c.data_parallel.shards) + ", expected a divisor of mesh.data " +
                   text_of(c.mesh.data) +
                   (c.mesh.context > 1 ? " * mesh.context " + text_of(c.mesh.context) : "") +

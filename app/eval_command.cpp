@@ -88,6 +88,7 @@ public:
 
     Report run() {
         // What is wrong with the inputs is said before the model is made.
+        if (!arguments_.choices.empty()) check_no_context_axis(config_, "eval --choices");
         const DataFormat format = data_format_of(arguments_.format);
         std::vector<DataSourceOptions> sources;
         for (const std::string& path : arguments_.data) {

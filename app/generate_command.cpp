@@ -21,6 +21,7 @@ void generate(World& world, const GenerateArguments& arguments) {
     CheckpointReader reader(agreed_checkpoint(world, arguments.checkpoint, log));
     const Config config =
         config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
+    check_no_context_axis(config, "generate");
     const auto tokenizer = make_tokenizer(config.data.tokenizer);
     std::vector<int32_t> tokens;
     tokenizer->encode(arguments.prompt, tokens);

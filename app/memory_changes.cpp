@@ -8,7 +8,7 @@ namespace {
 
 std::vector<std::string> candidates(const Config& config) {
     std::vector<std::string> sets;
-    for (int zero = config.data_parallel.zero + 1; zero <= 3 && config.mesh.token_ranks() > 1;
+    for (int zero = config.data_parallel.zero + 1; zero <= 3 && config.mesh.data_ranks() > 1;
          ++zero) {
         sets.push_back("data_parallel.zero=" + std::to_string(zero));
     }

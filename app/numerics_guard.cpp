@@ -28,8 +28,10 @@ std::string describe(const StepResult& result) {
 
 std::string place_of(const Mesh& mesh, int rank) {
     const MeshCoordinates& at = mesh.at();
-    return "rank " + std::to_string(rank) + " (tensor " + std::to_string(at.tensor) + ", data " +
-           std::to_string(at.data) + ", pipeline " + std::to_string(at.pipeline) + ")";
+    const std::string context =
+        mesh.shape().context > 1 ? ", context " + std::to_string(at.context) : "";
+    return "rank " + std::to_string(rank) + " (tensor " + std::to_string(at.tensor) + context +
+           ", data " + std::to_string(at.data) + ", pipeline " + std::to_string(at.pipeline) + ")";
 }
 
 std::string join(const std::vector<std::string>& names) {

@@ -26,6 +26,14 @@ RankSetup::RankSetup(World& world, const Config& config, Use use, int64_t batch,
     engine_ = make_engine(config, use, *device_, *mesh_, batch, sequence, trace);
 }
 
+void check_no_context_axis(const Config& config, const std::string& what) {
+    if (config.mesh.context == 1) return;
+    throw Error(ExitCode::config, "mesh.context: found " + std::to_string(config.mesh.context) +
+                                      ", expected 1: " + what +
+                                      " takes sequences of any length, which such processes could "
+                                      "not share out; leave it out");
+}
+
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
                             const std::vector<std::string>& sets, int world) {
     std::vector<std::string> all = sets;
@@ -36,8 +44,8 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
     } else if (!names_mesh && state.mesh.context > 1) {
         all.insert(all.begin(), "mesh.data=auto");
     }
+    all.insert(all.begin(), "mesh.context=1");
     // Sizes of a training step do not matter here, nor what must divide them, nor its schedule.
-    all.push_back("mesh.context=1");
     all.push_back("pipeline.schedule=1f1b");
     all.push_back("pipeline.virtual_stages=1");
     all.push_back("tensor_parallel.sequence_parallel=false");

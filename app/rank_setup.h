@@ -45,8 +45,12 @@ private:
     std::unique_ptr<Engine> engine_;
 };
 
+// For what cannot run on a context axis. Throws Error (config).
+void check_no_context_axis(const Config& config, const std::string& what);
+
 // The configuration of a checkpoint for evaluation or generation: its own, overridden by `sets`,
-// on its own mesh when as many processes run, else on tensor x data = 1 x processes.
+// on its own mesh when as many processes run, its context ranks as data ranks, else on tensor x
+// data = 1 x processes.
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
                             const std::vector<std::string>& sets, int world);
 

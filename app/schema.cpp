@@ -183,7 +183,8 @@ Rows model_rows() {
             "model.hidden", {1, kMostSize}, "Width of the residual stream.",
             [](auto& c) -> auto& { return c.model.hidden; })),
         required(whole(
-            "model.heads", {1, kMostSize}, "Attention heads; a multiple of mesh.tensor.",
+            "model.heads", {1, kMostSize},
+            "Attention heads; a multiple of mesh.tensor * mesh.context.",
             [](auto& c) -> auto& { return c.model.heads; })),
         defaults_to(
             "heads",
@@ -339,7 +340,8 @@ Rows mesh_rows() {
         whole(
             "mesh.context", {1, kMostRanks},
             "Processes that share out the tokens of a micro-batch, for long sequences, and for "
-            "attention the heads of a tensor rank; divides model.heads / mesh.tensor.",
+            "attention the heads of a tensor process: divides both, and divides the key/value "
+            "heads of a tensor process or is their multiple.",
             [](auto& c) -> auto& { return c.mesh.context; }),
     };
 }

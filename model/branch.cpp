@@ -93,9 +93,10 @@ MicroBatchContext Branch::part_of(const MicroBatchContext& micro_batch, int piec
 BranchActivations Branch::part_of(const BranchActivations& saved, int piece) const {
     BranchActivations part;
     part.column = piece_of(context_, column_output(saved), piece);
-    if (saved.prepared) part.prepared = piece_of(context_, saved.prepared, piece);
     part.inner = piece_of(context_, saved.inner, piece);
-    if (saved.statistics && works_on_pieces()) {
+    if (!works_on_pieces()) return part;
+    if (saved.prepared) part.prepared = piece_of(context_, saved.prepared, piece);
+    if (saved.statistics) {
         const int64_t elements = saved.statistics.elements() / context_.pieces;
         part.statistics =
             saved.statistics.flat_range(piece * elements, elements)

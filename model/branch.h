@@ -118,9 +118,9 @@ protected:
     Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
 
     // What lies between the linear layers, for a part of the tokens: a piece where that is enough
-    // for it, otherwise all of them at once. `part` holds the part's rows, and the micro-batch's
-    // first sample is the part's. A back end may do some of it in one pass with a linear layer, so
-    // the calls to those stand here too.
+    // for it, otherwise all of them at once. `part` holds the part's rows, of all of them `saved`
+    // itself, and the micro-batch's first sample is the part's. A back end may do some of it in one
+    // pass with a linear layer, so the calls to those stand here too.
     virtual bool works_on_pieces() const = 0;
     // Where the column-parallel layer writes: saved.column or a buffer.
     virtual const Tensor& column_output(const BranchActivations& saved) const {
@@ -130,8 +130,8 @@ protected:
     virtual void column_forward(const Tensor& normed, const BranchActivations& part) const {
         column_.forward(normed, part.column);
     }
-    // part.column, and in it or in part.prepared what backward needs, -> part.inner (and
-    // statistics)
+    // part.column, or all of column_output where that is a buffer, -> part.inner; with it what
+    // backward needs of the rest, in part.column itself where that is not a buffer
     virtual void interior_forward(const MicroBatchContext& micro_batch,
                                   const BranchActivations& part) const = 0;
     // The same from part.column as interior_forward left it.

@@ -189,21 +189,28 @@ void Engine::make_gradient_reduction() {
     }
 }
 
-// Activations, their gradients and what is summed for parameters that tensor ranks share travel
-// from one arena to another, so all of them are registered. A stage's tensor and context ranks take
-// the same memory in the same order.
+// What tensor ranks exchange travels from one arena to another: activations, their gradients and
+// what is summed for parameters that they share. What context ranks exchange lies in activations
+// and scratch. A stage's ranks take the same memory in the same order.
 void Engine::register_exchanged_memory() {
-    std::vector<const Arena*> arenas{&runtime_->arena()};
+    std::vector<const Arena*> of_context;
     for (const auto& chunk : model_->chunks()) {
-        for (const Arena* arena : chunk->exchanged_arenas()) arenas.push_back(arena);
+        for (const Arena* arena : chunk->activation_arenas()) of_context.push_back(arena);
     }
-    for (const auto& reducer : reducers_) arenas.push_back(&reducer->arena());
-    if (sharder_) arenas.push_back(&sharder_->arena());
-    for (Communicator* group :
-         {&context_.mesh.tensor(), &context_.mesh.tensor_kv(), &context_.mesh.context()}) {
-        if (group->size() == 1) continue;
-        for (const Arena* arena : arenas) group->register_memory(arena->memory());
+    std::vector<const Arena*> of_tensor = of_context;
+    of_tensor.push_back(&runtime_->arena());
+    for (const auto& chunk : model_->chunks()) {
+        if (const Arena* arena = chunk->gradient_arena()) of_tensor.push_back(arena);
     }
+    for (const auto& reducer : reducers_) of_tensor.push_back(&reducer->arena());
+    if (sharder_) of_tensor.push_back(&sharder_->arena());
+    const auto register_with = [](Communicator& group, const std::vector<const Arena*>& arenas) {
+        if (group.size() == 1) return;
+        for (const Arena* arena : arenas) group.register_memory(arena->memory());
+    };
+    register_with(context_.mesh.tensor(), of_tensor);
+    register_with(context_.mesh.tensor_kv(), of_tensor);
+    register_with(context_.mesh.context(), of_context);
 }
 
 Engine::~Engine() {
@@ -232,7 +239,7 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.take_logits = {};
 }
 
-std::span<const int32_t> Engine::own_part(std::span<const int32_t> micro_batch) const {
+std::span<const int32_t> Engine::context_part(std::span<const int32_t> micro_batch) const {
     if (micro_batch.empty()) return {};
     TRIREME_CHECK(static_cast<int64_t>(micro_batch.size()) == context_.micro_batch_tokens(),
                   "as many tokens as the micro-batch was planned for");
@@ -249,8 +256,8 @@ void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {
                       "as many tokens as the micro-batch was planned for");
         context_.device.copy_to_device(to.data, from.data(), to.bytes());
     };
-    copy(own_part(micro_batch.tokens), tokens_[i]);
-    copy(own_part(micro_batch.labels), labels_[i]);
+    copy(context_part(micro_batch.tokens), tokens_[i]);
+    copy(context_part(micro_batch.labels), labels_[i]);
     copy(micro_batch.document_begin, document_begin_[i]);
     inputs_.tokens.push_back(tokens_[i]);
     inputs_.labels.push_back(labels_[i]);

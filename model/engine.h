@@ -88,8 +88,8 @@ struct LogitRows {
 };
 
 // Which logits an evaluation hands over on its way: those of the first `samples` samples, a bounded
-// number of tokens at a time, each on all tensor ranks of the data rank's last stage. `take` must
-// not throw: other ranks wait for this one in the same pass.
+// number of tokens at a time, each on the last stage, on all tensor ranks of the data and context
+// rank that has the token. `take` must not throw: other ranks wait for this one in the same pass.
 struct LogitRequest {
     int64_t samples = 0;
     std::function<void(const LogitRows&)> take = {};
@@ -154,7 +154,7 @@ private:
     void rehearse(StepInputs::Pass pass);
     void begin_inputs(StepInputs::Pass pass);
     // Of a micro-batch's tokens or labels those of this rank.
-    std::span<const int32_t> own_part(std::span<const int32_t> micro_batch) const;
+    std::span<const int32_t> context_part(std::span<const int32_t> micro_batch) const;
     void add_micro_batch(const HostMicroBatch& micro_batch);
     void hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits);
     void zero_gradients();

@@ -31,7 +31,7 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
         model_->begin(inputs_, {});
         if (gatherer_) gatherer_->begin(forward_uses_);
         runtime_->run_forward(*model_, 1);
-        const std::span<const int32_t> labels = own_part(micro_batch.labels);
+        const std::span<const int32_t> labels = context_part(micro_batch.labels);
         tokens +=
             std::count_if(labels.begin(), labels.end(), [](int32_t label) { return label >= 0; });
     }

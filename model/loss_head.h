@@ -30,9 +30,9 @@ public:
         Tensor losses;   // [tokens] f32
     };
 
-    // Is shown the logits [n, V local] of n tokens of the micro-batch, from first_token on, as the
-    // device will have made them; they are overwritten behind it.
-    using LogitSink = std::function<void(int64_t first_token, const Tensor& logits)>;
+    // Is shown the logits [n, V local] of n of this rank's tokens, from first_row on, as the device
+    // will have made them; they are overwritten behind it.
+    using LogitSink = std::function<void(int64_t first_row, const Tensor& logits)>;
 
     // tied: index of the token embedding in this store when the head shares it, or -1.
     LossHead(const ModelContext& context, ParameterStore& store, int tied);

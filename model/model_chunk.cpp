@@ -205,12 +205,6 @@ void ModelChunk::list_uses(ActionKind kind, std::vector<BucketUse>& uses) const 
     for (const int index : parameters) uses.push_back(store_.use_of(index));
 }
 
-std::vector<const Arena*> ModelChunk::exchanged_arenas() const {
-    std::vector<const Arena*> exchanged{&*activation_arena_, &*scratch_arena_};
-    if (gradient_arena_) exchanged.push_back(&*gradient_arena_);
-    return exchanged;
-}
-
 std::vector<const Arena*> ModelChunk::arenas() const {
     std::vector<const Arena*> all;
     for (const auto* arena :

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -19,12 +20,12 @@ struct StepInputs {
     Pass pass = Pass::train;
     int64_t step = 0;
     float loss_scale = 1.0f;     // weight of a token in the loss: 1 / global tokens that count
-    std::vector<Tensor> tokens;  // per micro-batch: [B * T] i32
-    std::vector<Tensor> labels;  // per micro-batch: [B * T] i32, < 0 does not count
+    std::vector<Tensor> tokens;  // per micro-batch: [tokens] i32, of this context rank
+    std::vector<Tensor> labels;  // per micro-batch: [tokens] i32, < 0 does not count
     std::vector<int64_t> first_sample;   // per micro-batch: number in the run
     std::vector<Tensor> document_begin;  // per micro-batch: [B * T] i32, or absent; or empty
     Tensor loss_total;                   // f64 scalar, added to by the head
-    Tensor token_losses;                 // evaluate: [B * T] f32 of each token; may be empty
+    Tensor token_losses;                 // evaluate: [tokens] f32 of each; may be empty
     LossHead::LogitSink take_logits;     // evaluate: may be empty
     int64_t logits_token = 0;            // generate: which token's logits
     TokenSpan span = {};                 // generate: the tokens that are computed
@@ -78,8 +79,11 @@ public:
 
     // The token embedding's copy that the first and the last chunk of the model keep equal, or -1.
     int tied_parameter() const;
-    // Those whose tensors travel between tensor ranks.
-    std::vector<const Arena*> exchanged_arenas() const;
+    // Activations and what is computed from them in a pass.
+    std::array<const Arena*, 2> activation_arenas() const {
+        return {&*activation_arena_, &*scratch_arena_};
+    }
+    const Arena* gradient_arena() const { return gradient_arena_ ? &*gradient_arena_ : nullptr; }
     std::vector<const Arena*> arenas() const;
 
 private:

@@ -30,10 +30,10 @@ int rank_of(const MeshShape& shape, const MeshCoordinates& at) {
 namespace {
 
 // A rank's place in the group data(), and the rank at another place of it.
-int token_place(const MeshShape& shape, const MeshCoordinates& at) {
+int data_place(const MeshShape& shape, const MeshCoordinates& at) {
     return at.data * shape.context + at.context;
 }
-int rank_at_token_place(const MeshShape& shape, MeshCoordinates at, int place) {
+int rank_at_data_place(const MeshShape& shape, MeshCoordinates at, int place) {
     at.data = place / shape.context;
     at.context = place % shape.context;
     return rank_of(shape, at);
@@ -71,9 +71,9 @@ Mesh::Mesh(World& ranks, const MeshShape& shape, int kv_groups, int data_shards)
     }
     TRIREME_CHECK(kv_groups >= 1 && shape.tensor % kv_groups == 0,
                   "key/value groups to divide the tensor axis");
-    if (data_shards == 0) data_shards = shape.token_ranks();
-    TRIREME_CHECK(data_shards > 0 && shape.token_ranks() % data_shards == 0,
-                  "the data axis to be made of whole groups of shards");
+    if (data_shards == 0) data_shards = shape.data_ranks();
+    TRIREME_CHECK(data_shards > 0 && shape.data_ranks() % data_shards == 0,
+                  "the data group to be made of whole groups of shards");
     const int rank = world.rank();
     at_ = coordinates_of(shape, rank);
     // The first rank of a group stands for it.
@@ -89,13 +89,13 @@ Mesh::Mesh(World& ranks, const MeshShape& shape, int kv_groups, int data_shards)
     tensor_ = world.split(tensor_group, rank, "tensor");
     tensor_kv_ = world.split(tensor_group + at_.tensor / ranks_per_kv_group, rank, "tensor_kv");
     context_ = world.split(group_of(&MeshCoordinates::context), rank, "context");
-    data_ = world.split(rank_at_token_place(shape, at_, 0), rank, "data");
-    if (data_shards < shape.token_ranks()) {
-        const int place = token_place(shape, at_);
+    data_ = world.split(rank_at_data_place(shape, at_, 0), rank, "data");
+    if (data_shards < shape.data_ranks()) {
+        const int place = data_place(shape, at_);
         const int shard = place % data_shards;
         data_shard_ =
-            world.split(rank_at_token_place(shape, at_, place - shard), rank, "data_shard");
-        data_replicas_ = world.split(rank_at_token_place(shape, at_, shard), rank, "data_replicas");
+            world.split(rank_at_data_place(shape, at_, place - shard), rank, "data_shard");
+        data_replicas_ = world.split(rank_at_data_place(shape, at_, shard), rank, "data_replicas");
     }
     const int pipeline_group = group_of(&MeshCoordinates::pipeline);
     pipeline_activations_ =

@@ -12,13 +12,13 @@ namespace trireme {
 // so that tensor neighbours share a node.
 struct MeshShape {
     int tensor = 1;
-    int context = 1;  // ranks that share the tokens of a micro-batch
+    int context = 1;  // ranks that share a micro-batch
     int data = 1;     // 0 in a configuration: what is left over
     int pipeline = 1;
 
     int ranks() const { return tensor * context * data * pipeline; }
-    // Ranks with the same parameters and other tokens: the axes data and context as one.
-    int token_ranks() const { return data * context; }
+    // Of the group data(): the axes data and context as one.
+    int data_ranks() const { return data * context; }
     std::string to_string() const;  // "tensor 2 x data 2 x pipeline 2"
     bool operator==(const MeshShape&) const = default;
 };
@@ -54,7 +54,7 @@ public:
     Communicator& tensor() { return *tensor_; }
     Communicator& tensor_kv() { return *tensor_kv_; }  // tensor ranks with the same kv heads
     Communicator& context() { return *context_; }
-    // All that hold the same parameters and see other tokens: data and context axis together.
+    // All that hold the same parameters and see other data: along data and context axis together.
     Communicator& data() { return *data_; }
     // Those of data() among which state is sharded, and those that hold the same shard as this one
     // (null where no other does).

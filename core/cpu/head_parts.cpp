@@ -1,9 +1,8 @@
-#include "core/head_parts.h"
-
 #include <cstring>
 
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
+#include "core/head_parts_checks.h"
 
 namespace trireme {
 

@@ -1,8 +1,7 @@
-#include "core/head_parts.h"
-
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
+#include "core/head_parts_checks.h"
 
 namespace trireme {
 

@@ -61,6 +61,10 @@ TEST_CASE("impossible combinations are refused with the numbers that clash", "[a
          "tensor_parallel.sequence_parallel",
          "found true, expected batch.micro 3 * data.sequence_length 31 / mesh.context 3 = 31 "
          "tokens to be a multiple of mesh.tensor 2"},
+        {{"mesh.tensor=2", "mesh.context=3", "batch.micro=1", "batch.global=12",
+          "data.sequence_length=30", "tensor_parallel.pieces=4"},
+         "tensor_parallel.pieces",
+         "found 4, expected a divisor of the 10 tokens of a micro-batch that a process holds"},
         {{"data_parallel.shards=4", "mesh.data=3", "mesh.context=2", "batch.global=12",
           "data.sequence_length=32"},
          "data_parallel.shards",

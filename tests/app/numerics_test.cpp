@@ -158,6 +158,11 @@ TEST_CASE("a NaN in one rank's gradient updates nothing anywhere and is put down
              1,
              "layers.0.mlp_norm.weight",
              "rank 1 (tensor 0, data 1"},
+        Case{{.context = 2, .data = 2},
+             2,
+             1,
+             "layers.4.attention.key.weight",
+             "rank 1 (tensor 0, context 1, data 0"},
         Case{{}, 1, 0, "head.weight", "rank 0 (tensor 0, data 0"});
     const Scenario scenario = scenario_of(Family::llama, test.mesh, test.zero);
     const std::vector<FaultOptions> faults{

@@ -41,13 +41,13 @@ void check_curves(const Scenario& scenario, const Curve& got, const Curve& want,
 }
 
 // Trains a model with all that is particular to Qwen and later Llamas on four GPUs.
-void check_additions(DType compute) {
+void check_additions(const MeshShape& mesh, DType compute) {
     if (!enough_gpus(4)) return;
     Scenario scenario = scenario_of(with_additions(odd_model(Family::llama)), {}, 2);
     const Curve want = train(scenario);
-    scenario.mesh = {.tensor = 2, .pipeline = 2};
-    scenario.schedule = "zb-h1";
-    scenario.sequence_parallel = true;
+    scenario.mesh = mesh;
+    scenario.schedule = mesh.pipeline > 1 ? "zb-h1" : "1f1b";
+    scenario.sequence_parallel = mesh.tensor > 1;
     scenario.recompute.policy = Recompute::selective;
     scenario.compute = compute;
     const bool is_exact = compute == DType::f32;
@@ -203,12 +203,14 @@ TEST_CASE("GPUs keep documents apart as one CPU does", "[gpu][training][nccl][lo
 
 TEST_CASE("biases, head norms and stretched RoPE train on the GPU as on the CPU",
           "[gpu][training][nccl]") {
-    check_additions(DType::f32);
+    check_additions({.tensor = 2, .pipeline = 2}, DType::f32);
+    check_additions({.context = 2, .data = 2}, DType::f32);
 }
 
 TEST_CASE("biases, head norms and stretched RoPE train on the GPU in bf16",
           "[gpu][training][nccl][long]") {
-    check_additions(DType::bf16);
+    check_additions({.tensor = 2, .pipeline = 2}, DType::bf16);
+    check_additions({.context = 2, .data = 2}, DType::bf16);
 }
 
 TEST_CASE("an evaluation on GPUs hands over the CPU's logits", "[gpu][training][nccl]") {

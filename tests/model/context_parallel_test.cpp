@@ -117,7 +117,10 @@ TEST_CASE("the context axis and all others together give the curve of one rank",
     const Case c = GENERATE(
         Case{mesh_of(1, 6, 1, 1), "1f1b", 2, false, 3}, Case{mesh_of(1, 2, 3, 1), "gpipe", 3},
         Case{mesh_of(2, 2, 2, 2), "interleaved", 1, true},
-        Case{mesh_of(1, 2, 2, 1), "1f1b", 0, false, 3},  // a rank begins within a sequence
+        Case{mesh_of(1, 2, 2, 1), "1f1b", 0, false, 3},  // one and a half sequences a rank
+        // State shared out among part of a context axis and part of the next.
+        Case{mesh_of(1, 2, 3, 1), "1f1b", 3, false, 1, Recompute::none, 1, false, 3},
+        Case{mesh_of(1, 2, 3, 1), "1f1b", 2, false, 2, Recompute::full, 1, false, 3},
         Case{mesh_of(1, 2, 1, 2), "zb-h1", 3, false, 2, Recompute::selective},
         Case{mesh_of(1, 2, 2, 2), "zb-v", 2, false, 1, Recompute::full},
         Case{mesh_of(2, 2, 1, 1), "1f1b", 1, true, 4, Recompute::full, 4},
@@ -144,7 +147,10 @@ TEST_CASE("head norms, biases and heads shared by tensor ranks work on the conte
 
 TEST_CASE("a context axis in bf16 stays near one rank and gives the same bits again",
           "[model][context]") {
-    Scenario scenario = scenario_of(odd_model(Family::llama), {mesh_of(1, 2, 2, 1), "1f1b", 2});
+    // Key/value heads of their own, and shared by three ranks that sum their gradients.
+    const Case c = GENERATE(Case{mesh_of(1, 2, 2, 1), "1f1b", 2}, Case{mesh_of(1, 6, 1, 1)});
+    Scenario scenario = scenario_of(odd_model(Family::llama), c);
+    if (c.mesh.context == 6) scenario.micro_batch = 3;
     scenario.compute = DType::bf16;
     Scenario alone = scenario;
     alone.mesh = {};

@@ -171,6 +171,7 @@ double difference_of_largest(const std::vector<float>& a, const std::vector<floa
     double worst = 0, largest = 0;
     for (size_t i = 0; i < a.size(); ++i) {
         const double expected = static_cast<double>(b[i]);
+        if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return INFINITY;
         worst = std::max(worst, std::abs(static_cast<double>(a[i]) - expected));
         largest = std::max(largest, std::abs(expected));
     }

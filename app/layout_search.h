@@ -16,6 +16,7 @@ struct Layout {
     uint64_t largest_bytes = 0;     // of the process that holds most
     double step_seconds = 0.0;
     double tokens_per_second = 0.0;
+    bool fits_without_saving = false;  // with ZeRO as configured and nothing computed again
 };
 
 struct LayoutSearch {
@@ -27,8 +28,9 @@ struct LayoutSearch {
 };
 
 // Layouts of as many processes as the configuration's mesh has that fit into the cluster's devices,
-// fastest first: every power of two of mesh.tensor on a machine, of mesh.pipeline and of
-// batch.micro up to 8; each with the first of these that fits: ZeRO as configured without
+// fastest first: every power of two of mesh.tensor on a machine, of mesh.pipeline, of batch.micro
+// up to 8, and with micro-batches of one sequence of mesh.context, as long as what is smaller does
+// not fit without saving memory; each with the first of these that fits: ZeRO as configured without
 // recomputation, selective recomputation, ZeRO 2, full recomputation, ZeRO 3 without and with them.
 std::vector<Layout> find_layouts(const Config& config, const Cluster& cluster,
                                  const LayoutSearch& search);

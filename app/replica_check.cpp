@@ -104,14 +104,18 @@ std::string ranks_text(const std::vector<int>& ranks) {
 
 std::string describe(const std::string& name, const std::map<uint32_t, std::vector<int>>& holders) {
     const std::vector<int>* most = nullptr;
+    bool is_majority = false;
     for (const auto& [crc, ranks] : holders) {
-        if (!most || ranks.size() > most->size()) most = &ranks;
+        if (most && ranks.size() < most->size()) continue;
+        is_majority = !most || ranks.size() > most->size();
+        most = &ranks;
     }
     std::vector<int> others;
     for (const auto& [crc, ranks] : holders) {
-        if (&ranks != most) others.insert(others.end(), ranks.begin(), ranks.end());
+        if (&ranks != most || !is_majority) others.insert(others.end(), ranks.begin(), ranks.end());
     }
     std::sort(others.begin(), others.end());
+    if (!is_majority) return name + ": " + ranks_text(others) + " differ from one another";
     return name + ": " + ranks_text(others) + (others.size() == 1 ? " differs" : " differ") +
            " from " + ranks_text(*most);
 }

@@ -332,17 +332,17 @@ Rows mesh_rows() {
             "mesh.tensor", {1, kMostRanks}, "Processes that share each layer's matrices.",
             [](auto& c) -> auto& { return c.mesh.tensor; }),
         whole(
-            "mesh.pipeline", {1, kMostRanks}, "Stages that the layers are spread over.",
-            [](auto& c) -> auto& { return c.mesh.pipeline; }),
-        whole_or_auto(
-            "mesh.data", kMostRanks, "Data-parallel size; auto takes the processes that are left.",
-            [](auto& c) -> auto& { return c.mesh.data; }),
-        whole(
             "mesh.context", {1, kMostRanks},
             "Processes that share out the tokens of a micro-batch, for long sequences, and for "
             "attention the heads of a tensor process: divides both, and divides the key/value "
             "heads of a tensor process or is their multiple.",
             [](auto& c) -> auto& { return c.mesh.context; }),
+        whole(
+            "mesh.pipeline", {1, kMostRanks}, "Stages that the layers are spread over.",
+            [](auto& c) -> auto& { return c.mesh.pipeline; }),
+        whole_or_auto(
+            "mesh.data", kMostRanks, "Data-parallel size; auto takes the processes that are left.",
+            [](auto& c) -> auto& { return c.mesh.data; }),
     };
 }
 

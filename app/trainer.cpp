@@ -237,6 +237,8 @@ ExitCode Trainer::train() {
                                (is_due(config_.evaluation.interval, step) || is_last);
         if (evaluates) {
             guard_.enter(Phase::evaluation, step);
+            const TraceSpan evaluation(trace_.get(), "evaluation", "step", Trace::kComputeTrack,
+                                       step);
             if (const std::optional<std::vector<double>> losses = evaluate()) {
                 report_validation(step, *losses);
             } else {

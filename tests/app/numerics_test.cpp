@@ -159,7 +159,7 @@ TEST_CASE("a NaN in one rank's gradient updates nothing anywhere and is put down
              "layers.0.mlp_norm.weight",
              "rank 1 (tensor 0, data 1"},
         Case{{.context = 2, .data = 2},
-             2,
+             1,
              1,
              "layers.4.attention.key.weight",
              "rank 1 (tensor 0, context 1, data 0"},
@@ -270,7 +270,13 @@ TEST_CASE("a flipped bit in one replica is found and the rank in the minority na
                                     0,
                                     6,
                                     "final_norm.weight",
-                                    "rank 6 differs from ranks 4, 5, 7"});
+                                    "rank 6 differs from ranks 4, 5, 7"},
+                               Case{Family::llama,
+                                    {.context = 2},
+                                    0,
+                                    1,
+                                    "final_norm.weight",
+                                    "ranks 0, 1 differ from one another"});
     const Scenario scenario = scenario_of(test.family, test.mesh, test.zero);
     const std::vector<FaultOptions> faults{
         {.rank = test.rank, .step = 2, .action = FaultAction::flip_bit, .tensor = test.tensor}};

@@ -220,6 +220,30 @@ TEST_CASE("layouts that are found fit and are sorted by their estimate", "[app][
     CHECK(find_layouts(config, cluster, {.with = with, .on_progress = {}}).empty());
 }
 
+TEST_CASE("the context axis is searched where nothing smaller fits without saving memory",
+          "[app][plan][timed]") {
+    Cluster cluster = parse_cluster(kCluster, "cluster.yaml", DType::f32);
+    const auto with = [](const Sets& sets) {
+        Sets all{"data.sequence_length=32", "batch.global=8", "batch.micro=1"};
+        all.insert(all.end(), sets.begin(), sets.end());
+        Config config = small(all);
+        check_world(config, 8);
+        return config;
+    };
+    const auto largest_context = [&] {
+        int largest = 0;
+        for (const Layout& layout :
+             find_layouts(with({}), cluster, {.with = with, .on_progress = {}})) {
+            largest = std::max(largest, with(layout.sets).mesh.context);
+        }
+        return largest;
+    };
+    cluster.memory_bytes = uint64_t{1} << 40;
+    CHECK(largest_context() == 1);
+    cluster.memory_bytes = plan_memory(with({})).largest_bytes() - 1;
+    CHECK(largest_context() > 1);
+}
+
 TEST_CASE("trireme plan estimates the time of a step on a cluster", "[app][plan][timed][process]") {
     const TemporaryFolder folder;
     write_text(folder.path() + "/run.yaml", tiny_run(2));

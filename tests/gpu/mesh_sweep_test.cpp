@@ -90,15 +90,8 @@ void check(int number) {
     const Draw drawn = draw(number);
     INFO(std::to_string(number) + ": " + drawn.name());
     if (!enough_gpus(drawn.scenario.mesh.ranks())) return;
-    Scenario alone = drawn.scenario;
-    alone.mesh = {};
-    alone.schedule = "1f1b";
-    alone.virtual_stages = 1;
-    alone.zero = 0;
-    alone.data_shards = 0;
-    alone.sequence_parallel = false;
-    alone.recompute = {};
-    const Curve want = train(alone), got = train_on_gpus(drawn.scenario, drawn.ops, drawn.graphs);
+    const Curve want = train(on_one_rank(drawn.scenario));
+    const Curve got = train_on_gpus(drawn.scenario, drawn.ops, drawn.graphs);
     CHECK(largest_difference(got.losses, want.losses) < 1e-4);
     CHECK(largest_difference(got.grad_norms, want.grad_norms) < 1e-3);
 }

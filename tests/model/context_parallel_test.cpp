@@ -48,15 +48,7 @@ Scenario scenario_of(ModelOptions model, const Case& c) {
 
 void require_the_curve_of_one_rank(const Scenario& scenario) {
     INFO(scenario.name());
-    Scenario alone = scenario;
-    alone.mesh = {};
-    alone.schedule = "1f1b";
-    alone.virtual_stages = 1;
-    alone.zero = 0;
-    alone.data_shards = 0;
-    alone.sequence_parallel = false;
-    alone.recompute = {};
-    const Curve expected = train(alone), found = train(scenario);
+    const Curve expected = train(on_one_rank(scenario)), found = train(scenario);
     CHECK(largest_difference(found.losses, expected.losses) < 1.0e-5);
     CHECK(largest_difference(found.grad_norms, expected.grad_norms) < 1.0e-4);
 }
@@ -152,9 +144,8 @@ TEST_CASE("a context axis in bf16 stays near one rank and gives the same bits ag
     Scenario scenario = scenario_of(odd_model(Family::llama), c);
     if (c.mesh.context == 6) scenario.micro_batch = 3;
     scenario.compute = DType::bf16;
-    Scenario alone = scenario;
-    alone.mesh = {};
-    const Curve expected = train(alone), found = train(scenario), again = train(scenario);
+    const Curve expected = train(on_one_rank(scenario));
+    const Curve found = train(scenario), again = train(scenario);
     CHECK(largest_difference(found.losses, expected.losses) < 2.0e-3);
     CHECK(found.losses == again.losses);
     CHECK(found.grad_norms == again.grad_norms);
@@ -170,8 +161,7 @@ TEST_CASE("evaluation on a context axis gives every token's loss and logits in t
     scenario.documents_apart = documents_apart;
     scenario.micro_batch = 3;
     scenario.global_batch = 6;
-    Scenario alone = scenario;
-    alone.mesh = {};
+    Scenario alone = on_one_rank(scenario);
     alone.micro_batch = 6;
     const Verdict found = verdict_of(scenario), expected = verdict_of(alone);
     CHECK(found.result.tokens == expected.result.tokens);

@@ -36,17 +36,12 @@ ModelOptions model_for(Family family, const MeshShape& mesh) {
 
 class SingleRankCurves {
 public:
-    const Curve& of(Scenario scenario) {
-        scenario.mesh = {};
-        scenario.sequence_parallel = false;
-        scenario.schedule = "1f1b";
-        scenario.zero = 0;
-        scenario.recompute = {};
+    const Curve& of(const Scenario& scenario) {
         const auto key =
             std::tuple(scenario.model.family, scenario.model.layers, scenario.model.qk_norm);
         const auto found = curves_.find(key);
         if (found != curves_.end()) return found->second;
-        return curves_.emplace(key, train(scenario)).first->second;
+        return curves_.emplace(key, train(on_one_rank(scenario))).first->second;
     }
 
 private:

@@ -127,6 +127,18 @@ Curve train(const Scenario& scenario) {
     return curve;
 }
 
+Scenario on_one_rank(Scenario scenario) {
+    scenario.mesh = {};
+    scenario.schedule = "1f1b";
+    scenario.virtual_stages = 1;
+    scenario.zero = 0;
+    scenario.data_shards = 0;
+    scenario.sequence_parallel = false;
+    scenario.pieces = 1;
+    scenario.recompute = {};
+    return scenario;
+}
+
 ModelOptions odd_model(Family family) {
     ModelOptions model;
     model.family = family;

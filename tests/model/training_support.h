@@ -63,6 +63,9 @@ Curve run_steps(Engine& engine, const Scenario& scenario, int first, int last);
 // Trains with ranks as threads of this process and returns what rank 0 saw.
 Curve train(const Scenario& scenario);
 
+// The same training on one rank, with nothing that meshes are for.
+Scenario on_one_rank(Scenario scenario);
+
 // Sizes that divide nothing nicely: vocabulary 257, five layers, 6 heads with 2 key/value heads.
 ModelOptions odd_model(Family family);
 // For up to eight tensor or pipeline ranks: 8 heads that share 2 key/value heads, eight layers.

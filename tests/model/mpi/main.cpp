@@ -45,11 +45,7 @@ std::vector<MeshShape> meshes_of(int ranks) {
 bool agrees_with_one_rank(World& world, const Scenario& scenario) {
     const Curve found = train_with_processes(world, scenario);
     if (world.rank() != 0) return true;
-    Scenario alone = scenario;
-    alone.mesh = {};
-    alone.sequence_parallel = false;
-    alone.zero = 0;
-    const Curve expected = train(alone);
+    const Curve expected = train(on_one_rank(scenario));
     const double loss = largest_difference(found.losses, expected.losses);
     const double norm = largest_difference(found.grad_norms, expected.grad_norms);
     const bool agrees = loss < kLossBound && norm < kNormBound;

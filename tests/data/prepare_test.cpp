@@ -1,13 +1,18 @@
 #include "data/prepare.h"
 
-#include <zlib.h>
-
 #include <catch2/catch.hpp>
 
+#include "core/crc32c.h"
+#include "data/dataset_manifest.h"
 #include "data/describe.h"
+#include "data/gpt_dataset.h"
 #include "data/indexed_dataset.h"
+#include "data/sequential_dataset.h"
 #include "data/tokenizer.h"
 #include "tests/data/data_test_support.h"
+#include "tests/data/input_support.h"
+#include "tests/data/prepare_test_support.h"
+#include "tests/data/tokenizer_test_support.h"
 
 namespace trireme {
 namespace {
@@ -25,12 +30,6 @@ std::string some_text(size_t bytes) {
     }
     text.resize(bytes);
     return text;
-}
-
-void write_gzip(const std::string& path, const std::string& text) {
-    gzFile file = ::gzopen(path.c_str(), "wb");
-    ::gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
-    ::gzclose(file);
 }
 
 std::vector<std::string> documents_of(const std::string& prefix) {
@@ -105,7 +104,7 @@ TEST_CASE("the output does not depend on the number of workers", "[data][prepare
         lines += "{\"text\": \"line " + std::to_string(i) + " \\u00e9\\n\", \"id\": 3}\n";
     }
     write_bytes(folder / "b.jsonl", lines);
-    write_gzip(folder / "c.txt.gz", some_text(2000003));
+    gzipped(some_text(2000003), folder / "c.txt.gz");
     for (const int workers : {1, 3, 8}) {
         prepare({.inputs = {folder / "a.txt", folder / "b.jsonl", folder / "c.txt.gz"},
                  .output = folder / ("out" + std::to_string(workers)),
@@ -159,7 +158,7 @@ TEST_CASE("whole JSON lines are held out, and whole files where the cut falls be
 TEST_CASE("the held-out part of a gzip file does not depend on its name", "[data][prepare]") {
     const TestFolder folder;
     const std::string text = some_text(300000);
-    write_gzip(folder / "in.txt", text);
+    gzipped(text, folder / "in.txt");
     REQUIRE(read_bytes(folder / "in.txt").size() < 250000);
     const PrepareResult result =
         prepare({.inputs = {folder / "in.txt"}, .output = folder / "out", .valid_fraction = 0.3});
@@ -189,7 +188,7 @@ TEST_CASE("each JSON line is a document, blank lines and empty texts are none", 
     const std::string long_text(2500000, 'x');
     write_bytes(folder / "a.jsonl",
                 "{\"t\":\"one\\n\\u20ac\"}\r\n\n  \n{\"t\":\"\"}\n{\"t\":\"" + long_text + "\"}\n");
-    write_gzip(folder / "b.jsonl.gz", "{\"x\":[1],\"t\":\"last\"}");
+    gzipped("{\"x\":[1],\"t\":\"last\"}", folder / "b.jsonl.gz");
     prepare({.inputs = {folder / "a.jsonl", folder / "b.jsonl.gz"},
              .output = folder / "out",
              .text_key = "t"});
@@ -236,7 +235,7 @@ TEST_CASE("inputs that cannot become a corpus are refused and leave nothing", "[
     write_bytes(folder / "blank.jsonl", "\n{\"text\":\"\"}\n");
     write_bytes(folder / "plain.gz", "not compressed");
     write_bytes(folder / "one.txt", "a");
-    write_gzip(folder / "good.gz", some_text(300000));
+    gzipped(some_text(300000), folder / "good.gz");
     const std::string packed = read_bytes(folder / "good.gz");
     write_bytes(folder / "cut.gz", packed.substr(0, packed.size() - 9));
     std::string damaged = packed;
@@ -284,6 +283,52 @@ TEST_CASE("an output that cannot be written is refused and leaves nothing", "[da
               prepare({.inputs = {folder / "in.txt"}, .output = "/proc/none/out"});
           }).code == ExitCode::output_busy);
     CHECK(folder.names() == before);
+}
+
+TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "toy.json", ToyVocabulary().json());
+    write_bytes(folder / "a.jsonl", json_lines(100, "a"));
+    prepare({.inputs = {folder / "a.jsonl"},
+             .output = folder / "out",
+             .tokenizer = folder / "toy.json"});
+    const auto manifest = read_manifest(folder / "out");
+    REQUIRE(manifest);
+    CHECK(manifest->documents == 100);
+    CHECK(manifest->vocab_size == 285);
+    CHECK(manifest->end_of_text == 284);
+    CHECK(manifest->largest_id == 284);
+    CHECK(manifest->token_type == "uint16");
+    const std::string bin = read_bytes(folder / "out.bin");
+    const std::string idx = read_bytes(folder / "out.idx");
+    CHECK(manifest->bin.bytes == static_cast<int64_t>(bin.size()));
+    CHECK(manifest->bin.checksum == crc32c(bin.data(), bin.size()));
+    CHECK(manifest->idx.bytes == static_cast<int64_t>(idx.size()));
+    CHECK(manifest->idx.checksum == crc32c(idx.data(), idx.size()));
+
+    CHECK(compare_with_manifest(folder / "out").value().empty());
+    write_bytes(folder / "out.bin", std::string(bin.size(), '\0'));
+    const auto differences = compare_with_manifest(folder / "out").value();
+    REQUIRE(differences.size() == 1);
+    CHECK_THAT(differences[0], Contains("out.bin does not have the checksum"));
+    write_bytes(folder / "out.bin", bin);
+    write_counting_dataset(folder / "bare", {3});
+    CHECK_FALSE(compare_with_manifest(folder / "bare").has_value());
+
+    GptDatasetOptions options{.sequence_length = 8, .n_samples = 4, .seed = 1, .vocab_size = 285};
+    GptDataset(DataSourceOptions{folder / "out"}, options);
+    options.vocab_size = 284;
+    const Caught error = caught([&] { GptDataset(DataSourceOptions{folder / "out"}, options); });
+    CHECK(error.code == ExitCode::bad_data);
+    CHECK_THAT(error.message, Contains("token id 284") && Contains("vocab_size is 284"));
+    CHECK(caught([&] { make_sequential_dataset({folder / "out"}, 8, 284); }).code ==
+          ExitCode::bad_data);
+
+    write_bytes(folder / "out.json", "{\"format\": \"trireme-dataset\", \"version\": 1}");
+    CHECK(caught([&] { read_manifest(folder / "out"); }).code == ExitCode::bad_data);
+    CHECK(describe_dataset({folder / "out"}).documents == 100);
+    write_bytes(folder / "out.json", "{\"by\": \"another program\"}");
+    CHECK_FALSE(read_manifest(folder / "out"));
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ void pass_on(Scenario scenario, const Layout& layout, const std::string& from,
     scenario.data_shards = layout.data_shards;
     scenario.sequence_parallel = layout.mesh.tensor > 1 && layout.zero >= 1;
     scenario.global_batch = 24;
+    scenario.micro_batch = layout.mesh.context;  // whose tokens the context ranks share
     run_stretch(scenario, {.first_step = 4, .last_step = 3, .load = newest(from), .save = to});
 }
 

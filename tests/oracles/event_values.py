@@ -25,6 +25,7 @@ TAGS = {
     "time_metrics/end_to_end(s)": ("step_seconds", 1),
     "time_metrics/comm_exposed(s)": ("comm_exposed_seconds", 1),
     "time_metrics/comm_exposed_tensor(s)": ("comm_exposed_tensor_seconds", 1),
+    "time_metrics/comm_exposed_context(s)": ("comm_exposed_context_seconds", 1),
     "time_metrics/comm_exposed_data(s)": ("comm_exposed_data_seconds", 1),
     "time_metrics/comm_exposed_pipeline(s)": ("comm_exposed_pipeline_seconds", 1),
     "time_metrics/pipeline_idle(s)": ("pipeline_idle_seconds", 1),

@@ -34,10 +34,6 @@ Shape exchanged_shape(const ModelContext& context, int64_t width) {
     return context.context_size() > 1 ? Shape{context.micro_batch_tokens(), width} : Shape{};
 }
 
-int64_t output_width(const HeadParts& parts) {
-    return int64_t{parts.part_heads()} * parts.head_dim;
-}
-
 }  // namespace
 
 AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& store,
@@ -53,7 +49,7 @@ AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& st
               .column_bias = context.model.family == Family::gpt2 || context.model.qkv_bias,
               .keeps_column = context.model.qk_norm,
               .kept_column = exchanged_shape(context, context.head_parts().part_width()),
-              .heads = exchanged_shape(context, output_width(context.head_parts()))}),
+              .heads = exchanged_shape(context, context.query_parts().part_width())}),
       probability_key_(make_key(context.seed, "dropout/" + layer + ".attention.probability")),
       rope_(rope),
       exchange_(exchange) {
@@ -65,7 +61,7 @@ AttentionShape AttentionBranch::shape(const MicroBatchContext& micro_batch, int6
     shape.batch = context_.span ? 1 : tokens / context_.sequence;
     shape.sequence = context_.span ? context_.span.end() : context_.sequence;
     shape.first_query = static_cast<int>(context_.span.first);
-    const HeadParts parts = column_parts();
+    const HeadParts parts = context_.head_parts();
     shape.heads = parts.part_heads();
     shape.kv_heads = parts.part_kv_heads();
     shape.head_dim = context_.model.head_dim;
@@ -96,7 +92,7 @@ void AttentionBranch::rotate(const Tensor& qkv) const {
         table = rope_.row_range(2 * span.first, 2 * span.count)
                     .reshaped({span.count, 2, context_.model.head_dim / 2});
     }
-    const HeadParts parts = column_parts();
+    const HeadParts parts = context_.head_parts();
     context_.ops().rope_forward(context_.stream(), by_sequence(qkv), table, parts.part_heads(),
                                 parts.part_kv_heads(), parts.head_dim);
 }
@@ -109,14 +105,15 @@ void AttentionBranch::attend(const MicroBatchContext& micro_batch,
                                      attention_output(part).row_range(0, tokens),
                                      part.statistics.flat_range(0, tokens * shape.heads));
     if (exchanges()) {
-        exchange_.to_tokens(context_, output_parts(), part.heads, part.inner, "attention output");
+        exchange_.to_tokens(context_, context_.query_parts(), part.heads, part.inner,
+                            "attention output");
     }
 }
 
 void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
                                        const BranchActivations& part) const {
     if (exchanges()) {
-        exchange_.to_heads(context_, column_parts(), exchange_.column, part.column,
+        exchange_.to_heads(context_, context_.head_parts(), exchange_.column, part.column,
                            "queries, keys and values");
     }
     prepare(part);
@@ -142,10 +139,10 @@ void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
         attend_backward(micro_batch, part, dinner, dcolumn);
         return;
     }
-    exchange_.to_heads(context_, output_parts(), dinner, exchange_.heads,
+    exchange_.to_heads(context_, context_.query_parts(), dinner, exchange_.heads,
                        "attention output gradient");
     attend_backward(micro_batch, part, exchange_.heads, exchange_.heads_column);
-    exchange_.to_tokens(context_, column_parts(), exchange_.heads_column, dcolumn,
+    exchange_.to_tokens(context_, context_.head_parts(), exchange_.heads_column, dcolumn,
                         "gradient of queries, keys and values");
 }
 
@@ -157,7 +154,7 @@ void AttentionBranch::attend_backward(const MicroBatchContext& micro_batch,
     ops.attention_backward(stream, shape(micro_batch, part.column.rows()), doutput, attended(part),
                            attention_output(part), part.statistics, dcolumn);
     if (rope_) {
-        const HeadParts parts = column_parts();
+        const HeadParts parts = context_.head_parts();
         ops.rope_backward(stream, by_sequence(dcolumn), rope_, parts.part_heads(),
                           parts.part_kv_heads(), parts.head_dim);
     }

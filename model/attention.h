@@ -56,13 +56,6 @@ private:
     const Tensor& attention_output(const BranchActivations& part) const {
         return exchanges() ? part.heads : part.inner;
     }
-    // The packed rows of queries, keys and values, and those of attention's output.
-    HeadParts column_parts() const { return context_.head_parts(); }
-    HeadParts output_parts() const {
-        HeadParts parts = context_.head_parts();
-        parts.kv_heads = 0;
-        return parts;
-    }
     void rotate(const Tensor& qkv) const;
     // column -> what attention reads
     void prepare(const BranchActivations& part) const;

@@ -243,8 +243,8 @@ std::span<const int32_t> Engine::context_part(std::span<const int32_t> micro_bat
     if (micro_batch.empty()) return {};
     TRIREME_CHECK(static_cast<int64_t>(micro_batch.size()) == context_.micro_batch_tokens(),
                   "as many tokens as the micro-batch was planned for");
-    const auto count = static_cast<size_t>(context_.tokens());
-    return micro_batch.subspan(static_cast<size_t>(context_.context_rank()) * count, count);
+    return micro_batch.subspan(static_cast<size_t>(context_.context_begin()),
+                               static_cast<size_t>(context_.tokens()));
 }
 
 void Engine::add_micro_batch(const HostMicroBatch& micro_batch) {

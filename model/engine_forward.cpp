@@ -22,8 +22,8 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
         begin_inputs(StepInputs::Pass::evaluate);
         add_micro_batch(micro_batch);
         if (micro_batch.first_sample < logits.samples) {
-            const int64_t first = micro_batch.first_sample * context_.sequence +
-                                  context_.context_rank() * context_.tokens();
+            const int64_t first =
+                micro_batch.first_sample * context_.sequence + context_.context_begin();
             inputs_.take_logits = [&, first](int64_t token, const Tensor& chunk) {
                 hand_over(logits, first + token, chunk);
             };

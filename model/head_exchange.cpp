@@ -8,8 +8,7 @@ HeadExchange HeadExchange::take(const ModelContext& context, Arena& arena) {
     const int64_t tokens = context.tokens(), all_tokens = context.micro_batch_tokens();
     HeadExchange exchange;
     exchange.parts = arena.take(context.compute, {how.parts, tokens, how.part_width()});
-    exchange.heads =
-        arena.take(context.compute, {all_tokens, int64_t{how.part_heads()} * how.head_dim});
+    exchange.heads = arena.take(context.compute, {all_tokens, context.query_parts().part_width()});
     exchange.heads_column = arena.take(context.compute, {all_tokens, how.part_width()});
     exchange.column =
         exchange.heads_column.flat_range(0, tokens * how.width()).reshaped({tokens, how.width()});

@@ -21,7 +21,7 @@ struct HeadExchange {
 
     static HeadExchange take(const ModelContext& context, Arena& arena);
 
-    // rows [tokens, width] -> heads [B * T, part width]; compute waits for the others' parts.
+    // rows [tokens, width] -> all [B * T, part width]; compute waits for the others' parts.
     void to_heads(const ModelContext& context, const HeadParts& how, const Tensor& rows,
                   const Tensor& all, const char* label) const;
     // The way back. Of heads that several ranks attend with, their sum.

@@ -71,7 +71,9 @@ struct ModelContext {
         const int64_t before = is_sharded_by_token() ? tensor_rank() * local_tokens() / pieces : 0;
         return piece * (tokens() / pieces) + before;
     }
-    int64_t first_token(int piece) const { return context_rank() * tokens() + first_row(piece); }
+    int64_t first_token(int piece) const { return context_begin() + first_row(piece); }
+    // Where in the micro-batch tokens() begin.
+    int64_t context_begin() const { return context_rank() * tokens(); }
 
     int local_heads() const { return model.heads / tensor_size(); }
     // Key/value heads on this rank; ranks share one when there are fewer than ranks.
@@ -85,6 +87,11 @@ struct ModelContext {
                 .heads = local_heads(),
                 .kv_heads = local_kv_heads(),
                 .head_dim = model.head_dim};
+    }
+    HeadParts query_parts() const {  // of rows of queries alone, or of attention's output
+        HeadParts parts = head_parts();
+        parts.kv_heads = 0;
+        return parts;
     }
     int64_t local_ffn() const { return model.ffn_hidden / tensor_size(); }
     // Vocabulary rows per tensor rank: the last ranks' padded, and to a multiple of 8, so that rows

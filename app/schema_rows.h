@@ -37,6 +37,31 @@ SchemaRow whole(std::string key, WholeRange range, std::string description, At a
     return row;
 }
 
+// A whole number from 1 on, or auto, which is kept as 0.
+template <typename At>
+SchemaRow whole_or_auto(const std::string& key, int64_t most, const std::string& description,
+                        At at) {
+    SchemaRow row{.key = key,
+                  .type = "whole number or auto",
+                  .allowed = "auto, 1 to " + std::to_string(most),
+                  .description = description};
+    row.read = [=](const YamlNode& node, Config& config) -> std::string {
+        if (node.kind == YamlNode::Kind::scalar && node.text == "auto") {
+            at(config) = 0;
+            return "";
+        }
+        int64_t value = 0;
+        const std::string problem = read_whole(node, {1, most}, value);
+        if (!problem.empty()) return problem + ", or auto";
+        at(config) = static_cast<int>(value);
+        return "";
+    };
+    row.write = [=](const Config& config) {
+        return at(config) == 0 ? "auto" : std::to_string(at(config));
+    };
+    return row;
+}
+
 template <typename At>
 SchemaRow number(std::string key, NumberRange range, std::string description, At at) {
     SchemaRow row{.key = std::move(key),

@@ -106,9 +106,7 @@ TimePlan plan_time(const Config& config, const Cluster& cluster) {
         stage.attention = rank.second.attention - rank.first.attention;
         stage.other_compute = busy - stage.matmul - stage.attention;
         stage.waits = rank.waits;
-        const double waited =
-            stage.waits.tensor + stage.waits.context + stage.waits.data + stage.waits.pipeline;
-        stage.other_wait = std::max(0.0, plan.step_seconds - busy - waited);
+        stage.other_wait = std::max(0.0, plan.step_seconds - busy - stage.waits.total());
     }
     const double tokens =
         static_cast<double>(config.batch.global) * static_cast<double>(config.data.sequence_length);

@@ -217,11 +217,7 @@ ExitCode Trainer::train() {
         if (const std::string notice = engine.take_notice(); !notice.empty()) log_.info(notice);
         numerics_->after_step(step, result, engine);
         window_seconds_ += seconds_since(begin);
-        window_exposed_ += result.communication_wait_seconds;
-        window_axes_.tensor += result.axis_wait_seconds.tensor;
-        window_axes_.context += result.axis_wait_seconds.context;
-        window_axes_.data += result.axis_wait_seconds.data;
-        window_axes_.pipeline += result.axis_wait_seconds.pipeline;
+        window_axes_ += result.axis_wait_seconds;
         window_idle_ += result.pipeline_wait_seconds;
         ++window_steps_;
 
@@ -308,7 +304,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
         m.tokens_per_second_per_rank * flops_per_token(config_.model, config_.data.sequence_length);
     m.tflops_per_rank = flops_per_second / 1e12;
     m.mfu = flops_per_second / peak_flops_per_second_;
-    m.comm_exposed_seconds = window_exposed_ / steps;
+    m.comm_exposed_seconds = window_axes_.collectives() / steps;
     m.comm_exposed_tensor_seconds = window_axes_.tensor / steps;
     m.comm_exposed_context_seconds = window_axes_.context / steps;
     m.comm_exposed_data_seconds = window_axes_.data / steps;
@@ -320,7 +316,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
     if (tensorboard_) tensorboard_->write(m);
-    window_seconds_ = window_exposed_ = window_idle_ = 0;
+    window_seconds_ = window_idle_ = 0;
     window_axes_ = {};
     window_steps_ = 0;
 }

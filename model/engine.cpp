@@ -345,9 +345,6 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     result.votes = totals[2];
     result.pipeline_wait_seconds = runtime_->idle_seconds();
     result.axis_wait_seconds = mesh.waits().seconds();
-    result.communication_wait_seconds = result.axis_wait_seconds.tensor +
-                                        result.axis_wait_seconds.context +
-                                        result.axis_wait_seconds.data;
     result.updated = result.is_finite() && (!hooks.may_update || hooks.may_update(result));
     if (result.updated) update(step, lr);
     if (gatherer_) gatherer_->begin(step_uses_);  // the next step's first buckets

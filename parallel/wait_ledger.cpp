@@ -28,6 +28,14 @@ const char* name_of(MeshAxis axis) {
     return "all";
 }
 
+AxisSeconds& AxisSeconds::operator+=(const AxisSeconds& other) {
+    tensor += other.tensor;
+    context += other.context;
+    data += other.data;
+    pipeline += other.pipeline;
+    return *this;
+}
+
 WaitLedger::WaitLedger() {
     of(MeshAxis::tensor).name = "wait for tensor";
     of(MeshAxis::context).name = "wait for context";

@@ -21,6 +21,10 @@ struct AxisSeconds {
     double context = 0.0;
     double data = 0.0;
     double pipeline = 0.0;  // the schedule's own bubble is part of it
+
+    AxisSeconds& operator+=(const AxisSeconds& other);
+    double collectives() const { return tensor + context + data; }
+    double total() const { return collectives() + pipeline; }
 };
 
 // How long this rank's compute has stood still for each axis. Streams add to it on their own, for

@@ -40,7 +40,7 @@ std::unique_ptr<Engine> make_engine(const Config& config, EngineUse use, Device&
     options.optimizer = config.optimizer;
     options.forward_only = !trains;
     options.kv_cache = use == EngineUse::generate;
-    options.initial_values = trains;  // evaluation and generation load a checkpoint
+    options.initial_values = false;  // most often a checkpoint has other ones
     options.keep_documents_apart = config.data.keep_documents_apart;
     options.micro_batches = trains ? config.micro_batches() : 1;
     options.graphs = config.device.graphs;

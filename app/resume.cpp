@@ -147,7 +147,11 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
                   ", written on " + state.mesh.to_string() + ")";
     };
     const LoadChoice choice = load_first_sound(control, folders, load);
-    if (!choice.folder.empty()) publish_model(setup.engine());
+    if (choice.folder.empty()) {
+        setup.engine().draw_initial_values();
+    } else {
+        publish_model(setup.engine());
+    }
     point.extra[kDataKey] = data;
     if (choice.folder.empty() || control.rank() != 0) return point;
     for (const std::string& reason : choice.skipped) log.warn("skipped a checkpoint: " + reason);

@@ -38,10 +38,10 @@ struct ResumePoint {
     std::string record;  // of this resume, JSON; empty at a fresh start
 };
 
-// Loads what checkpoint.resume asks for, the newest that every rank finds sound, into the engine;
-// the beginning when there is nothing to load. Says what was skipped and what has changed.
-// Collective. Throws Error (bad_data) when all are damaged, when the model is another one or the
-// training data has changed.
+// Loads what checkpoint.resume asks for, the newest that every rank finds sound, into the engine,
+// which draws its initial values when there is nothing to load. Says what was skipped and what has
+// changed. Collective. Throws Error (bad_data) when all are damaged, when the model is another one
+// or the training data has changed.
 ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log);
 
 }  // namespace trireme

@@ -80,7 +80,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         }
     }));
     if (options.forward_only) {
-        initialise();
+        if (options.initial_values) draw_initial_values();
         return;
     }
 
@@ -93,7 +93,8 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     }));
     make_gradient_reduction();
     register_exchanged_memory();
-    initialise();
+    // When all memory has been taken: what does not fit is to be known before long work begins.
+    if (options.initial_values) draw_initial_values();
     const bool runs_ahead = context_.device.backend() == Backend::cuda;
     if (!runs_ahead || mesh.shape().pipeline == 1 || !context_.device.keeps_values()) return;
     rehearse(StepInputs::Pass::train);
@@ -101,9 +102,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     if (context_.model.dropout > 0.0f) rehearse(StepInputs::Pass::evaluate);
 }
 
-// When all memory has been taken: what does not fit is to be known before long work begins.
-void Engine::initialise() {
-    if (!options_.initial_values) return;
+void Engine::draw_initial_values() {
     for (auto& chunk : model_->chunks()) chunk->store().initialise(context_);
     for (auto& optimizer : optimizers_) optimizer->initialise();
 }

@@ -27,7 +27,7 @@ struct EngineOptions {
     bool forward_only = false;          // no gradients, no optimizer: evaluation and generation
     bool kv_cache = false;              // generation: keys and values stay for the next token
     bool keep_documents_apart = false;  // micro-batches may say where their documents begin
-    bool initial_values = true;         // false: the caller loads parameters before any pass
+    bool initial_values = true;         // false: the caller draws or loads them before any pass
     GraphUse graphs = GraphUse::never;
     Trace* trace = nullptr;  // where the time of a step is recorded; must outlive the engine
 };
@@ -108,6 +108,9 @@ public:
     Engine(const ModelContext& context, const EngineOptions& options);
     ~Engine();
 
+    // Gives parameters and master weights the values that training begins with.
+    void draw_initial_values();
+
     // Runs the schedule, reduces, clips, updates. Blocks until loss and norm are on the host.
     // step counts from 1. Nothing is updated, on all ranks alike, when the loss or the norm is not
     // finite or may_update says no.
@@ -149,7 +152,6 @@ public:
     std::vector<std::pair<std::string, size_t>> memory() const;
 
 private:
-    void initialise();
     void rehearse(StepInputs::Pass pass);
     void begin_inputs(StepInputs::Pass pass);
     // Of a micro-batch's tokens or labels those of this rank.

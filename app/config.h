@@ -118,7 +118,9 @@ struct Config {
 
     bool is_given(const std::string& key) const { return places.count(key) != 0; }
     // Micro-batches that each data-parallel shard runs in a step; needs mesh.data filled in.
-    int micro_batches() const { return batch.global / (batch.micro * mesh.data); }
+    int micro_batches() const {
+        return static_cast<int>(batch.global / (int64_t{batch.micro} * mesh.data));
+    }
     // Checkpoints are written while training goes on. Where nothing is trained meanwhile, a copy
     // would be made for nothing.
     bool saves_in_background() const {

@@ -141,6 +141,7 @@ public:
                        : "") +
                   ", expected at most model.layers " + text_of(m.layers) +
                   ", one block a stage and chunk");
+        check_ranks();
         check_context();
         const int64_t all_tokens = int64_t{c.batch.micro} * c.data.sequence_length;
         if (!divides(c.mesh.context, all_tokens)) return;
@@ -152,6 +153,19 @@ public:
                   (c.mesh.context > 1 ? " / mesh.context " + text_of(c.mesh.context) : "") +
                   " = " + text_of(tokens) + " tokens to be a multiple of" + over);
         check_pieces(tokens);
+    }
+
+    // So many that their number is no nonsense and stays far from overflow.
+    void check_ranks() {
+        constexpr int64_t kMostOfRun = 1 << 20;
+        const MeshShape& mesh = c.mesh;
+        const double ranks = static_cast<double>(mesh.tensor) * mesh.context * mesh.pipeline *
+                             std::max(mesh.data, 1);
+        check({"mesh.tensor", "mesh.pipeline", "mesh.context", "mesh.data"}, ranks <= static_cast<double>(kMostOfRun),
+              "found tensor " + text_of(mesh.tensor) + " * pipeline " + text_of(mesh.pipeline) +
+                  " * context " + text_of(mesh.context) +
+                  (mesh.data > 0 ? " * data " + text_of(mesh.data) : "") +
+                  " processes, expected at most " + text_of(kMostOfRun) + " in all");
     }
 
     // Context ranks share out a micro-batch's tokens, and for attention the heads of a tensor rank.

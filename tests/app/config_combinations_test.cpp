@@ -109,6 +109,11 @@ TEST_CASE("impossible combinations are refused with the numbers that clash", "[a
          "batch.global",
          "found 24, expected a multiple of batch.micro 4 * mesh.data 5 = 20; the nearest are 20 "
          "or 40"},
+        {{"mesh.data=65536", "mesh.tensor=65536", "model.heads=65536", "model.kv_heads=1",
+          "model.head_dim=2", "model.ffn_hidden=65536", "batch.global=65536", "batch.micro=1"},
+         "mesh.tensor",
+         "found tensor 65536 * pipeline 1 * context 1 * data 65536 processes, expected at most "
+         "1048576 in all"},
     };
     for (const Case& c : cases) {
         const std::string message = refusal_of_set(c.sets);
@@ -146,6 +151,8 @@ TEST_CASE("the mesh must multiply to the number of processes", "[app][config]") 
                         "expected a number of processes that is a multiple of 4"));
     CHECK_THAT(refusal_of_set({}, 5),
                Contains("batch.global: found 24") && Contains("batch.micro 4 * mesh.data 5 = 20"));
+    CHECK_THAT(refusal_of_set({"batch.micro=4194304"}, 1024),
+               Contains("batch.global: found 24, expected a multiple of batch.micro 4194304"));
 
     Config config = small({"mesh.tensor=2", "mesh.pipeline=2"});
     check_world(config, 12);

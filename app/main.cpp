@@ -3,7 +3,6 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <new>
 
 #include "app/command_line.h"
 #include "app/standard_output.h"
@@ -34,14 +33,9 @@ int main(int argc, char** argv) {
         const int code = trireme::run_command_line(argc, argv);
         if (code == 0) trireme::check_standard_output();
         return code;
-    } catch (const trireme::Error& error) {
+    } catch (...) {
+        const trireme::Error error = trireme::as_error(std::current_exception());
         std::fprintf(stderr, "trireme: error: %s\n", error.what());
         return static_cast<int>(error.code());
-    } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "trireme: error: out of memory\n");
-        return static_cast<int>(ExitCode::out_of_memory);
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "trireme: internal error: %s; please report this\n", error.what());
-        return static_cast<int>(ExitCode::internal);
     }
 }

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <exception>
 #include <memory>
-#include <new>
 #include <string>
 #include <thread>
 
@@ -19,22 +18,16 @@ namespace {
 // How long it may take, on a busy machine, until a failure of rank 0 has ended the others.
 constexpr std::chrono::milliseconds kRankZeroEndsJob{500}, kLauncherEndsJob{3000};
 
-struct Failure {
-    ExitCode code = ExitCode::internal;
-    std::string message;
-};
+const char* const kMemoryAdvice =
+    "\nLess is needed with a smaller batch.micro, data.sequence_length or model, with "
+    "data_parallel.zero: 2 or 3, with recompute: selective or full, or with more processes in "
+    "mesh.tensor, mesh.context, mesh.pipeline or mesh.data; or close other programs. trireme plan "
+    "tells before a run what each process will hold";
 
-Failure describe(const std::exception_ptr& exception) {
-    try {
-        std::rethrow_exception(exception);
-    } catch (const Error& error) {
-        return {error.code(), error.what()};
-    } catch (const std::bad_alloc&) {
-        return {ExitCode::out_of_memory,
-                "out of memory; use more ranks, a smaller batch.micro or a smaller model"};
-    } catch (const std::exception& error) {
-        return {ExitCode::internal, std::string(error.what()) + "; please report this"};
-    }
+Error describe(const std::exception_ptr& exception) {
+    const Error error = as_error(exception);
+    if (error.code() != ExitCode::out_of_memory) return error;
+    return {error.code(), error.what() + std::string(kMemoryAdvice)};
 }
 
 // Most failures meet all ranks alike: rank 0 reports them and ends the job while the others wait.
@@ -53,9 +46,9 @@ bool is_ended_meanwhile(std::chrono::milliseconds limit) {
 // Prints what happened and returns the exit code.
 int report(int rank, int size, const std::exception_ptr& exception,
            std::chrono::milliseconds limit = kRankZeroEndsJob) {
-    const Failure failure = describe(exception);
-    if (rank <= 0 || !is_ended_meanwhile(limit)) Log(rank, size).error(failure.message);
-    return static_cast<int>(failure.code);
+    const Error error = describe(exception);
+    if (rank <= 0 || !is_ended_meanwhile(limit)) Log(rank, size).error(error.what());
+    return static_cast<int>(error.code());
 }
 
 }  // namespace
@@ -102,7 +95,7 @@ void end_ranks_on_failure(
         if (world.size() == 1) throw;
         const std::exception_ptr exception = std::current_exception();
         const int code = report(world.rank(), world.size(), exception);
-        if (before_end) before_end(static_cast<ExitCode>(code), describe(exception).message);
+        if (before_end) before_end(static_cast<ExitCode>(code), describe(exception).what());
         world.abort(code);
     }
 }

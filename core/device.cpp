@@ -37,11 +37,6 @@ void* Device::allocate(size_t bytes, const std::string& label) {
                           "' on " + description() + ": " + reason;
     if (!labels.empty()) message += "; held so far:";
     for (const auto& [name, size] : labels) message += "\n  " + name + ": " + size_text(size);
-    message +=
-        "\nLess is needed with a smaller batch.micro, data.sequence_length or model, with "
-        "data_parallel.zero: 1, or with more processes in mesh.tensor, mesh.context, mesh.pipeline "
-        "or mesh.data; "
-        "or close other programs. trireme plan tells before a run what each process will hold";
     throw Error(ExitCode::out_of_memory, message);
 }
 

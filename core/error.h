@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -36,6 +37,10 @@ class InternalError : public Error {
 public:
     explicit InternalError(const std::string& message) : Error(ExitCode::internal, message) {}
 };
+
+// What was thrown, as an Error: another exception than that is lack of memory or a bug. `doing`
+// says what went on, as in "while loading FOLDER"; may be empty.
+Error as_error(const std::exception_ptr& thrown, const std::string& doing = "");
 
 [[noreturn]] void fail_check(const char* what, const char* file, int line);
 

@@ -37,13 +37,10 @@ Outcome attempt(const std::string& folder, const std::function<void(CheckpointRe
         return {};
     } catch (const CheckpointMismatch& error) {
         return {Kind::failure, error.code(), error.what()};
-    } catch (const Error& error) {
+    } catch (...) {
+        const Error error = as_error(std::current_exception(), "while loading " + folder);
         const bool is_damage = error.code() == ExitCode::bad_data || error.code() == ExitCode::io;
         return {is_damage ? Kind::damage : Kind::failure, error.code(), error.what()};
-    } catch (const std::bad_alloc&) {
-        return {Kind::failure, ExitCode::out_of_memory, "out of memory while loading " + folder};
-    } catch (const std::exception& error) {
-        return {Kind::failure, ExitCode::internal, std::string("internal error: ") + error.what()};
     }
 }
 

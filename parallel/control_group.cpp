@@ -88,15 +88,10 @@ void ControlGroup::run(const char* what, const std::function<void()>& work,
     std::string message;
     try {
         work();
-    } catch (const Error& error) {
+    } catch (...) {
+        const Error error = as_error(std::current_exception(), what);
         code = error.code();
         message = error.what();
-    } catch (const std::bad_alloc&) {
-        code = ExitCode::out_of_memory;
-        message = std::string("out of memory ") + what;
-    } catch (const std::exception& error) {
-        code = ExitCode::internal;
-        message = std::string("internal error ") + what + ": " + error.what();
     }
     const int worst = static_cast<int>(largest(code == ExitCode::ok ? 0.0 : size() - rank()));
     if (worst == 0) return;

@@ -184,8 +184,8 @@ void MpiRun::serve() {
                 looks = 0;
                 continue;
             }
-        } catch (const Error& error) {
-            give_up(error);
+        } catch (...) {
+            give_up(as_error(std::current_exception(), "while communicating"));
             continue;
         }
         if (failed || all_idle(channels)) {

@@ -79,8 +79,8 @@ void ThreadRun::run() {
         if (!error_) {
             try {
                 for (auto& group : groups_) group->progress();
-            } catch (const Error& error) {
-                error_.emplace(error);
+            } catch (...) {
+                error_.emplace(as_error(std::current_exception(), "while communicating"));
                 split_done_.notify_all();
             }
         }

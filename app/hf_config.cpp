@@ -147,7 +147,7 @@ void read_all_rope(HfKeyReader& keys, const std::string& path, ModelOptions& mod
     const RopeScaling before = model.rope_scaling;
     model.rope_scaling = {};
     read_rope(now, path, "rope_parameters", model);
-    if (!former.is_null() && before.kind != model.rope_scaling.kind) {
+    if (!former.is_null() && before != model.rope_scaling) {
         keys.refuse("rope_scaling", "says something else than rope_parameters");
     }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,6 +14,10 @@ namespace trireme {
 class ActivityBoard;
 
 enum class ReduceOp { sum, max };
+
+// How long an operation between processes may wait for the others before it fails by itself. The
+// watchdog speaks long before; this is what is left where it cannot.
+inline constexpr std::chrono::seconds kCommunicationTimeout = std::chrono::hours(1);
 
 // A group of ranks that communicate. All calls return at once; the returned event completes when
 // the operation has. `after`: the operation starts once the compute enqueued so far on this

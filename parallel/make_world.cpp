@@ -7,7 +7,7 @@ namespace trireme {
 
 std::unique_ptr<World> make_process_world() {
     if (const Launcher launcher = find_launcher(); launcher.processes != 1) {
-        return make_mpi_world(launcher, std::chrono::hours(1));
+        return make_mpi_world(launcher, kCommunicationTimeout);
     }
     return std::make_unique<SelfWorld>();
 }

@@ -147,10 +147,14 @@ void Watchdog::Watch::join(World& world) {
     const size_t wanted = collector_ ? 1 : 2;
     const double failed = group.largest(to_collectors_.size() < wanted ? rank_ + 1.0 : 0.0);
     if (failed > 0 && rank_ == 0) {
+        using std::chrono::minutes;
+        const auto left = std::chrono::duration_cast<minutes>(kCommunicationTimeout).count();
         options_.report("watchdog: rank " + std::to_string(static_cast<int>(failed) - 1) +
                             " cannot connect to rank 0 or 1 over TCP and is not watched; only the "
-                            "communication's own time-out of ten minutes is left for it. Let the "
-                            "hosts connect to one another on any port",
+                            "communication's own time-out of " +
+                            std::to_string(left) +
+                            " minutes is left for it. Let the hosts connect to one another on any "
+                            "port",
                         "");
     }
 }

@@ -8,7 +8,7 @@ namespace trireme {
 
 std::unique_ptr<World> make_device_world(World& control, Device& device) {
     if (device.backend() != Backend::cuda) return std::make_unique<ForwardingWorld>(control);
-    return make_nccl_world(control, static_cast<CudaDevice&>(device), std::chrono::hours(1));
+    return make_nccl_world(control, static_cast<CudaDevice&>(device), kCommunicationTimeout);
 }
 
 }  // namespace trireme

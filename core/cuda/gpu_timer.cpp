@@ -1,5 +1,9 @@
 #include "core/cuda/gpu_timer.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
 #include "core/cuda/cuda_error.h"
 #include "core/cuda/cuda_stream.h"
 
@@ -7,8 +11,13 @@ namespace trireme {
 
 namespace {
 
-constexpr int kWarmUpRuns = 3;
-constexpr int kTimedRuns = 5;
+// An idle GPU runs at a fraction of its clock, and takes a moment to change that.
+constexpr std::chrono::milliseconds kWarmUp{200};
+constexpr int kWarmUpRuns = 10;  // between looks at the time
+constexpr int kTurns = 3;
+// Shorter turns would measure how fast the host enqueues.
+constexpr double kTurnMicroseconds = 1000.0;
+constexpr double kMostRuns = 50.0;
 
 class TimingEvent {
 public:
@@ -32,20 +41,50 @@ private:
     cudaEvent_t event_ = nullptr;
 };
 
-}  // namespace
-
-std::optional<double> measure_microseconds(Stream& stream, const std::function<bool()>& enqueue) {
+// Of one run among some.
+std::optional<double> microseconds_of(Stream& stream, const GpuTimer::Way& way, int runs) {
     TimingEvent begin, end;
-    for (int i = 0; i < kWarmUpRuns + kTimedRuns; ++i) {
-        if (i == kWarmUpRuns) begin.record(stream);
-        if (!enqueue()) {
+    begin.record(stream);
+    for (int i = 0; i < runs; ++i) {
+        if (!way()) {
             stream.synchronize();
             return std::nullopt;
         }
     }
     end.record(stream);
     stream.synchronize();
-    return end.microseconds_since(begin) / kTimedRuns;
+    return end.microseconds_since(begin) / runs;
+}
+
+void warm_up(Stream& stream, const GpuTimer::Way& way) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point end = Clock::now() + kWarmUp;
+    while (microseconds_of(stream, way, kWarmUpRuns) && Clock::now() < end) continue;
+}
+
+}  // namespace
+
+std::vector<std::optional<double>> GpuTimer::compare(Stream& stream, std::span<const Way> ways) {
+    if (!is_warm_ && !ways.empty()) warm_up(stream, ways.front());
+    is_warm_ = true;
+    std::vector<std::optional<double>> fastest;
+    std::vector<int> runs;
+    for (const Way& way : ways) {
+        microseconds_of(stream, way, 1);  // the first run may load the kernel
+        fastest.push_back(microseconds_of(stream, way, 1));
+        const double wanted = kTurnMicroseconds / std::max(fastest.back().value_or(0.0), 1e-3);
+        runs.push_back(static_cast<int>(std::clamp(std::ceil(wanted), 1.0, kMostRuns)));
+    }
+    for (int turn = 0; turn < kTurns; ++turn) {
+        for (size_t i = 0; i < ways.size(); ++i) {
+            if (!fastest[i]) continue;
+            const std::optional<double> microseconds = microseconds_of(stream, ways[i], runs[i]);
+            // The run before was alone, and what it took to enqueue it counted.
+            fastest[i] = turn == 0 || !microseconds ? microseconds
+                                                    : std::min(*fastest[i], *microseconds);
+        }
+    }
+    return fastest;
 }
 
 }  // namespace trireme

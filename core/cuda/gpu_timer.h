@@ -2,14 +2,28 @@
 
 #include <functional>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "core/stream.h"
 
 namespace trireme {
 
-// Microseconds that the GPU takes for what `enqueue` puts on the stream, the mean of some runs
-// after others to warm up; nothing when it returns false, which it does where it cannot. Blocks the
-// host.
-std::optional<double> measure_microseconds(Stream& stream, const std::function<bool()>& enqueue);
+// Measures how long a GPU takes for different ways to do the same work. For one GPU's compute
+// stream.
+class GpuTimer {
+public:
+    // Enqueues the work once; false where this way cannot do it.
+    using Way = std::function<bool()>;
+
+    // Microseconds of each way; nothing for those that cannot do it. The ways take turns, and of
+    // each the fastest turn counts, so that what else happens on the GPU meets all alike. Before
+    // the first of all, the first way keeps the GPU busy until its clock has risen. Blocks the
+    // host.
+    std::vector<std::optional<double>> compare(Stream& stream, std::span<const Way> ways);
+
+private:
+    bool is_warm_ = false;
+};
 
 }  // namespace trireme

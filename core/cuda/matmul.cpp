@@ -23,6 +23,7 @@ namespace trireme {
 namespace {
 
 constexpr int kCandidates = 8;            // algorithms to measure
+constexpr double kLessThanChance = 0.98;  // of the time: what is faster by less may be so by chance
 constexpr uint32_t kMostAlignment = 256;  // no algorithm asks for more
 
 using HeuristicResult = cublasLtMatmulHeuristicResult_t;
@@ -302,6 +303,7 @@ struct CudaMatmul::State {
     Scratch workspace;
     // What trials of algorithms write, and of the ways to do a product, which try algorithms.
     Scratch trial_memory, comparison_memory;
+    GpuTimer timer;
     std::map<Key, Plan> plans;
 };
 
@@ -434,16 +436,20 @@ void CudaMatmul::State::choose_fastest(Plan& plan, Stream& stream, const CudaMat
     if (facts_of(call.epilogue).writes_aux) written.push_back(&trial.aux);
     if (!move_into(trial_memory, written)) return;  // the library's first choice stands
 
-    plan.microseconds = std::numeric_limits<double>::infinity();
+    std::vector<GpuTimer::Way> ways;
     for (const HeuristicResult& candidate : candidates) {
-        const auto microseconds = measure_microseconds(stream, [&] {
+        ways.push_back([&, this] {
             return enqueue(plan, stream, trial, candidate) == CUBLAS_STATUS_SUCCESS;
         });
-        if (!microseconds) continue;
+    }
+    const auto times = timer.compare(stream, ways);
+    plan.microseconds = std::numeric_limits<double>::infinity();
+    for (size_t i = 0; i < times.size(); ++i) {
+        if (!times[i]) continue;
         ++plan.measured_algorithms;
-        if (*microseconds < plan.microseconds) {
-            plan.microseconds = *microseconds;
-            plan.algorithm = candidate;
+        if (*times[i] < plan.microseconds * kLessThanChance) {
+            plan.microseconds = *times[i];
+            plan.algorithm = candidates[i];
         }
     }
 }
@@ -453,14 +459,15 @@ Plan::Comparison CudaMatmul::State::compare(Stream& stream, const CudaMatmulCall
     constexpr double kUnknown = std::numeric_limits<double>::infinity();
     Tensor output = call.output, sums = call.bias;
     if (!move_into(comparison_memory, {&output, &sums})) return {kUnknown, kUnknown};
-    const auto microseconds_of = [&](const Variant& variant) {
-        return measure_microseconds(stream, [&] {
+    const auto way_of = [&](const Variant& variant) -> GpuTimer::Way {
+        return [&] {
             variant(output, sums);
             return true;
-        });
+        };
     };
-    return {microseconds_of(together).value_or(kUnknown),
-            microseconds_of(apart).value_or(kUnknown)};
+    const std::array ways{way_of(together), way_of(apart)};
+    const auto times = timer.compare(stream, ways);
+    return {times[0].value_or(kUnknown), times[1].value_or(kUnknown)};
 }
 
 cublasStatus_t CudaMatmul::State::enqueue(const Plan& plan, Stream& stream,

@@ -9,8 +9,14 @@ namespace trireme {
 
 namespace {
 
-// Large enough for efficient matmuls, small enough to bound memory at large vocabularies.
-constexpr int64_t kLogitElements = 64 << 20;
+// Logits at a time: enough for efficient matmuls, few enough to bound memory at large vocabularies.
+// Each chunk of tokens reads and writes the whole gradient of the weight, which a GPU can hide only
+// behind the product of a few thousand tokens.
+int64_t logits_at_a_time(Backend backend) {
+    return int64_t{backend == Backend::cuda ? 256 : 64} << 20;
+}
+
+constexpr int64_t kTileTokens = 128;  // of a matrix product on a GPU
 
 int declare_weight(const ModelContext& context, ParameterStore& store) {
     const bool is_copy = context.model.tie_embeddings;  // of the first stage's embedding
@@ -31,9 +37,12 @@ LossHead::LossHead(const ModelContext& context, ParameterStore& store, int tied)
 
 int64_t LossHead::chunk_tokens() const {
     const int64_t tokens = context_.tokens() / context_.pieces;
-    const int64_t most = std::max<int64_t>(128, kLogitElements / context_.local_vocab());
+    const int64_t most = std::max(
+        kTileTokens, logits_at_a_time(context_.device.backend()) / context_.local_vocab());
     const int64_t chunks = (tokens + most - 1) / most;
-    return (tokens + chunks - 1) / chunks;
+    const int64_t even = (tokens + chunks - 1) / chunks;
+    const int64_t whole_tiles = (even + kTileTokens - 1) / kTileTokens * kTileTokens;
+    return std::min(whole_tiles, tokens);
 }
 
 LossHead::Activations LossHead::take_activations(Arena& arena) const {

@@ -215,6 +215,8 @@ ExitCode Trainer::train() {
             .may_update = [this](const StepResult& r) { return numerics_->may_update(r); }};
         const StepResult result = engine.step(step, lr, source, hooks);
         if (const std::string notice = engine.take_notice(); !notice.empty()) log_.info(notice);
+        const std::string warning = setup_->device().take_notice();
+        if (!warning.empty()) log_.warn(warning);
         numerics_->after_step(step, result, engine);
         window_seconds_ += seconds_since(begin);
         window_axes_ += result.axis_wait_seconds;

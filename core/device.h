@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/ops.h"
@@ -65,6 +66,9 @@ public:
     virtual bool keeps_values() const { return true; }
     // Threads of the host that this rank may compute with where the device's own would be idle.
     virtual int host_threads() const { return 1; }
+    // What users are to know of how the device does its work, once; mostly nothing.
+    void add_notice(const std::string& text) { notice_ += (notice_.empty() ? "" : "; ") + text; }
+    std::string take_notice() { return std::exchange(notice_, {}); }
     // Dense matmul rate by the maker's figures, in FLOP/s; 0 where it is not known.
     virtual double peak_flops_per_second(DType) const { return 0.0; }
 
@@ -88,6 +92,7 @@ private:
     size_t allocated_ = 0;
     size_t peak_allocated_ = 0;
     uint64_t memory_changes_ = 0;
+    std::string notice_;
 };
 
 // `local_ranks`: how many ranks of this run share the machine. Throws Error (config) when the

@@ -25,7 +25,7 @@ public:
         // What cuDNN refuses in any case does not need to be asked.
         if (shape.head_dim % 8 != 0 || shape.head_dim > 256 || shape.sequence < 2) return false;
         const Plans& plans = plans_for(shape);
-        return plans.forward->supported() && plans.backward->supported();
+        return is_supported(plans);
     }
 
     void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
@@ -44,7 +44,11 @@ private:
         std::unique_ptr<CudnnGraph> forward, backward;
     };
 
-    // Refused shapes are kept too, so that cuDNN is asked once.
+    static bool is_supported(const Plans& plans) {
+        return plans.forward->supported() && plans.backward->supported();
+    }
+
+    // Refused shapes are kept too, so that cuDNN is asked, and the user told, once.
     const Plans& plans_for(const AttentionShape& s) {
         const Key key{s.batch, s.sequence, s.heads, s.kv_heads, s.head_dim, s.scale};
         const auto found = plans_.find(key);
@@ -53,6 +57,14 @@ private:
         const CudnnTarget target{handle_, ""};
         Plans plans{std::make_unique<CudnnGraph>(AttentionPass::forward, s, target),
                     std::make_unique<CudnnGraph>(AttentionPass::backward, s, target)};
+        if (!is_supported(plans)) {
+            const CudnnGraph& refused = plans.forward->supported() ? *plans.backward
+                                                                   : *plans.forward;
+            device_.add_notice("attention of sequences of " + std::to_string(s.sequence) +
+                               " and heads of " + std::to_string(s.head_dim) +
+                               " runs on slower kernels, since cuDNN has none: " +
+                               refused.refusal());
+        }
         return plans_.emplace(key, std::move(plans)).first->second;
     }
 

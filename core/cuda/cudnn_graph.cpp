@@ -3,6 +3,8 @@
 #include <cudnn.h>
 #include <cudnn_frontend.h>
 
+#include <algorithm>
+#include <array>
 #include <unordered_map>
 #include <vector>
 
@@ -23,14 +25,36 @@ struct Refused {
     std::string message;
 };
 
+// Statuses that cuDNN names like those of a graph that it does not support, though it is the
+// machine that lacks something.
+constexpr std::array kLacking = {"NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER",
+                                 "NOT_SUPPORTED_INCOMPATIBLE_CUDART",
+                                 "NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING",
+                                 "NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE"};
+
+bool contains(const std::string& message, const char* part) {
+    return message.find(part) != std::string::npos;
+}
+
 void accept(const fe::error_t& status, const char* what) {
     if (status.is_good()) return;
     const std::string& message = status.err_msg;
-    if (status.code == fe::error_code_t::GRAPH_NOT_SUPPORTED ||
-        status.code == fe::error_code_t::HEURISTIC_QUERY_FAILED ||
-        message.find("NOT_SUPPORTED") != std::string::npos) {
-        throw Refused{message.empty() ? "no reason given" : message};
+    if (std::any_of(kLacking.begin(), kLacking.end(),
+                    [&](const char* problem) { return contains(message, problem); })) {
+        throw Error(ExitCode::config,
+                    std::string("cuDNN cannot be used on this machine (") + what + "): " + message +
+                        "; install the driver and the libraries that this cuDNN needs, NVRTC "
+                        "among them");
     }
+    switch (status.code) {
+        case fe::error_code_t::GRAPH_NOT_SUPPORTED:
+        case fe::error_code_t::HEURISTIC_QUERY_FAILED:
+        case fe::error_code_t::GRAPH_EXECUTION_PLAN_CREATION_FAILED:
+            throw Refused{message.empty() ? "no reason given" : message};
+        default:
+            break;
+    }
+    if (contains(message, "NOT_SUPPORTED")) throw Refused{message};
     throw Error(ExitCode::internal, std::string("cuDNN, ") + what + ": " + message);
 }
 

@@ -46,6 +46,17 @@ TEST_CASE("cuDNN has kernels for the attention of every preset on an H200", "[cu
     }
 }
 
+TEST_CASE("cuDNN takes or refuses the small shapes of the GPU tests without failing", "[cudnn]") {
+    const AttentionPass pass = GENERATE(AttentionPass::forward, AttentionPass::backward);
+    const CudnnTarget target = h200();
+    for (const AttentionShape& s :
+         {shape_of(2, 33, 4, 2, 16), shape_of(1, 66, 2, 1, 64), shape_of(1, 70, 6, 2, 16)}) {
+        const CudnnGraph graph(pass, s, target);
+        UNSCOPED_INFO(graph.refusal());
+        CHECK(graph.supported() == graph.refusal().empty());
+    }
+}
+
 TEST_CASE("shapes that cuDNN refuses are reported with its reason", "[cudnn]") {
     const AttentionPass pass = GENERATE(AttentionPass::forward, AttentionPass::backward);
     const CudnnGraph graph(pass, shape_of(2, 128, 4, 4, 12), h200());

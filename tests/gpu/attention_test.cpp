@@ -1,6 +1,7 @@
 #include <initializer_list>
 
 #include "core/cuda/attention.h"
+#include "core/cuda/cudnn_attention.h"
 #include "tests/gpu/gpu_test_support.h"
 
 namespace trireme::test {
@@ -129,7 +130,8 @@ TEST_CASE("the GPU's own attention and its gradient equal the CPU's", "[gpu][att
     }
 }
 
-TEST_CASE("the GPU's attention of the newest queries alone equals the CPU's", "[gpu][attention]") {
+TEST_CASE("the GPU's attention of the newest queries alone equals the CPU's",
+          "[gpu][attention][cudnn]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
     const int64_t first = GENERATE(1, 63, 64, 69, 70);
     const AttentionShape s = shape_of(1, 70, 6, 2, 16);
@@ -160,7 +162,25 @@ TEST_CASE("the GPU's own attention takes long heads and several tiles", "[gpu][a
     compare_attention(shape_of(1, 195, 2, 1, 8, 0.2f), type);
 }
 
-TEST_CASE("the GPU's choice of attention kernels equals the CPU's", "[gpu][attention]") {
+// Without it the project's own kernels would do the same, slowly, and no comparison would tell.
+TEST_CASE("cuDNN takes the attention of the models that are measured",
+          "[gpu][attention][cudnn]") {
+    const auto cudnn = make_cudnn_attention(gpu());
+    if (!cudnn) {
+        SUCCEED("built without cuDNN");
+        return;
+    }
+    for (const AttentionShape& s :
+         {shape_of(32, 1024, 12, 12, 64), shape_of(16, 1024, 25, 25, 64),
+          shape_of(4, 4096, 32, 8, 64), shape_of(2, 4096, 24, 8, 128),
+          shape_of(2, 4096, 32, 8, 128)}) {
+        const bool is_supported = cudnn->supports(s);
+        INFO(gpu().take_notice());
+        CHECK(is_supported);
+    }
+}
+
+TEST_CASE("the GPU's choice of attention kernels equals the CPU's", "[gpu][attention][cudnn]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
     const float dropout = GENERATE(0.0f, 0.3f);
     compare_attention(shape_of(2, 33, 4, 2, 16, dropout), type, Kernels::chosen);

@@ -52,8 +52,12 @@ void let_ranks_share_gpus(const World& control) {
     setenv("NCCL_HOSTID", ("trireme-" + std::to_string(control.rank())).c_str(), keep);
     if (control.local_size() == control.size()) setenv("NCCL_SOCKET_IFNAME", "lo", keep);
     setenv("NCCL_IB_DISABLE", "1", keep);
-    // Processes take turns on the GPU: more channels would only be more connections to make.
+    setenv("NCCL_NET", "Socket", keep);
+    setenv("NCCL_MNNVL_ENABLE", "0", keep);
+    // Processes take turns on the GPU: more channels would only be more connections to make, and
+    // so would more than one algorithm, each connected at its first use.
     setenv("NCCL_MAX_NCHANNELS", "1", keep);
+    setenv("NCCL_ALGO", "Ring", keep);
 }
 
 class NcclWorld final : public ForwardingWorld {

@@ -15,11 +15,12 @@
 #include "core/cuda/cuda_device.h"
 #include "core/cuda/driver_environment.h"
 #include "core/cuda/matmul.h"
+#include "core/processors.h"
 #include "model/engine.h"
 #include "model/flops.h"
 #include "tests/bench/gpu_time_split.h"
 
-// Training speed on one GPU, a line of JSON each call. See scripts/bench-gpu.
+// Training speed on one GPU: lines of JSON, of which the last one says most. See scripts/bench-gpu.
 //
 //   bench_gpu ceilings
 //   bench_gpu train PRESET LAYERS BATCH SEQUENCE MICRO_BATCHES STEPS    LAYERS 0: all
@@ -99,9 +100,37 @@ ModelOptions model_of(const std::string& preset, int layers) {
     return model;
 }
 
-nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int layers,
-                             int64_t batch, int64_t sequence, int micro_batches, int steps,
-                             GraphUse graphs) {
+// How the GPU's time of a step divides, into `result`; why not, where CUPTI does not say.
+template <typename Step>
+void add_time_split(nlohmann::ordered_json& result, const Step& run_step) {
+    GpuTimeSplit split;
+    try {
+        split = record_gpu_time(run_step);
+    } catch (const std::exception& error) {
+        result["gpu_seconds"] = error.what();
+        return;
+    }
+    std::vector<std::pair<double, std::string>> kernels;
+    for (const auto& [name, time] : split.seconds_of) kernels.emplace_back(time, name);
+    std::sort(kernels.rbegin(), kernels.rend());
+    nlohmann::ordered_json longest;
+    for (size_t i = 0; i < std::min<size_t>(kernels.size(), 14); ++i) {
+        longest[kernels[i].second] = kernels[i].first;
+    }
+    result["gpu_seconds"] = {{"attention", split.attention_seconds},
+                             {"own_attention", split.own_attention_seconds},
+                             {"matmul", split.matmul_seconds},
+                             {"other", split.other_seconds},
+                             {"gaps", split.gap_seconds},
+                             {"total", split.total_seconds},
+                             {"kernels", split.kernels}};
+    result["longest_kernels_seconds"] = longest;
+}
+
+// Prints a line when the speed is known and another, the same with more, when the GPU's time has
+// been divided: whatever happens meanwhile, the speed stays.
+void train(CudaDevice& device, const std::string& preset, int layers, int64_t batch,
+           int64_t sequence, int micro_batches, int steps, GraphUse graphs) {
     const ModelOptions model = model_of(preset, layers);
     const auto world = make_process_world();
     Mesh mesh(*world, {}, 1);
@@ -115,7 +144,9 @@ nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int 
     EngineOptions options;
     options.micro_batches = micro_batches;
     options.graphs = graphs;
+    const auto start = Clock::now();
     Engine engine(context, options);
+    const double start_seconds = seconds_since(start);
     std::vector<int32_t> tokens(static_cast<size_t>(batch * sequence));
     for (size_t i = 0; i < tokens.size(); ++i) {
         tokens[i] = static_cast<int32_t>(i * 7919 % static_cast<size_t>(model.vocab_size));
@@ -124,8 +155,10 @@ nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int 
     const auto run_step = [&] {
         return engine.step(++step, 1e-4, [&](int) { return HostMicroBatch{tokens, tokens, 0}; });
     };
+    const auto warm_up = Clock::now();
     StepResult result;
     for (int i = 0; i < 3; ++i) result = run_step();
+    const double warm_up_seconds = seconds_since(warm_up);
     const double first_loss = result.loss;
     std::vector<double> seconds;
     for (int i = 0; i < steps; ++i) {
@@ -133,65 +166,56 @@ nlohmann::ordered_json train(CudaDevice& device, const std::string& preset, int 
         result = run_step();
         seconds.push_back(seconds_since(begin));
     }
-    const GpuTimeSplit split = record_gpu_time([&] {
-        run_step();
-        device.compute().synchronize();
-    });
 
     const double step_seconds = median(seconds);
     const double tokens_per_second =
         static_cast<double>(batch * sequence * micro_batches) / step_seconds;
     const double flops = tokens_per_second * flops_per_token(model, sequence);
-    std::vector<std::pair<double, std::string>> kernels;
-    for (const auto& [name, time] : split.seconds_of) kernels.emplace_back(time, name);
-    std::sort(kernels.rbegin(), kernels.rend());
-    nlohmann::ordered_json longest;
-    for (size_t i = 0; i < std::min<size_t>(kernels.size(), 14); ++i) {
-        longest[kernels[i].second] = kernels[i].first;
-    }
     nlohmann::ordered_json memory;
     for (const auto& [label, bytes] : engine.memory()) memory[label] = bytes;
-    return {{"trainer", "trireme"},
-            {"commit", build_commit()},
-            {"preset", preset},
-            {"layers", model.layers},
-            {"parameters", count_parameters(model).total},
-            {"batch", batch},
-            {"sequence", sequence},
-            {"micro_batches", micro_batches},
-            {"graphs", engine.records_passes()},
-            {"step_seconds", step_seconds},
-            {"step_seconds_min", *std::min_element(seconds.begin(), seconds.end())},
-            {"step_seconds_max", *std::max_element(seconds.begin(), seconds.end())},
-            {"tokens_per_second", tokens_per_second},
-            {"model_tflops", flops / 1e12},
-            {"mfu", flops / peak_matmul_rate(device, DType::bf16)},
-            {"peak_memory_bytes", device.peak_memory_bytes()},
-            {"memory", memory},
-            {"first_loss", first_loss},
-            {"last_loss", result.loss},
-            {"gpu_seconds",
-             {{"attention", split.attention_seconds},
-              {"matmul", split.matmul_seconds},
-              {"other", split.other_seconds},
-              {"gaps", split.gap_seconds},
-              {"total", split.total_seconds},
-              {"kernels", split.kernels}}},
-            {"longest_kernels_seconds", longest}};
+    nlohmann::ordered_json line{
+        {"trainer", "trireme"},
+        {"commit", build_commit()},
+        {"preset", preset},
+        {"layers", model.layers},
+        {"parameters", count_parameters(model).total},
+        {"batch", batch},
+        {"sequence", sequence},
+        {"micro_batches", micro_batches},
+        {"graphs", engine.records_passes()},
+        {"start_seconds", start_seconds},
+        {"warm_up_seconds", warm_up_seconds},
+        {"step_seconds", step_seconds},
+        {"step_seconds_min", *std::min_element(seconds.begin(), seconds.end())},
+        {"step_seconds_max", *std::max_element(seconds.begin(), seconds.end())},
+        {"tokens_per_second", tokens_per_second},
+        {"model_tflops", flops / 1e12},
+        {"mfu", flops / peak_matmul_rate(device, DType::bf16)},
+        {"peak_memory_bytes", device.peak_memory_bytes()},
+        {"memory", memory},
+        {"notice", device.take_notice()},
+        {"first_loss", first_loss},
+        {"last_loss", result.loss}};
+    std::cout << line.dump() << std::endl;
+    add_time_split(line, [&] {
+        run_step();
+        device.compute().synchronize();
+    });
+    std::cout << line.dump() << std::endl;
 }
 
 int run(int argc, char** argv) {
     const std::string what = argc > 1 ? argv[1] : "";
-    CudaDevice device(0, {.tune_matmul = true});
+    // One process: all the machine's processors draw its initial values.
+    const int threads = cpu_threads_per_rank(0, available_processors(), 1);
+    CudaDevice device(0, {.tune_matmul = true}, threads);
     if (what == "ceilings" && argc == 2) {
         std::cout << ceilings(device).dump() << std::endl;
     } else if (what == "train" &&
                (argc == 8 || (argc == 9 && std::string_view(argv[8]) == "graphs"))) {
-        std::cout << train(device, argv[2], std::atoi(argv[3]), std::atoi(argv[4]),
-                           std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]),
-                           argc == 9 ? GraphUse::always : GraphUse::never)
-                         .dump()
-                  << std::endl;
+        train(device, argv[2], std::atoi(argv[3]), std::atoi(argv[4]), std::atoi(argv[5]),
+              std::atoi(argv[6]), std::atoi(argv[7]),
+              argc == 9 ? GraphUse::always : GraphUse::never);
         std::cerr << device.ops().matmul().describe_algorithms();
     } else {
         std::cerr << "usage: bench_gpu ceilings\n"

@@ -120,6 +120,9 @@ GpuTimeSplit end_gpu_records() {
                        : is_matmul  ? split.matmul_seconds
                                     : split.other_seconds;
         part += seconds;
+        if (is_attention && contains_any(span.name, {"trireme"})) {
+            split.own_attention_seconds += seconds;
+        }
         split.seconds_of[readable_name(span.name)] += seconds;
         if (span.begin > busy_until) {
             split.gap_seconds += static_cast<double>(span.begin - busy_until) * 1e-9;

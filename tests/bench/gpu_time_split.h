@@ -10,6 +10,7 @@ namespace trireme {
 // of CUDA) keeps of each kernel and copy.
 struct GpuTimeSplit {
     double attention_seconds = 0;
+    double own_attention_seconds = 0;  // the part of it that runs on the project's own kernels
     double matmul_seconds = 0;
     double other_seconds = 0;  // all other kernels, copies, fills
     double gap_seconds = 0;    // between the first start and the last end, when nothing ran

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The peer of scripts/bench-gpu and bench-cpu: the same model, batch and step in PyTorch.
 
-Compiled, fused attention, fused AdamW, gradient clipping. Prints one line of JSON.
+Compiled, fused attention, fused AdamW, gradient clipping. Prints lines of JSON, of which the last
+one counts: on a GPU the uncompiled model is timed before the compiler starts.
 
     peer_torch.py FAMILY LAYERS HIDDEN HEADS KV_HEADS FFN VOCAB BATCH SEQUENCE MICRO_BATCHES STEPS
                   WEIGHTS [tied] [eager] [cpu THREADS [fp32]]
@@ -10,6 +11,7 @@ WEIGHTS: fp32 (bf16 autocast over fp32 weights and moments, as Trireme keeps the
 and moments in bf16: less memory traffic than Trireme, and less exact). cpu: on that many threads
 instead of a GPU; fp32 there: without autocast. eager: without the compiler.
 """
+import contextlib
 import json
 import statistics
 import sys
@@ -99,6 +101,31 @@ class Gpt(nn.Module):
         return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
 
 
+def prefer_fast_attention(device):
+    """On a GPU cuDNN's kernels first, the fastest on Hopper, whatever PyTorch's version prefers."""
+    if device != "cuda":
+        return contextlib.nullcontext()
+    kinds = torch.nn.attention.SDPBackend
+    order = [kinds.CUDNN_ATTENTION, kinds.FLASH_ATTENTION, kinds.EFFICIENT_ATTENTION, kinds.MATH]
+    return torch.nn.attention.sdpa_kernel(order, set_priority=True)
+
+
+def attention_kernels(device):
+    """The first of the preferred kernels that take a small causal problem in bf16."""
+    if device != "cuda":
+        return None
+    kinds = torch.nn.attention.SDPBackend
+    x = torch.ones(1, 2, 128, 64, device=device, dtype=torch.bfloat16)
+    for kind in (kinds.CUDNN_ATTENTION, kinds.FLASH_ATTENTION, kinds.EFFICIENT_ATTENTION):
+        try:
+            with torch.nn.attention.sdpa_kernel(kind):
+                F.scaled_dot_product_attention(x, x, x, is_causal=True)
+        except RuntimeError:
+            continue
+        return f"{kind.name}, cuDNN {torch.backends.cudnn.version()}"
+    return None
+
+
 def main():
     family = sys.argv[1]
     (layers, hidden, heads, kv_heads, ffn, vocab, batch, sequence, micro_batches,
@@ -120,12 +147,13 @@ def main():
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     eager = "eager" in more
-    run = model if eager else torch.compile(model)
+    run = model
     ids = (torch.arange(batch * sequence, device=device) * 7919 % vocab).view(batch, sequence)
 
     def step():
         for _ in range(micro_batches):
-            with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            with prefer_fast_attention(device), \
+                    torch.autocast(device, torch.bfloat16, enabled=autocast):
                 loss = run(ids, ids) / micro_batches
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -133,23 +161,42 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         return loss.item() * micro_batches
 
-    for _ in range(3):
-        loss = step()
-    seconds = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        loss = step()
-        seconds.append(time.perf_counter() - begin)
-    median = statistics.median(seconds)
-    print(json.dumps({
-        "trainer": f"PyTorch {torch.__version__}, " + ("eager" if eager else "compiled")
-                   + f", {weights} weights"
-                   + (", bf16 autocast" if autocast else ""),
-        "layers": layers, "batch": batch, "sequence": sequence, "micro_batches": micro_batches,
-        "step_seconds": median, "step_seconds_min": min(seconds), "step_seconds_max": max(seconds),
-        "tokens_per_second": batch * sequence * micro_batches / median,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
-        "last_loss": loss}))
+    def measure(compiled, warm_up, steps):
+        for _ in range(warm_up):
+            loss = step()
+        seconds = []
+        for _ in range(steps):
+            begin = time.perf_counter()
+            loss = step()
+            seconds.append(time.perf_counter() - begin)
+        median = statistics.median(seconds)
+        print(json.dumps({
+            "trainer": f"PyTorch {torch.__version__}, " + ("compiled" if compiled else "eager")
+                       + f", {weights} weights"
+                       + (", bf16 autocast" if autocast else ""),
+            "attention": attention_kernels(device),
+            "layers": layers, "batch": batch, "sequence": sequence,
+            "micro_batches": micro_batches,
+            "step_seconds": median, "step_seconds_min": min(seconds),
+            "step_seconds_max": max(seconds),
+            "tokens_per_second": batch * sequence * micro_batches / median,
+            "peak_memory_bytes":
+                torch.cuda.max_memory_allocated() if device == "cuda" else None,
+            "last_loss": loss}), flush=True)
+
+    if eager:
+        measure(False, 3, steps)
+        return
+    if device == "cuda":
+        try:
+            measure(False, 1, 2)  # what is left when compiling takes too long
+        except torch.OutOfMemoryError as error:  # it needs more than the compiled model
+            print("uncompiled:", error, file=sys.stderr)
+        optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    run = torch.compile(model)
+    measure(True, 3, steps)
 
 
 if __name__ == "__main__":

@@ -303,10 +303,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     context_.ops().fill_zero(stream, totals_);
     for (auto& reducer : reducers_) reducer->begin_step();
     if (sharder_) sharder_->begin_step();
-    if (gatherer_) {
-        gatherer_->begin_step();
-        gatherer_->begin(step_uses_);
-    }
+    if (gatherer_) gatherer_->begin(step_uses_);
 
     model_->begin(inputs_, reducer_views_);
     if (passes_) passes_->begin_step(inputs_);

@@ -10,11 +10,11 @@ int64_t coalesced_elements(std::span<const Tensor> parts) {
 }
 
 void sum_coalesced(Device& device, Communicator& group, std::span<const Tensor> parts,
-                   const Tensor& scratch, const char* label, double& waited) {
+                   const Tensor& scratch, const char* label) {
     if (parts.empty()) return;
     Stream& stream = device.compute();
     if (parts.size() == 1) {
-        stream.timed_wait(group.all_reduce(stream, parts.front(), ReduceOp::sum, label), waited);
+        stream.wait(group.all_reduce(stream, parts.front(), ReduceOp::sum, label));
         return;
     }
     int64_t at = 0;
@@ -23,7 +23,7 @@ void sum_coalesced(Device& device, Communicator& group, std::span<const Tensor> 
         at += part.elements();
     }
     const Tensor all = scratch.flat_range(0, at);
-    stream.timed_wait(group.all_reduce(stream, all, ReduceOp::sum, label), waited);
+    stream.wait(group.all_reduce(stream, all, ReduceOp::sum, label));
     at = 0;
     for (const Tensor& part : parts) {
         device.ops().copy(stream, scratch.flat_range(at, part.elements()), part);

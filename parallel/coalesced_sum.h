@@ -12,8 +12,8 @@ namespace trireme {
 int64_t coalesced_elements(std::span<const Tensor> parts);
 
 // Sums small f32 tensors over a group in one operation, which costs less than one each, and makes
-// compute wait for it; `waited` grows by the seconds. scratch: [coalesced_elements(parts)] or more.
+// compute wait for it. scratch: [coalesced_elements(parts)] or more.
 void sum_coalesced(Device& device, Communicator& group, std::span<const Tensor> parts,
-                   const Tensor& scratch, const char* label, double& waited);
+                   const Tensor& scratch, const char* label);
 
 }  // namespace trireme

@@ -104,7 +104,6 @@ void GradientReducer::begin_step() {
         bucket.waits_left = bucket.n_waits;
         bucket.started = false;
     }
-    exposed_seconds_ = 0.0;
     if (probe_) probe_->begin_step();
 }
 
@@ -149,23 +148,23 @@ void GradientReducer::start(Bucket& bucket) {
 // These gradients are small (norms, shared key/value heads): compute can afford to wait.
 void GradientReducer::sum_shared(const std::vector<Tensor>& parts, Communicator& group,
                                  const char* label) {
-    sum_coalesced(device_, group, parts, scratch_, label, exposed_seconds_);
+    sum_coalesced(device_, group, parts, scratch_, label);
 }
 
 void GradientReducer::finish() {
+    Stream& stream = device_.compute();
     for (Bucket& bucket : buckets_) {
         if (!bucket.started) start(bucket);
     }
     for (Bucket& bucket : buckets_) {
         if (!replicas_) break;
-        wait(bucket.done);
-        bucket.done =
-            replicas_->all_reduce(device_.compute(), bucket.wire ? bucket.wire_shard : bucket.shard,
-                                  ReduceOp::sum, "gradient bucket of the replicas");
+        stream.wait(bucket.done);
+        bucket.done = replicas_->all_reduce(stream, bucket.wire ? bucket.wire_shard : bucket.shard,
+                                            ReduceOp::sum, "gradient bucket of the replicas");
     }
     for (const Bucket& bucket : buckets_) {
-        wait(bucket.done);
-        if (bucket.wire) device_.ops().copy(device_.compute(), bucket.wire_shard, bucket.shard);
+        stream.wait(bucket.done);
+        if (bucket.wire) device_.ops().copy(stream, bucket.wire_shard, bucket.shard);
     }
 }
 
@@ -175,10 +174,6 @@ std::vector<int> GradientReducer::not_finite() {
         for (const Tensor& part : bucket.kept) probe_->look_at(number_of(bucket), part);
     }
     return probe_->not_finite();
-}
-
-void GradientReducer::wait(const Event& event) {
-    device_.compute().timed_wait(event, exposed_seconds_);
 }
 
 }  // namespace trireme

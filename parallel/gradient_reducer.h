@@ -52,9 +52,6 @@ public:
     // Blocks.
     std::vector<int> not_finite();
 
-    // Seconds of this step so far in which compute waited for the sums; on a GPU as of the last
-    // synchronisation of its stream.
-    double exposed_seconds() const { return exposed_seconds_; }
     const Arena& arena() const { return *arena_; }
 
 private:
@@ -82,7 +79,6 @@ private:
     void count_down(Bucket& bucket);
     void start(Bucket& bucket);
     void sum_shared(const std::vector<Tensor>& parts, Communicator& group, const char* label);
-    void wait(const Event& event);
 
     Device& device_;
     Communicator& data_;
@@ -101,7 +97,6 @@ private:
     std::optional<Arena> arena_;
     Tensor scratch_;  // [most elements that a bucket coalesces] f32
     std::optional<FiniteProbe> probe_;
-    double exposed_seconds_ = 0.0;
 };
 
 }  // namespace trireme

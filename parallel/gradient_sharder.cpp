@@ -93,7 +93,6 @@ void GradientSharder::take_buffers(Arena& arena, bool with_wire) {
 }
 
 void GradientSharder::begin_step() {
-    exposed_seconds_ = 0.0;
     if (probe_) probe_->begin_step();
 }
 
@@ -141,7 +140,7 @@ void GradientSharder::close(int chunk, int bucket_number) {
 void GradientSharder::settle(Buffer& buffer) {
     if (!buffer.is_sent) return;
     buffer.is_sent = false;
-    device_.compute().timed_wait(buffer.done, exposed_seconds_);
+    device_.compute().wait(buffer.done);
     device_.ops().add(device_.compute(), buffer.received, buffer.accumulated);
 }
 
@@ -158,18 +157,15 @@ void GradientSharder::finish() {
     for (size_t i = 0; probe_ && i < wholes_.size(); ++i) {
         probe_->look_at(whole_places_[i], wholes_[i]);
     }
-    sum_coalesced(device_, tensor_, partial_, scratch_, "partial gradients", exposed_seconds_);
-    sum_coalesced(device_, tensor_kv_, kv_, scratch_, "shared key/value gradients",
-                  exposed_seconds_);
+    sum_coalesced(device_, tensor_, partial_, scratch_, "partial gradients");
+    sum_coalesced(device_, tensor_kv_, kv_, scratch_, "shared key/value gradients");
     Stream& stream = device_.compute();
     for (const Tensor& shard : shards_) {
         if (!data_.replicas) break;
-        stream.timed_wait(data_.replicas->all_reduce(stream, shard, ReduceOp::sum, "replicas"),
-                          exposed_seconds_);
+        stream.wait(data_.replicas->all_reduce(stream, shard, ReduceOp::sum, "replicas"));
     }
     for (const Tensor& whole : wholes_) {
-        stream.timed_wait(data_.all.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"),
-                          exposed_seconds_);
+        stream.wait(data_.all.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"));
     }
 }
 

@@ -62,7 +62,6 @@ public:
     // any sum. Blocks.
     std::vector<int> not_finite(int chunk) const;
 
-    double exposed_seconds() const { return exposed_seconds_; }  // as GradientReducer
     const Arena& arena() const { return *arena_; }
 
 private:
@@ -115,7 +114,6 @@ private:
     Tensor scratch_;
     int n_places_ = 0;
     std::optional<FiniteProbe> probe_;
-    double exposed_seconds_ = 0.0;
 };
 
 }  // namespace trireme

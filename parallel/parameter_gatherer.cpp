@@ -73,7 +73,7 @@ void ParameterGatherer::acquire(BucketUse use) {
     Buffer& buffer = buffers_[static_cast<size_t>(bucket.buffer)];
     if (!buffer.is_arriving) return;
     buffer.is_arriving = false;
-    device_.compute().timed_wait(buffer.arrival, exposed_seconds_);
+    device_.compute().wait(buffer.arrival);
 }
 
 void ParameterGatherer::release(BucketUse use) noexcept {

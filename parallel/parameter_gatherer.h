@@ -44,7 +44,6 @@ public:
     // The coming pass acquires these buckets in this order; must outlive the pass. Starts the first
     // gathers.
     void begin(std::span<const BucketUse> uses);
-    void begin_step() { exposed_seconds_ = 0.0; }
     // Makes compute wait until the bucket is there, and keeps it until it is released.
     void acquire(BucketUse use);
     void release(BucketUse use) noexcept;
@@ -53,8 +52,6 @@ public:
     // Before shards change: waits for all gathers under way and forgets what is there.
     void forget();
 
-    // Seconds of this step so far in which compute waited for parameters; as of GradientReducer.
-    double exposed_seconds() const { return exposed_seconds_; }
     int64_t n_gathers() const { return n_gathers_; }  // ever started
     const Arena& arena() const { return *arena_; }
 
@@ -101,7 +98,6 @@ private:
     uint64_t window_ = 0;
     std::optional<Arena> arena_;
     int64_t n_gathers_ = 0;
-    double exposed_seconds_ = 0.0;
 };
 
 }  // namespace trireme

@@ -108,7 +108,6 @@ void check_case(World& world, const Case& c) {
         reducer.release(9);
         if (step > 0) reducer.release(0);  // finish() starts what nobody released
         reducer.finish();
-        expect(reducer.exposed_seconds() >= 0.0, "time that passes");
 
         const int shard = c.zero_stage == 0 ? kWholeLayout : mesh.data().rank();
         int64_t checked = 0;

@@ -242,7 +242,6 @@ TEST_CASE("gathered parameters are there when they are used, and again after the
             REQUIRE_NOTHROW(run_thread_ranks(ranks, [&](World& world) {
                 Gathering g(world, prefetch);
                 for (int step = 0; step < 3; ++step) {
-                    g.gatherer->begin_step();
                     g.gatherer->begin(uses);
                     for (const BucketUse& use : uses) g.use(use, step);
                     g.gatherer->begin(uses);  // under way when the parameters change

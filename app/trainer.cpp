@@ -220,7 +220,6 @@ ExitCode Trainer::train() {
         numerics_->after_step(step, result, engine);
         window_seconds_ += seconds_since(begin);
         window_axes_ += result.axis_wait_seconds;
-        window_idle_ += result.pipeline_wait_seconds;
         ++window_steps_;
 
         const bool is_last = step == config_.run.steps;
@@ -311,14 +310,14 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.comm_exposed_context_seconds = window_axes_.context / steps;
     m.comm_exposed_data_seconds = window_axes_.data / steps;
     m.comm_exposed_pipeline_seconds = window_axes_.pipeline / steps;
-    m.pipeline_idle_seconds = window_idle_ / steps;
+    m.pipeline_idle_seconds = window_axes_.neighbours / steps;
     m.memory_peak_bytes = static_cast<uint64_t>(
         setup_->control().largest(static_cast<double>(setup_->device().peak_memory_bytes())));
     const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
     log_.info(console_line(m, config_.run.steps, seconds_left));
     if (metrics_) metrics_->write(m);
     if (tensorboard_) tensorboard_->write(m);
-    window_seconds_ = window_idle_ = 0;
+    window_seconds_ = 0;
     window_axes_ = {};
     window_steps_ = 0;
 }

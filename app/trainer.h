@@ -79,7 +79,6 @@ private:
 
     // Since the last logged step.
     double window_seconds_ = 0;
-    double window_idle_ = 0;
     AxisSeconds window_axes_;
     int64_t window_steps_ = 0;
 };

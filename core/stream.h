@@ -61,11 +61,9 @@ public:
     // Marks the end of the work enqueued so far.
     virtual Event record() = 0;
     // Work enqueued after this call starts only when the event is complete. On the CPU the calling
-    // thread blocks; on a GPU it does not.
+    // thread blocks; on a GPU it does not. The time that the stream stood still is put down to the
+    // account of the event's source.
     virtual void wait(const Event& event) = 0;
-    // The same; `seconds`, too, grows by the time that the stream stood still. On a GPU it is known
-    // only after the next synchronize(), and must live until then.
-    virtual void timed_wait(const Event& event, double& seconds) = 0;
     // Copies within the device's memory; the ranges do not overlap.
     virtual void copy(void* to, const void* from, size_t bytes) = 0;
     // Blocks the calling thread until all enqueued work is done.

@@ -14,16 +14,10 @@ Event TimedStream::record() {
 }
 
 void TimedStream::wait(const Event& event) {
-    double seconds = 0.0;
-    timed_wait(event, seconds);
-}
-
-void TimedStream::timed_wait(const Event& event, double& seconds) {
     if (!event.source) return;
     const double end = static_cast<TimedSource*>(event.source)->end_of(event.ticket);
     const double waited = std::max(0.0, end - now_);
     now_ += waited;
-    seconds += waited;
     if (WaitAccount* account = event.source->wait_account()) account->seconds += waited;
 }
 

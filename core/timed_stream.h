@@ -34,7 +34,6 @@ public:
 
     Event record() override;
     void wait(const Event& event) override;
-    void timed_wait(const Event& event, double& seconds) override;
     void copy(void* to, const void* from, size_t bytes) override;
     void synchronize() override {}
 

@@ -339,7 +339,6 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     result.loss = totals[1] / counted;
     result.grad_norm = std::sqrt(totals[0]);
     result.votes = totals[2];
-    result.pipeline_wait_seconds = runtime_->idle_seconds();
     result.axis_wait_seconds = mesh.waits().seconds();
     result.updated = result.is_finite() && (!hooks.may_update || hooks.may_update(result));
     if (result.updated) update(step, lr);

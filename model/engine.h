@@ -49,12 +49,11 @@ struct HostMicroBatch {
 using MicroBatchSource = std::function<HostMicroBatch(int)>;
 
 struct StepResult {
-    double loss = 0;                   // mean over the global batch's counted tokens, nats
-    double grad_norm = 0;              // global, before clipping
-    double pipeline_wait_seconds = 0;  // compute waited for neighbouring stages
-    AxisSeconds axis_wait_seconds;     // compute waited for each axis
-    double votes = 0;                  // sum of all ranks' votes
-    bool updated = false;              // the parameters were
+    double loss = 0;                // mean over the global batch's counted tokens, nats
+    double grad_norm = 0;           // global, before clipping
+    AxisSeconds axis_wait_seconds;  // compute waited for each axis
+    double votes = 0;               // sum of all ranks' votes
+    bool updated = false;           // the parameters were
 
     bool is_finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
 };

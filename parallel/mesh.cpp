@@ -47,7 +47,7 @@ public:
     std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
                                         GroupUse use) override {
         auto group = ForwardingWorld::split(color, key, name, use);
-        if (group) group->put_waits_down_to(waits_.of(axis_of(name)));
+        if (group) group->put_waits_down_to(waits_.of(name));
         return group;
     }
 

@@ -65,7 +65,7 @@ struct PipelineRuntime::State {
         return number == RankPlan::kNone ? Tensor() : buffers[static_cast<size_t>(number)].tensor;
     }
 
-    void wait(int number) { device.compute().timed_wait(buffer(number).transfer, idle_seconds); }
+    void wait(int number) { device.compute().wait(buffer(number).transfer); }
     void receive(bool is_gradient, int number, int peer) {
         Buffer& to = buffer(number);
         to.transfer = is_gradient
@@ -94,7 +94,6 @@ struct PipelineRuntime::State {
     std::vector<ForwardLink> links;  // of each chunk
     std::vector<int> senders;        // of the inputs from other ranks, in chunk order
     int64_t forward_posted = 0;
-    double idle_seconds = 0.0;
     bool running = false;
 };
 
@@ -132,10 +131,6 @@ const Arena& PipelineRuntime::arena() const {
     return *state_->arena;
 }
 
-double PipelineRuntime::idle_seconds() const {
-    return state_->idle_seconds;
-}
-
 std::vector<Action> PipelineRuntime::rehearsal(bool with_backward) const {
     std::vector<Action> actions;
     for (const RankPlan::Step& step : state_->rehearsal) {
@@ -155,7 +150,6 @@ void PipelineRuntime::rehearse(StageExecutor& executor, bool with_backward) {
 void PipelineRuntime::run(StageExecutor& executor) {
     TRIREME_CHECK(!state_->running, "no run after one that failed");
     state_->running = true;
-    state_->idle_seconds = 0.0;
     for (const RankPlan::Step& step : state_->plan.steps) state_->perform(step, executor);
     state_->running = false;
 }
@@ -204,7 +198,6 @@ void PipelineRuntime::run_forward(StageExecutor& executor, int micro_batches) {
     State& state = *state_;
     TRIREME_CHECK(!state.running, "no run after one that failed");
     state.running = true;
-    state.idle_seconds = 0.0;
     state.forward_posted = 0;
     const int64_t receives = static_cast<int64_t>(state.senders.size()) * micro_batches;
     int64_t received = 0, sent = 0, handed_over = 0;

@@ -67,9 +67,6 @@ public:
     void run(StageExecutor& executor);
     // Forward only, micro-batch by micro-batch (evaluation, generation), all in slot 0.
     void run_forward(StageExecutor& executor, int micro_batches);
-    // Seconds of the last run in which compute waited for a neighbour; on a GPU known once its
-    // stream has been synchronised.
-    double idle_seconds() const;
 
 private:
     struct State;

@@ -33,21 +33,32 @@ AxisSeconds& AxisSeconds::operator+=(const AxisSeconds& other) {
     context += other.context;
     data += other.data;
     pipeline += other.pipeline;
+    neighbours += other.neighbours;
     return *this;
 }
 
 WaitLedger::WaitLedger() {
-    of(MeshAxis::tensor).name = "wait for tensor";
-    of(MeshAxis::context).name = "wait for context";
-    of(MeshAxis::data).name = "wait for data";
-    of(MeshAxis::pipeline).name = "wait for pipeline";
-    of(MeshAxis::all).name = "wait for all";
+    of("tensor").name = "wait for tensor";
+    of("context").name = "wait for context";
+    of("data").name = "wait for data";
+    of("pipeline").name = "wait for pipeline";
+    of("embedding").name = "wait for pipeline";
+    of("all").name = "wait for all";
+}
+
+WaitAccount& WaitLedger::of(const std::string& communicator) {
+    if (communicator == "embedding") return accounts_[kEmbedding];
+    return accounts_[static_cast<size_t>(axis_of(communicator))];
 }
 
 AxisSeconds WaitLedger::seconds() const {
     const auto of = [&](MeshAxis axis) { return accounts_[static_cast<size_t>(axis)].seconds; };
-    return {of(MeshAxis::tensor), of(MeshAxis::context), of(MeshAxis::data),
-            of(MeshAxis::pipeline)};
+    const double neighbours = of(MeshAxis::pipeline);
+    return {.tensor = of(MeshAxis::tensor),
+            .context = of(MeshAxis::context),
+            .data = of(MeshAxis::data),
+            .pipeline = neighbours + accounts_[kEmbedding].seconds,
+            .neighbours = neighbours};
 }
 
 void WaitLedger::reset() {

@@ -20,7 +20,8 @@ struct AxisSeconds {
     double tensor = 0.0;
     double context = 0.0;
     double data = 0.0;
-    double pipeline = 0.0;  // the schedule's own bubble is part of it
+    double pipeline = 0.0;    // the schedule's own bubble is part of it
+    double neighbours = 0.0;  // of pipeline: for other stages, without a tied embedding's gradient
 
     AxisSeconds& operator+=(const AxisSeconds& other);
     double collectives() const { return tensor + context + data; }
@@ -33,7 +34,8 @@ class WaitLedger {
 public:
     WaitLedger();
 
-    WaitAccount& of(MeshAxis axis) { return accounts_[static_cast<size_t>(axis)]; }
+    // For the events of the communicator with this name.
+    WaitAccount& of(const std::string& communicator);
     // Since the last reset; on a GPU as of the last synchronisation of its stream.
     AxisSeconds seconds() const;
     void reset();
@@ -41,7 +43,8 @@ public:
     void set_trace(Trace* trace);
 
 private:
-    std::array<WaitAccount, 5> accounts_;
+    static constexpr size_t kEmbedding = 5;  // the pipeline's, beside that of its neighbours
+    std::array<WaitAccount, 6> accounts_;    // of each axis, and kEmbedding
 };
 
 }  // namespace trireme

@@ -42,24 +42,15 @@ bool is_too_much(size_t bytes, std::string& reason) {
 
 void CpuStream::wait(const Event& event) {
     if (!event.source) return;
-    if (event.source->wait_account()) {
-        double seconds = 0.0;
-        timed_wait(event, seconds);
-    } else {
+    WaitAccount* account = event.source->wait_account();
+    if (!account) {
         event.source->host_wait(event.ticket);
+        return;
     }
-}
-
-void CpuStream::timed_wait(const Event& event, double& seconds) {
-    if (!event.source) return;
     const int64_t begin = Trace::now_ns();
     event.source->host_wait(event.ticket);
     const int64_t end = Trace::now_ns();
-    const double waited = static_cast<double>(end - begin) * 1e-9;
-    seconds += waited;
-    WaitAccount* account = event.source->wait_account();
-    if (!account) return;
-    account->seconds += waited;
+    account->seconds += static_cast<double>(end - begin) * 1e-9;
     if (account->trace && end - begin > kShownWaitNs) {
         account->trace->record(account->name, "wait", Trace::kComputeTrack, begin, end);
     }

@@ -12,7 +12,6 @@ class CpuStream final : public Stream {
 public:
     Event record() override { return {}; }
     void wait(const Event& event) override;
-    void timed_wait(const Event& event, double& seconds) override;
     void copy(void* to, const void* from, size_t bytes) override {
         if (bytes > 0) std::memcpy(to, from, bytes);
     }

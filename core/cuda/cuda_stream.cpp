@@ -41,15 +41,16 @@ Event CudaStream::record() {
 
 void CudaStream::wait(const Event& event) {
     if (!event.source || event.source == this) return;
-    if (event.source->wait_account())
-        enqueue_timed_wait(event, nullptr);
-    else
+    WaitAccount* account = event.source->wait_account();
+    if (!account) {
         enqueue_wait(event);
-}
-
-void CudaStream::timed_wait(const Event& event, double& seconds) {
-    if (!event.source || event.source == this) return;
-    enqueue_timed_wait(event, &seconds);
+        return;
+    }
+    const TimedWait timed{timing_event(), timing_event(), account};
+    check_cuda(cudaEventRecord(timed.begin, stream_), "recording an event");
+    enqueue_wait(event);
+    check_cuda(cudaEventRecord(timed.end, stream_), "recording an event");
+    timed_waits_.push_back(timed);
 }
 
 void CudaStream::enqueue_wait(const Event& event) {
@@ -59,14 +60,6 @@ void CudaStream::enqueue_wait(const Event& event) {
     } else {
         event.source->host_wait(event.ticket);
     }
-}
-
-void CudaStream::enqueue_timed_wait(const Event& event, double* seconds) {
-    const TimedWait timed{timing_event(), timing_event(), seconds, event.source->wait_account()};
-    check_cuda(cudaEventRecord(timed.begin, stream_), "recording an event");
-    enqueue_wait(event);
-    check_cuda(cudaEventRecord(timed.end, stream_), "recording an event");
-    timed_waits_.push_back(timed);
 }
 
 void CudaStream::copy(void* to, const void* from, size_t bytes) {
@@ -120,9 +113,7 @@ void CudaStream::settle_timed_waits() {
     for (const TimedWait& wait : timed_waits_) {
         float milliseconds = 0.0f;
         check_cuda(cudaEventElapsedTime(&milliseconds, wait.begin, wait.end), "timing a wait");
-        const double seconds = static_cast<double>(milliseconds) * 1e-3;
-        if (wait.seconds) *wait.seconds += seconds;
-        if (wait.account) wait.account->seconds += seconds;
+        wait.account->seconds += static_cast<double>(milliseconds) * 1e-3;
         spare_timing_events_.push_back(wait.begin);
         spare_timing_events_.push_back(wait.end);
     }

@@ -29,7 +29,6 @@ public:
 
     Event record() override;
     void wait(const Event& event) override;
-    void timed_wait(const Event& event, double& seconds) override;
     void copy(void* to, const void* from, size_t bytes) override;
     // Polls instead of blocking in the driver, so that a failure elsewhere can end the wait.
     void synchronize() override;
@@ -49,12 +48,10 @@ private:
     static constexpr uint64_t kEvents = 1024;
     struct TimedWait {
         cudaEvent_t begin, end;
-        double* seconds;       // of the caller, or null
-        WaitAccount* account;  // of the source, or null
+        WaitAccount* account;
     };
 
     void enqueue_wait(const Event& event);
-    void enqueue_timed_wait(const Event& event, double* seconds);
 
     cudaEvent_t timing_event();
     void settle_timed_waits();

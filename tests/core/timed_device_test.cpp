@@ -95,9 +95,10 @@ TEST_CASE("a stream stands still until what it waits for is done", "[core][timed
     other.work(3.0);
     const Event later = other.record();
     compute.work(1.0);
-    double waited = 0.0;
-    compute.timed_wait(later, waited);
-    CHECK(waited == 2.0);
+    WaitAccount waits;
+    later.source->put_waits_down_to(&waits);
+    compute.wait(later);
+    CHECK(waits.seconds == 2.0);
     CHECK(compute.now() == 3.0);
     compute.wait(later);
     compute.wait({});

@@ -205,7 +205,7 @@ ExitCode Trainer::train() {
         const auto begin = std::chrono::steady_clock::now();
         const double lr =
             learning_rate(config_.schedule, config_.optimizer.lr, step, config_.run.steps);
-        const TraceSpan span(trace_.get(), "step", "step", Trace::kComputeTrack, step);
+        const TraceSpan span(trace_.get(), "step", "step", step);
         const auto source = [&](int i) {
             if (i == 0) inject_faults(config_.testing.faults, world_.rank(), step, engine);
             return feed_->next();
@@ -234,8 +234,7 @@ ExitCode Trainer::train() {
                                (is_due(config_.evaluation.interval, step) || is_last);
         if (evaluates) {
             guard_.enter(Phase::evaluation, step);
-            const TraceSpan evaluation(trace_.get(), "evaluation", "step", Trace::kComputeTrack,
-                                       step);
+            const TraceSpan evaluation(trace_.get(), "evaluation", "step", step);
             if (const std::optional<std::vector<double>> losses = evaluate()) {
                 report_validation(step, *losses);
             } else {

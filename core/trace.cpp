@@ -56,17 +56,11 @@ int64_t Trace::unix_ns() {
     return nanoseconds_of<std::chrono::system_clock>();
 }
 
-int Trace::add_track(std::string name) {
+void Trace::record(const char* name, const char* category, int64_t begin_ns, int64_t end_ns,
+                   int64_t number) {
     const std::lock_guard lock(mutex_);
-    tracks_.push_back(std::move(name));
-    return static_cast<int>(tracks_.size()) - 1;
-}
-
-void Trace::record(const char* name, const char* category, int track, int64_t begin_ns,
-                   int64_t end_ns, int64_t number) {
-    const std::lock_guard lock(mutex_);
-    ring_[static_cast<size_t>(recorded_ % ring_.size())] = {name,   category, begin_ns,
-                                                            end_ns, number,   track};
+    ring_[static_cast<size_t>(recorded_ % ring_.size())] = {name, category, begin_ns, end_ns,
+                                                            number};
     ++recorded_;
 }
 
@@ -76,11 +70,9 @@ uint64_t Trace::recorded() const {
 }
 
 void Trace::write_json(const std::string& path) const {
-    std::vector<std::string> tracks;
     std::vector<Span> spans;  // oldest first
     {
         const std::lock_guard lock(mutex_);
-        tracks = tracks_;
         const uint64_t kept = std::min<uint64_t>(recorded_, ring_.size());
         spans.reserve(static_cast<size_t>(kept));
         for (uint64_t i = recorded_ - kept; i < recorded_; ++i)
@@ -95,15 +87,13 @@ void Trace::write_json(const std::string& path) const {
         << "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":" << pid
         << ",\"args\":{\"name\":\"rank " << pid << "\"}},\n"
         << "{\"ph\":\"M\",\"name\":\"process_sort_index\",\"pid\":" << pid
-        << ",\"args\":{\"sort_index\":" << pid << "}}";
-    for (size_t track = 0; track < tracks.size(); ++track) {
-        out << ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":" << pid << ",\"tid\":" << track
-            << ",\"args\":{\"name\":" << quoted(tracks[track]) << "}}";
-    }
+        << ",\"args\":{\"sort_index\":" << pid << "}},\n"
+        << "{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":" << pid
+        << ",\"tid\":0,\"args\":{\"name\":\"compute\"}}";
     for (const Span& span : spans) {
         out << ",\n{\"ph\":\"X\",\"name\":" << quoted(span.name)
             << ",\"cat\":" << quoted(span.category) << ",\"pid\":" << pid
-            << ",\"tid\":" << span.track << ",\"ts\":" << microseconds(span.begin_ns - origin_ns_)
+            << ",\"tid\":0,\"ts\":" << microseconds(span.begin_ns - origin_ns_)
             << ",\"dur\":" << microseconds(span.end_ns - span.begin_ns);
         if (span.number >= 0) out << ",\"args\":{\"number\":" << span.number << "}";
         out << "}";

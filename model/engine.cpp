@@ -348,7 +348,7 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
 
 void Engine::update(int64_t step, double lr) {
     Stream& stream = context_.stream();
-    const TraceSpan span(options_.trace, "optimizer", "optimizer", Trace::kComputeTrack, step);
+    const TraceSpan span(options_.trace, "optimizer", "optimizer", step);
     activity_.act("optimizer");
     const OptimizerOptions& adam = options_.optimizer;
     context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);

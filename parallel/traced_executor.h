@@ -17,7 +17,7 @@ public:
 
     void forward(int chunk, int micro_batch, int slot, const Tensor& input,
                  const Tensor& output) override {
-        const TraceSpan span(trace_, "forward", "pipeline", Trace::kComputeTrack, micro_batch);
+        const TraceSpan span(trace_, "forward", "pipeline", micro_batch);
         activity_.act("forward of micro-batch", micro_batch);
         executor_.forward(chunk, micro_batch, slot, input, output);
     }
@@ -25,7 +25,7 @@ public:
                   const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
                   bool last) override {
         const TraceSpan span(trace_, with_weights ? "backward" : "backward input", "pipeline",
-                             Trace::kComputeTrack, micro_batch);
+                             micro_batch);
         activity_.act(with_weights ? "backward of micro-batch" : "backward input of micro-batch",
                       micro_batch);
         executor_.backward(chunk, micro_batch, slot, input, output_gradient, input_gradient,
@@ -33,8 +33,7 @@ public:
     }
     void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
                          bool last) override {
-        const TraceSpan span(trace_, "backward weight", "pipeline", Trace::kComputeTrack,
-                             micro_batch);
+        const TraceSpan span(trace_, "backward weight", "pipeline", micro_batch);
         activity_.act("backward weight of micro-batch", micro_batch);
         executor_.backward_weight(chunk, micro_batch, slot, input, last);
     }

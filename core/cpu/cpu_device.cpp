@@ -52,7 +52,7 @@ void CpuStream::wait(const Event& event) {
     const int64_t end = Trace::now_ns();
     account->seconds += static_cast<double>(end - begin) * 1e-9;
     if (account->trace && end - begin > kShownWaitNs) {
-        account->trace->record(account->name, "wait", Trace::kComputeTrack, begin, end);
+        account->trace->record(account->name, "wait", begin, end);
     }
 }
 

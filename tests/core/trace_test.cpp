@@ -33,12 +33,11 @@ std::vector<nlohmann::json> events_of(const nlohmann::json& file, const std::str
 
 }  // namespace
 
-TEST_CASE("a trace file holds each span with its rank, track, time and number", "[core][trace]") {
+TEST_CASE("a trace file holds each span with its rank, time and number", "[core][trace]") {
     Trace trace(3, 16);
-    const int track = trace.add_track("tensor \"collectives\"");
     const int64_t origin = Trace::now_ns();
-    trace.record("forward", "compute", Trace::kComputeTrack, origin, origin + 1234, 7);
-    trace.record("all-reduce", "communication", track, origin + 500, origin + 2000500);
+    trace.record("forward", "compute", origin, origin + 1234, 7);
+    trace.record("\"wait\"", "communication", origin + 500, origin + 2000500);
 
     const TraceFile file;
     trace.write_json(file.path());
@@ -52,7 +51,8 @@ TEST_CASE("a trace file holds each span with its rank, track, time and number", 
     CHECK(spans[0].at("dur").get<double>() == Approx(1.234));
     CHECK(spans[0].at("args").at("number") == 7);
     CHECK(spans[0].at("ts").get<double>() >= 0.0);
-    CHECK(spans[1].at("tid") == track);
+    CHECK(spans[1].at("name") == "\"wait\"");
+    CHECK(spans[1].at("tid") == 0);
     CHECK_FALSE(spans[1].contains("args"));
     CHECK(spans[1].at("ts").get<double>() - spans[0].at("ts").get<double>() == Approx(0.5));
     CHECK(spans[1].at("dur").get<double>() == Approx(2000.0));
@@ -60,12 +60,12 @@ TEST_CASE("a trace file holds each span with its rank, track, time and number", 
     std::vector<std::string> names;
     for (const auto& event : events_of(read, "M"))
         if (event.at("name") == "thread_name") names.push_back(event.at("args").at("name"));
-    CHECK(names == std::vector<std::string>{"compute", "tensor \"collectives\""});
+    CHECK(names == std::vector<std::string>{"compute"});
 }
 
 TEST_CASE("a full trace keeps the newest spans, oldest first", "[core][trace]") {
     Trace trace(0, 5);
-    for (int i = 0; i < 13; ++i) trace.record("step", "train", 0, i * 10, i * 10 + 5, i);
+    for (int i = 0; i < 13; ++i) trace.record("step", "train", i * 10, i * 10 + 5, i);
     CHECK(trace.recorded() == 13);
 
     const TraceFile file;
@@ -106,8 +106,8 @@ TEST_CASE("traces with one origin line up, whenever each was made", "[core][trac
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     Trace late(1, 4, origin);
     const int64_t now = Trace::now_ns();
-    early.record("here", "test", 0, now, now);
-    late.record("here", "test", 0, now, now);
+    early.record("here", "test", now, now);
+    late.record("here", "test", now, now);
 
     const TraceFile first, second;
     early.write_json(first.path());
@@ -123,7 +123,7 @@ TEST_CASE("several threads may record while the file is written", "[core][trace]
     std::vector<std::thread> threads;
     for (int t = 0; t < 3; ++t) {
         threads.emplace_back([&trace] {
-            for (int i = 0; i < 1000; ++i) const TraceSpan span(&trace, "work", "test", 0, i);
+            for (int i = 0; i < 1000; ++i) const TraceSpan span(&trace, "work", "test", i);
         });
     }
     const TraceFile file;

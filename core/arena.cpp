@@ -1,6 +1,5 @@
 #include "core/arena.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace trireme {
@@ -31,8 +30,7 @@ Arena::Arena(Arena&& other) noexcept
       label_(std::move(other.label_)),
       memory_(std::exchange(other.memory_, nullptr)),
       capacity_(other.capacity_),
-      used_(other.used_),
-      peak_(other.peak_) {}
+      used_(other.used_) {}
 
 Tensor Arena::take(DType dtype, Shape shape) {
     Tensor tensor(nullptr, dtype, shape);
@@ -46,18 +44,12 @@ Tensor Arena::take(DType dtype, Shape shape) {
         tensor.data = memory_ + used_;
     }
     used_ += bytes;
-    peak_ = std::max(peak_, used_);
     return tensor;
 }
 
 Tensor Arena::memory() const {
     if (!memory_) return {};
     return Tensor(memory_, DType::u8, {static_cast<int64_t>(capacity_)});
-}
-
-void Arena::rewind(size_t mark) {
-    TRIREME_CHECK(mark <= used_, "rewind to an earlier point of the arena");
-    used_ = mark;
 }
 
 }  // namespace trireme

@@ -12,7 +12,7 @@ namespace trireme {
 //   measuring: hands out tensors without memory and counts the bytes, so that the code that will
 //              allocate also plans;
 //   real:      takes `capacity` bytes and hands out views of them.
-// Views live until the arena dies or is rewound past them. Not thread-safe.
+// Views live until the arena dies. Not thread-safe.
 class Arena {
 public:
     static Arena measuring(std::string label);
@@ -29,12 +29,8 @@ public:
     Tensor memory() const;
 
     size_t used_bytes() const { return used_; }
-    size_t peak_bytes() const { return peak_; }
     const std::string& label() const { return label_; }
     bool is_measuring() const { return device_ == nullptr; }
-
-    // Gives back everything taken after `mark` (a former used_bytes()).
-    void rewind(size_t mark);
 
 private:
     explicit Arena(std::string label) : label_(std::move(label)) {}
@@ -44,7 +40,6 @@ private:
     char* memory_ = nullptr;
     size_t capacity_ = 0;
     size_t used_ = 0;
-    size_t peak_ = 0;
 };
 
 // Measures what `take(arena)` takes, then takes it for real: an arena of exactly that size.

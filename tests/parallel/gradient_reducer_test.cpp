@@ -69,10 +69,10 @@ void check_case(World& world, const Case& c) {
     const std::vector<ParameterSpec> parameters = sample_parameters();
     const FlatLayout layout = plan_flat_layout(parameters, c.shape.data, c.bucket_elements);
     expect(layout.buckets.size() >= 3, "several buckets");
-    Arena arena = make_arena(*device, "gradients",
-                             [&](Arena& to) { to.take(DType::f32, {layout.elements}); });
-    arena.rewind(0);
-    const Tensor gradients = arena.take(DType::f32, {layout.elements});
+    Tensor gradients;
+    const Arena arena = make_arena(*device, "gradients", [&](Arena& to) {
+        gradients = to.take(DType::f32, {layout.elements});
+    });
     GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
                             layout, gradients, c.options());
     std::mt19937 random(static_cast<unsigned>(world.rank()));

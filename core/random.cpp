@@ -29,8 +29,4 @@ std::array<float, 4> philox_normals(PhiloxKey key, uint64_t stream, uint64_t blo
     return normals;
 }
 
-float philox_normal(PhiloxKey key, uint64_t stream, uint64_t element) {
-    return philox_normals(key, stream, element / 4)[static_cast<size_t>(element % 4)];
-}
-
 }  // namespace trireme

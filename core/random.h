@@ -52,7 +52,4 @@ PhiloxKey make_key(uint64_t seed, std::string_view name);
 // not depend on vectorisation).
 std::array<float, 4> philox_normals(PhiloxKey key, uint64_t stream, uint64_t block);
 
-// Standard normal of the element with this global index.
-float philox_normal(PhiloxKey key, uint64_t stream, uint64_t element);
-
 }  // namespace trireme

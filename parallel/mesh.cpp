@@ -102,7 +102,7 @@ Mesh::Mesh(World& ranks, const MeshShape& shape, int kv_groups, int data_shards)
         world.split(pipeline_group, rank, "pipeline_activations", GroupUse::neighbours);
     pipeline_gradients_ =
         world.split(pipeline_group, rank, "pipeline_gradients", GroupUse::neighbours);
-    const bool at_end = is_first_stage() || is_last_stage();
+    const bool at_end = at_.pipeline == 0 || at_.pipeline == shape.pipeline - 1;
     embedding_ = world.split(at_end ? pipeline_group : -1, rank, "embedding");
 }
 

@@ -46,8 +46,6 @@ public:
 
     const MeshShape& shape() const { return shape_; }
     const MeshCoordinates& at() const { return at_; }
-    bool is_first_stage() const { return at_.pipeline == 0; }
-    bool is_last_stage() const { return at_.pipeline == shape_.pipeline - 1; }
 
     World& world() { return world_; }
     Communicator& all() { return *all_; }

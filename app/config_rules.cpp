@@ -205,8 +205,6 @@ public:
                   " tokens of a micro-batch that a process holds");
     }
 
-    void check_parallel() { check_batch(); }
-
     void check_training() {
         check({"schedule.min_lr", "optimizer.lr"}, c.schedule.min_lr <= c.optimizer.lr,
               "found " + number_text(c.schedule.min_lr) + ", expected at most optimizer.lr " +
@@ -322,7 +320,7 @@ void check_rules(const Config& config, ConfigProblems& problems) {
     rules.check_model();
     rules.check_data();
     rules.check_mesh();
-    rules.check_parallel();
+    rules.check_batch();
     rules.check_training();
 }
 

@@ -102,11 +102,6 @@ void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids
     if (position_ >= 0) store_.close_gradients(position_);
 }
 
-void Embedding::list_uses(std::vector<int>& indices) const {
-    indices.push_back(token_);
-    if (position_ >= 0) indices.push_back(position_);
-}
-
 void Embedding::collect_parameters(std::vector<int>& indices) const {
     indices.push_back(token_);
     if (position_ >= 0) indices.push_back(position_);

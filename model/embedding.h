@@ -30,7 +30,8 @@ public:
     void backward(const MicroBatchContext& micro_batch, const Tensor& ids,
                   const BranchScratch& scratch, const Tensor& doutput) const;
     int token_parameter() const { return token_; }
-    void list_uses(std::vector<int>& indices) const;  // of forward; backward needs no values
+    // Of forward; backward needs no values.
+    void list_uses(std::vector<int>& indices) const { collect_parameters(indices); }
     void collect_parameters(std::vector<int>& indices) const;
 
 private:

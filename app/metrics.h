@@ -38,7 +38,6 @@ struct StepMetrics {
 // "step 120/200 | loss 2.4817 | ... | eta 0:01:46"
 std::string console_line(const StepMetrics& metrics, int64_t steps, double seconds_left);
 
-// Appends records to metrics.jsonl, one line each, flushed as they are written.
 // One validation.
 struct ValidationMetrics {
     int64_t step = 0;
@@ -50,6 +49,7 @@ struct ValidationMetrics {
 // several.
 std::string console_line(const ValidationMetrics& metrics, int64_t steps);
 
+// Appends records to metrics.jsonl, one line each, flushed as they are written.
 class MetricsFile {
 public:
     // Records of steps after `last_step` (written by a run that was resumed from before them) are

@@ -22,6 +22,7 @@ namespace trireme {
 class RunGuard {
 public:
     // Starts the watchdog. Collective. `stop` has been catching signals since the process began.
+    // All references must outlive it.
     RunGuard(World& world, const Config& config, StopRequest& stop);
     ~RunGuard();
     RunGuard(const RunGuard&) = delete;

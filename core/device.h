@@ -72,8 +72,9 @@ public:
     // Dense matmul rate by the maker's figures, in FLOP/s; 0 where it is not known.
     virtual double peak_flops_per_second(DType) const { return 0.0; }
 
-    // Copies between host and device memory, in the compute stream's order. The host buffer must
-    // stay untouched until the stream has passed this point.
+    // Copies between host and device memory, in the compute stream's order. The host memory of an
+    // upload may be used again at once. What is copied to the host is there after the stream's next
+    // synchronize(); till then that memory must live and stay untouched.
     virtual void copy_to_device(void* device, const void* host, size_t bytes) = 0;
     virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;
 

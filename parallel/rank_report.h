@@ -41,7 +41,7 @@ struct ReportedOperation {
     uint64_t bytes = 0;
     bool is_done = false;
     double age_seconds = 0;  // since it was issued
-    std::string what;        // "all_reduce sum of 257 f32 'grad norm'"
+    std::string what;        // "all_reduce sum of 257 F32 'grad norm'"
 };
 
 // Everything that a rank can say about itself, for finding out why a run stands still.

@@ -1,9 +1,7 @@
 #include "app/stop_request.h"
 
-#include <signal.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <ctime>
@@ -19,7 +17,6 @@ std::atomic<int> caught_signal{0};
 std::atomic<int64_t> caught_ns{0};
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free);
 
-constexpr std::array<int, 3> kSignals{SIGTERM, SIGINT, SIGUSR1};
 // Launchers and batch systems may send one request along two ways.
 constexpr int64_t kSameRequestNs = 50'000'000;
 
@@ -35,12 +32,12 @@ extern "C" void catch_stop_signal(int number) {
     }
 }
 
-void set_handler(void (*handler)(int)) {
+struct sigaction action_of(void (*handler)(int)) {
     struct sigaction action {};
     action.sa_handler = handler;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-    for (const int number : kSignals) sigaction(number, &action, nullptr);
+    return action;
 }
 
 std::string name_of_signal(int number) {
@@ -53,11 +50,12 @@ std::string name_of_signal(int number) {
 StopRequest::StopRequest() {
     caught_signal.store(0);
     caught_ns.store(0);
-    set_handler(catch_stop_signal);
+    const struct sigaction action = action_of(catch_stop_signal);
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
 }
 
 StopRequest::~StopRequest() {
-    set_handler(SIG_DFL);
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
 }
 
 bool StopRequest::is_signalled() {
@@ -88,7 +86,8 @@ const std::string& StopRequest::reason(const std::function<double()>& needed_sec
 }
 
 void StopRequest::honour() {
-    set_handler(SIG_IGN);
+    const struct sigaction action = action_of(SIG_IGN);
+    for (const int number : kSignals) sigaction(number, &action, nullptr);
     if (watches_) remove_tree(stop_file_);
 }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <signal.h>
+
+#include <array>
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -16,7 +19,7 @@ namespace trireme {
 class StopRequest {
 public:
     StopRequest();
-    ~StopRequest();  // what signals did before
+    ~StopRequest();  // signals do again what they did before
     StopRequest(const StopRequest&) = delete;
     StopRequest& operator=(const StopRequest&) = delete;
 
@@ -38,6 +41,9 @@ public:
     void honour();
 
 private:
+    static constexpr std::array<int, 3> kSignals{SIGTERM, SIGINT, SIGUSR1};
+
+    std::array<struct sigaction, kSignals.size()> before_{};
     std::string reason_;
     std::string stop_file_;
     TimeLimit limit_;

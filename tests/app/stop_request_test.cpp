@@ -94,6 +94,17 @@ TEST_CASE("each signal is a request, and a file STOP that is gone once honoured"
     CHECK_FALSE(std::filesystem::exists(folder.path() + "/STOP"));
 }
 
+TEST_CASE("signals do afterwards what they did before", "[app][stop]") {
+    const auto former_handler = signal(SIGUSR1, SIG_IGN);
+    {
+        StopRequest stop;
+        raise(SIGUSR1);
+        CHECK(stop.vote(kAtOnce) == 1.0);
+        stop.honour();
+    }
+    CHECK(signal(SIGUSR1, former_handler) == SIG_IGN);
+}
+
 TEST_CASE("time is looked at once a second", "[app][stop]") {
     const TemporaryFolder folder;
     StopRequest stop;

@@ -6,10 +6,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <future>
-#include <thread>
 
 #include "core/clock.h"
 #include "core/file_io.h"
+#include "core/service_thread.h"
 
 namespace trireme {
 
@@ -175,7 +175,8 @@ void RunGuard::report_hang(const std::string& message, const std::string& detail
     if (details.empty()) return;
     // Storage may be what hangs: then the ranks are ended without the file.
     const auto done = std::make_shared<std::promise<void>>();
-    std::thread([done, file, folder = config_.run.output, text = message + "\n\n" + details] {
+    const auto write = [done, file, folder = config_.run.output,
+                        text = message + "\n\n" + details] {
         try {
             create_folders(folder);
             replace_file(file, text);
@@ -183,7 +184,8 @@ void RunGuard::report_hang(const std::string& message, const std::string& detail
             // The message above is what matters.
         }
         done->set_value();
-    }).detach();
+    };
+    start_service_thread("hang report", write).detach();
     done->get_future().wait_for(kDumpPatience);
 }
 

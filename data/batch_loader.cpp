@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/service_thread.h"
 #include "data/document_borders.h"
 
 namespace trireme {
@@ -29,7 +30,7 @@ BatchLoader::BatchLoader(const SampleSource& source, const LoaderOptions& option
         if (options.keep_documents_apart) batch.document_begin.resize(n_tokens);
     }
     if (options.keep_documents_apart) begins_.resize(static_cast<size_t>(options.sequence_length));
-    thread_ = std::thread([this] { run(); });
+    thread_ = start_service_thread("batch loader", [this] { run(); });
 }
 
 BatchLoader::~BatchLoader() {

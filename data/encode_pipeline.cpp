@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/service_thread.h"
 
 namespace trireme {
 namespace {
@@ -31,7 +32,10 @@ EncodePipeline::EncodePipeline(DocumentStream& stream, Encode encode, int worker
     : stream_(stream), encode_(std::move(encode)) {
     for (int i = 0; i < 2 * workers + 1; ++i) slots_.push_back(std::make_unique<Slot>());
     try {
-        for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+        threads_.reserve(static_cast<size_t>(workers));
+        for (int i = 0; i < workers; ++i) {
+            threads_.push_back(start_service_thread("encode", [this] { work(); }));
+        }
     } catch (const std::system_error& error) {
         stop();
         throw Error(ExitCode::config, "cannot start " + std::to_string(workers) +
@@ -54,6 +58,7 @@ void EncodePipeline::stop() {
         stops_ = true;
     }
     has_work_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
 }
 
 const DocumentBatch* EncodePipeline::next() {

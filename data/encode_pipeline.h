@@ -54,7 +54,7 @@ private:
 
     void read(DocumentBatch& batch);
     void work();
-    void stop();  // the threads end; without it they wait for ever
+    void stop();  // ends the threads
 
     DocumentStream& stream_;
     Encode encode_;
@@ -66,7 +66,7 @@ private:
     std::condition_variable has_work_, has_result_;
     std::deque<Slot*> queue_;  // guarded by mutex_
     bool stops_ = false;       // guarded by mutex_
-    std::vector<std::jthread> threads_;
+    std::vector<std::thread> threads_;
 };
 
 }  // namespace trireme

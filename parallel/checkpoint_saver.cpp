@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/file_io.h"
+#include "core/service_thread.h"
 #include "parallel/checkpoint_folders.h"
 
 namespace trireme {
@@ -30,7 +31,7 @@ void write_hint(const std::string& folder, int64_t step) {
 
 CheckpointSaver::CheckpointSaver(World& control, Device& device, Options options)
     : device_(device), options_(std::move(options)), group_(control, "saver") {
-    if (options_.in_background) thread_ = std::thread([this] { run(); });
+    if (options_.in_background) thread_ = start_service_thread("saver", [this] { run(); });
 }
 
 CheckpointSaver::~CheckpointSaver() {

@@ -68,9 +68,12 @@ public:
             if (!owner_.free_.empty()) {
                 scratch_ = std::move(owner_.free_.back());
                 owner_.free_.pop_back();
+                return;
             }
+            // So that giving it back cannot fail.
+            owner_.free_.reserve(++owner_.n_made_);
         }
-        if (scratch_ == nullptr) scratch_ = std::make_unique<Scratch>(owner_.patterns_);
+        scratch_ = std::make_unique<Scratch>(owner_.patterns_);
     }
     ~Loan() {
         const std::lock_guard lock(owner_.mutex_);

@@ -69,7 +69,8 @@ private:
 
     // Matchers and caches that no call uses now; there are as many as calls at the same time.
     mutable std::mutex mutex_;
-    mutable std::vector<std::unique_ptr<Scratch>> free_;
+    mutable std::vector<std::unique_ptr<Scratch>> free_;  // with room for all that were made
+    mutable size_t n_made_ = 0;
 };
 
 }  // namespace trireme

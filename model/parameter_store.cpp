@@ -125,7 +125,7 @@ void ParameterStore::acquire_values(int index) const {
     if (gatherer_) gatherer_->acquire(use_of(index));
 }
 
-void ParameterStore::release_values(int index) const {
+void ParameterStore::release_values(int index) const noexcept {
     if (gatherer_) gatherer_->release(use_of(index));
 }
 

@@ -63,7 +63,7 @@ public:
     BucketUse use_of(int index) const { return {chunk_, bucket_of(index)}; }
     // See ParameterUse. Nothing to do while parameters are held whole.
     void acquire_values(int index) const;
-    void release_values(int index) const;
+    void release_values(int index) const noexcept;
     // Before parameters() is written: what was gathered from it is no longer true.
     void forget_gathered() const;
 

@@ -120,12 +120,15 @@ std::string make_safetensors_header(std::vector<SafetensorsEntry>& entries,
     std::set<std::string> names{kMetadata};
     uint64_t offset = 0;
     for (SafetensorsEntry& entry : entries) {
-        TRIREME_CHECK(names.insert(entry.name).second, "safetensors entry names to be unique");
+        const bool is_new = names.insert(entry.name).second;
+        TRIREME_CHECK(is_new, "safetensors entry names to be unique");
         for (const int64_t size : entry.shape) TRIREME_CHECK(size >= 0, "sizes of zero or more");
         uint64_t bytes = 0;
-        TRIREME_CHECK(byte_size(entry.shape, entry.dtype, bytes), "a tensor below 2^64 bytes");
+        const bool fits = byte_size(entry.shape, entry.dtype, bytes);
+        TRIREME_CHECK(fits, "a tensor below 2^64 bytes");
         entry.begin = offset;
-        TRIREME_CHECK(!__builtin_add_overflow(offset, bytes, &offset), "a file below 2^64 bytes");
+        const bool overflows = __builtin_add_overflow(offset, bytes, &offset);
+        TRIREME_CHECK(!overflows, "a file below 2^64 bytes");
         entry.end = offset;
         if (text.size() > 1) text += ",";
         text += json(entry.name).dump() + ":{\"dtype\":\"" + std::string(name_of(entry.dtype)) +

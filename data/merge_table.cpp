@@ -25,7 +25,8 @@ void MergeTable::add(int32_t left, int32_t right, int32_t order, int32_t merged)
     TRIREME_CHECK(std::min(left, right) >= 0 && std::max(left, right) <= kMaxId,
                   "ids of at most 21 bits");
     TRIREME_CHECK(order >= 0 && order < kNone, "an order of at most 22 bits");
-    TRIREME_CHECK(2 * ++n_merges_ <= slots_.size(), "room for another merge");
+    ++n_merges_;
+    TRIREME_CHECK(2 * n_merges_ <= slots_.size(), "room for another merge");
     TRIREME_CHECK(find(left, right) == kNone, "one merge for a pair");
     const uint64_t key = key_of(left, right);
     size_t at = home_of(key);

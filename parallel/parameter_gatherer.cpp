@@ -66,7 +66,8 @@ void ParameterGatherer::acquire(BucketUse use) {
                   "buckets to be used in the order that was announced");
     Bucket& bucket = bucket_of(use);
     TRIREME_CHECK(bucket.size > 0, "a bucket that is sharded");
-    TRIREME_CHECK(bucket.buffer != kNone || gather(bucket, next_), "a free buffer for a bucket");
+    const bool has_buffer = bucket.buffer != kNone || gather(bucket, next_);
+    TRIREME_CHECK(has_buffer, "a free buffer for a bucket");
     bucket.holders += 1;
     ++next_;
     look_ahead();

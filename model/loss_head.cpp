@@ -37,8 +37,8 @@ LossHead::LossHead(const ModelContext& context, ParameterStore& store, int tied)
 
 int64_t LossHead::chunk_tokens() const {
     const int64_t tokens = context_.tokens() / context_.pieces;
-    const int64_t most = std::max(
-        kTileTokens, logits_at_a_time(context_.device.backend()) / context_.local_vocab());
+    const int64_t most =
+        std::max(kTileTokens, logits_at_a_time(context_.device.backend()) / context_.local_vocab());
     const int64_t chunks = (tokens + most - 1) / most;
     const int64_t even = (tokens + chunks - 1) / chunks;
     const int64_t whole_tiles = (even + kTileTokens - 1) / kTileTokens * kTileTokens;

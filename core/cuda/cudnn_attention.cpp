@@ -58,12 +58,12 @@ private:
         Plans plans{std::make_unique<CudnnGraph>(AttentionPass::forward, s, target),
                     std::make_unique<CudnnGraph>(AttentionPass::backward, s, target)};
         if (!is_supported(plans)) {
-            const CudnnGraph& refused = plans.forward->supported() ? *plans.backward
-                                                                   : *plans.forward;
-            device_.add_notice("attention of sequences of " + std::to_string(s.sequence) +
-                               " and heads of " + std::to_string(s.head_dim) +
-                               " runs on slower kernels, since cuDNN has none: " +
-                               refused.refusal());
+            const CudnnGraph& refused =
+                plans.forward->supported() ? *plans.backward : *plans.forward;
+            device_.add_notice(
+                "attention of sequences of " + std::to_string(s.sequence) + " and heads of " +
+                std::to_string(s.head_dim) +
+                " runs on slower kernels, since cuDNN has none: " + refused.refusal());
         }
         return plans_.emplace(key, std::move(plans)).first->second;
     }

@@ -27,10 +27,9 @@ struct Refused {
 
 // Statuses that cuDNN names like those of a graph that it does not support, though it is the
 // machine that lacks something.
-constexpr std::array kLacking = {"NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER",
-                                 "NOT_SUPPORTED_INCOMPATIBLE_CUDART",
-                                 "NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING",
-                                 "NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE"};
+constexpr std::array kLacking = {
+    "NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER", "NOT_SUPPORTED_INCOMPATIBLE_CUDART",
+    "NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING", "NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE"};
 
 bool contains(const std::string& message, const char* part) {
     return message.find(part) != std::string::npos;

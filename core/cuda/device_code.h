@@ -74,8 +74,29 @@ __device__ inline void store_floats(T* to, const Floats<n>& from) {
     *reinterpret_cast<Pack<T, n>*>(to) = pack;
 }
 
-// The same to global memory and in one instruction for 8 or 16 bytes. For stores that the compiler
-// otherwise takes apart, as it does with some in unrolled loops: tests/cuda_code finds them.
+// n elements as they are in memory. Whole words, so that a pack loaded ahead of its use waits in as
+// few registers as it has words and is not taken apart until then.
+template <typename T, int n>
+struct RawPack {
+    struct alignas(16) Words {
+        uint32_t words[4];
+    };
+    using Bits = std::conditional_t<sizeof(T) * n == 16, Words, T>;
+    Bits bits{};
+
+    __device__ void load(const T* from) { bits = *reinterpret_cast<const Bits*>(from); }
+    __device__ Floats<n> floats() const {
+        const auto pack = std::bit_cast<Pack<T, n>>(bits);
+        Floats<n> result;
+#pragma unroll
+        for (int k = 0; k < n; ++k) result[k] = to_float(pack.values[k]);
+        return result;
+    }
+};
+
+// As store_floats, to global memory and in one instruction for 8 or 16 bytes. For stores that the
+// compiler otherwise takes apart, as it does with some in unrolled loops: tests/cuda_code finds
+// them.
 template <int n, typename T>
 __device__ inline void store_whole(T* to, const Floats<n>& from) {
 #ifdef __CUDA_ARCH__

@@ -80,8 +80,8 @@ std::vector<std::optional<double>> GpuTimer::compare(Stream& stream, std::span<c
             if (!fastest[i]) continue;
             const std::optional<double> microseconds = microseconds_of(stream, ways[i], runs[i]);
             // The run before was alone, and what it took to enqueue it counted.
-            fastest[i] = turn == 0 || !microseconds ? microseconds
-                                                    : std::min(*fastest[i], *microseconds);
+            fastest[i] =
+                turn == 0 || !microseconds ? microseconds : std::min(*fastest[i], *microseconds);
         }
     }
     return fastest;

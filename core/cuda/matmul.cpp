@@ -438,9 +438,8 @@ void CudaMatmul::State::choose_fastest(Plan& plan, Stream& stream, const CudaMat
 
     std::vector<GpuTimer::Way> ways;
     for (const HeuristicResult& candidate : candidates) {
-        ways.push_back([&, this] {
-            return enqueue(plan, stream, trial, candidate) == CUBLAS_STATUS_SUCCESS;
-        });
+        ways.push_back(
+            [&, this] { return enqueue(plan, stream, trial, candidate) == CUBLAS_STATUS_SUCCESS; });
     }
     const auto times = timer.compare(stream, ways);
     plan.microseconds = std::numeric_limits<double>::infinity();

@@ -1,4 +1,3 @@
-#include <bit>
 
 #include "core/cuda/column_sum.h"
 #include "core/cuda/cuda_ops.h"
@@ -30,26 +29,6 @@ int64_t backward_blocks(int64_t rows, int threads) {
     const int64_t most = kMultiprocessors * (kThreadsOfMultiprocessor / threads);
     return std::min(most, (rows + kLeastRowsOfBlock - 1) / kLeastRowsOfBlock);
 }
-
-// n elements as they are in memory. Whole words, so that a pack loaded ahead of its use waits in as
-// few registers as it has words and is not taken apart until then.
-template <typename T, int n>
-struct RawPack {
-    struct alignas(16) Words {
-        uint32_t words[4];
-    };
-    using Bits = std::conditional_t<sizeof(T) * n == 16, Words, T>;
-    Bits bits{};
-
-    __device__ void load(const T* from) { bits = *reinterpret_cast<const Bits*>(from); }
-    __device__ Floats<n> floats() const {
-        const auto pack = std::bit_cast<Pack<T, n>>(bits);
-        Floats<n> result;
-#pragma unroll
-        for (int k = 0; k < n; ++k) result[k] = to_float(pack.values[k]);
-        return result;
-    }
-};
 
 // What a norm's backward reads for a row, and writes.
 template <typename T>

@@ -64,22 +64,33 @@ public:
             if (pack < packs_) values_[i] = load_floats<n>(row_ + pack * n);
         }
     }
-    // The same of a row that is first written: make(pack) gives its packs.
-    template <typename Make>
-    __device__ BlockRow(T* row, int64_t packs, const Make& make) : row_(row), packs_(packs) {
-        const auto put = [&](int64_t pack) {
-            const Floats<n> values = rounded<T>(make(pack));
+    // The same of a row that is first written: source.make(source.load(pack), pack) gives its
+    // packs. What is written may lie where something is loaded, so that the compiler keeps the
+    // order of the two: all loads first, or each would wait for the one before.
+    template <typename Source>
+    __device__ BlockRow(T* row, int64_t packs, const Source& source) : row_(row), packs_(packs) {
+        using Loaded = typename Source::Loaded;
+        const auto put = [&](int64_t pack, const Loaded& loaded) {
+            const Floats<n> values = rounded<T>(source.make(loaded, pack));
             store_floats<n>(row + pack * n, values);
             return values;
         };
         if constexpr (kept > 0) {
+            Loaded loaded[kept];
 #pragma unroll
             for (int i = 0; i < kept; ++i) {
                 const int64_t pack = threadIdx.x + i * blockDim.x;
-                if (pack < packs_) values_[i] = put(pack);
+                if (pack < packs_) loaded[i] = source.load(pack);
+            }
+#pragma unroll
+            for (int i = 0; i < kept; ++i) {
+                const int64_t pack = threadIdx.x + i * blockDim.x;
+                if (pack < packs_) values_[i] = put(pack, loaded[i]);
             }
         } else {
-            for (int64_t pack = threadIdx.x; pack < packs_; pack += blockDim.x) put(pack);
+            for (int64_t pack = threadIdx.x; pack < packs_; pack += blockDim.x) {
+                put(pack, source.load(pack));
+            }
         }
     }
 
@@ -191,11 +202,14 @@ void with_block_rows(DType type, int64_t rows, int64_t cols,
         const int64_t packs = cols / n;
         const Grid grid{dim3(static_cast<unsigned>(rows)),
                         dim3(static_cast<unsigned>(row_threads(packs, kKept)))};
-        if (packs <= kKept * kMostThreads) {
-            body.template operator()<T, n, kKept>(grid);
-        } else {
-            body.template operator()<T, n, 0>(grid);
+        // Rows of single elements are rare; their registers would hold little.
+        if constexpr (n > 1) {
+            if (packs <= kKept * kMostThreads) {
+                body.template operator()<T, n, kKept>(grid);
+                return;
+            }
         }
+        body.template operator()<T, n, 0>(grid);
     });
 }
 

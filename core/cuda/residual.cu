@@ -17,7 +17,9 @@ __global__ void __launch_bounds__(kBlockThreads)
     if (bias) of_bias = load_floats<n>(bias + col);
     for (int64_t row = first_row_of_thread(); row < rows; row += row_stride()) {
         const int64_t at = row * cols + col;
-        store_floats<n>(out + at, residual_sum<drops, n>(residual, y, of_bias, mask, at));
+        store_floats<n>(
+            out + at, residual_sum<drops, n>(load_floats<n>(residual + at), load_floats<n>(y + at),
+                                             of_bias, mask, at));
     }
 }
 

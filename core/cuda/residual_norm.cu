@@ -16,17 +16,36 @@ struct AddedRows {
     T* out;  // may be residual or y: a thread reads only the elements that it writes
 };
 
+// The row of a block, as a source of BlockRow.
+template <typename T, int n, bool drops>
+struct AddedRow {
+    struct Loaded {
+        RawPack<T, n> residual, y;
+    };
+    const AddedRows<T>& rows;
+    int64_t start;
+
+    __device__ Loaded load(int64_t pack) const {
+        Loaded loaded;
+        loaded.residual.load(rows.residual + start + pack * n);
+        loaded.y.load(rows.y + start + pack * n);
+        return loaded;
+    }
+    __device__ Floats<n> make(const Loaded& loaded, int64_t pack) const {
+        Floats<n> bias{};
+        if (rows.bias) bias = load_floats<n>(rows.bias + pack * n);
+        return residual_sum<drops, n>(loaded.residual.floats(), loaded.y.floats(), bias, rows.mask,
+                                      start + pack * n);
+    }
+};
+
 // One block a row, which sums it, keeps the sum as it is stored and goes on as the norm alone.
 template <typename T, int n, int kept, bool drops, typename Output>
 __global__ void __launch_bounds__(kMostThreads)
     residual_norm_kernel(AddedRows<T> added, Output output, int64_t cols) {
     const int64_t start = blockIdx.x * cols;
-    const BlockRow<T, n, kept> row(added.out + start, cols / n, [&](int64_t pack) {
-        Floats<n> of_bias{};
-        if (added.bias) of_bias = load_floats<n>(added.bias + pack * n);
-        return residual_sum<drops, n>(added.residual, added.y, of_bias, added.mask,
-                                      start + pack * n);
-    });
+    const BlockRow<T, n, kept> row(added.out + start, cols / n,
+                                   AddedRow<T, n, drops>{added, start});
     output.write(row, cols);
 }
 

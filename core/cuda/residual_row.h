@@ -52,13 +52,12 @@ __device__ Floats<n> mask_factors(const Mask& mask, int64_t first) {
     return factors;
 }
 
-// n elements of the sum from `at` on: residual + mask * (y + bias), where drops says that there is
-// a mask at all.
-template <bool drops, int n, typename T>
-__device__ Floats<n> residual_sum(const T* residual, const T* y, const Floats<n>& bias,
-                                  const Mask& mask, int64_t at) {
-    Floats<n> sum = load_floats<n>(residual + at);
-    Floats<n> addend = load_floats<n>(y + at);
+// residual + mask * (y + bias) for the n elements from `at` on, where drops says that there is a
+// mask at all.
+template <bool drops, int n>
+__device__ Floats<n> residual_sum(const Floats<n>& residual, const Floats<n>& y,
+                                  const Floats<n>& bias, const Mask& mask, int64_t at) {
+    Floats<n> sum = residual, addend = y;
 #pragma unroll
     for (int k = 0; k < n; ++k) addend[k] += bias[k];
     if constexpr (drops) {

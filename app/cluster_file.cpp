@@ -149,9 +149,8 @@ private:
     std::string unknown(const std::string& path) const {
         std::vector<std::string> keys;
         for (const Row& row : rows_) keys.push_back(row.key);
-        const std::string near = nearest_word(path, keys);
         return "found an unknown key, expected one that docs/planning.md lists" +
-               (near.empty() ? "" : "; did you mean '" + near + "'?");
+               did_you_mean(nearest_word(path, keys));
     }
 
     // The links that no rank of such a cluster uses need no speed.

@@ -363,9 +363,8 @@ std::string wrong_option(const CLI::App& command, int argc, const char* const* a
         const bool is_value = std::find(names.begin(), names.end(), before) != names.end() &&
                               command.get_option(before)->get_items_expected_max() > 0;
         if (is_value) continue;
-        const std::string near = nearest_word(name, names);
         return shown(name) + " is no option of " + command.get_name() +
-               (near.empty() ? "" : "; did you mean '" + near + "'?");
+               did_you_mean(nearest_word(name, names));
     }
     return "";
 }
@@ -409,10 +408,8 @@ int run_command_line(int argc, const char* const* argv) {
     }
     const bool is_command = std::find(names.begin(), names.end(), name) != names.end();
     if (!name.empty() && name[0] != '-' && !is_command) {
-        const std::string near = nearest_word(name, names);
         std::fprintf(stderr, "%s is no command%s\nRun with --help for more information.\n",
-                     shown(name).c_str(),
-                     near.empty() ? "" : ("; did you mean '" + near + "'?").c_str());
+                     shown(name).c_str(), did_you_mean(nearest_word(name, names)).c_str());
         return static_cast<int>(ExitCode::config);
     }
     if (is_command) {

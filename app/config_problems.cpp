@@ -115,4 +115,8 @@ std::string nearest_word(std::string_view word, const std::vector<std::string>& 
     return nearest;
 }
 
+std::string did_you_mean(const std::string& word) {
+    return word.empty() ? "" : "; did you mean '" + word + "'?";
+}
+
 }  // namespace trireme

@@ -48,4 +48,7 @@ int edit_distance(std::string_view one, std::string_view other, int limit);
 // The candidate nearest to a misspelt word, or empty when none is near.
 std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates);
 
+// The end of a message: "; did you mean 'WORD'?", or empty without a word.
+std::string did_you_mean(const std::string& word);
+
 }  // namespace trireme

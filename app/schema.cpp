@@ -345,7 +345,7 @@ std::string suggest_key(const std::vector<SchemaRow>& schema, const std::string&
     } else {
         nearest = nearest_word(prefix + name, all);
     }
-    return nearest.empty() ? "" : "; did you mean '" + nearest + "'?";
+    return did_you_mean(nearest);
 }
 
 }  // namespace trireme

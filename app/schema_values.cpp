@@ -110,10 +110,9 @@ std::string read_source(const YamlNode& node, DataSourceOptions& to) {
         } else if (key == "name") {
             problem = read_text(node.items[i], to.name);
         } else {
-            const std::string near = nearest_word(key, {"path", "weight", "format", "name"});
             return "found the unknown key '" + shown(key) +
                    "', expected path, weight, format or name" +
-                   (near.empty() ? "" : "; did you mean '" + near + "'?");
+                   did_you_mean(nearest_word(key, {"path", "weight", "format", "name"}));
         }
         if (!problem.empty()) return key + ": " + problem;
     }
@@ -141,9 +140,8 @@ std::string read_phase(const YamlNode& node, DataPhaseOptions& to) {
                 if (!problem.empty()) break;
             }
         } else {
-            const std::string near = nearest_word(key, {"after_step", "weights"});
             return "found the unknown key '" + shown(key) + "', " + expected +
-                   (near.empty() ? "" : "; did you mean '" + near + "'?");
+                   did_you_mean(nearest_word(key, {"after_step", "weights"}));
         }
         if (!problem.empty()) return key + ": " + problem;
     }
@@ -174,10 +172,8 @@ std::string read_link(const YamlNode& node, LinkOptions& to) {
         } else if (key == "bandwidth_mb_per_s") {
             problem = read_number(node.items[i], {.least = 0.0}, to.bandwidth_mb_per_s);
         } else {
-            const std::string near =
-                nearest_word(key, {"axis", "latency_ms", "bandwidth_mb_per_s"});
             return "found the unknown key '" + shown(key) + "', " + expected +
-                   (near.empty() ? "" : "; did you mean '" + near + "'?");
+                   did_you_mean(nearest_word(key, {"axis", "latency_ms", "bandwidth_mb_per_s"}));
         }
         if (!problem.empty()) return key + ": " + problem;
     }
@@ -316,8 +312,7 @@ std::string read_word(const YamlNode& node, const WordList& list, size_t& index)
     for (const std::string& word : list.unbuilt) {
         if (node.text == word) return "found " + word + ", which is not built in yet" + expected;
     }
-    const std::string near = nearest_word(node.text, list.words);
-    return found(node) + expected + (near.empty() ? "" : "; did you mean '" + near + "'?");
+    return found(node) + expected + did_you_mean(nearest_word(node.text, list.words));
 }
 
 std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to) {

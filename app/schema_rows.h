@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "app/schema.h"
+#include "app/schema_lists.h"
 #include "app/schema_values.h"
 
 // Makers of schema rows, one for each type of value.

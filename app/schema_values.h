@@ -6,10 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "app/config.h"
 #include "app/yaml_tree.h"
-#include "data/data_options.h"
-#include "parallel/parallel_options.h"
 
 namespace trireme {
 
@@ -44,10 +41,6 @@ std::string read_number(const YamlNode& node, const NumberRange& range, float& t
 std::string read_bool(const YamlNode& node, bool& to);
 std::string read_text(const YamlNode& node, std::string& to);
 std::string read_word(const YamlNode& node, const WordList& list, size_t& index);
-std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to);
-std::string read_phases(const YamlNode& node, std::vector<DataPhaseOptions>& to);
-std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to);
-std::string read_faults(const YamlNode& node, std::vector<FaultOptions>& to);
 
 // "found 'abc'", "found a list", "found nothing".
 std::string found(const YamlNode& node);
@@ -55,9 +48,5 @@ std::string found(const YamlNode& node);
 // Shortest text that reads back to the same bits.
 std::string number_text(double value);
 std::string number_text(float value);
-std::string sources_text(const std::vector<DataSourceOptions>& sources);
-std::string phases_text(const std::vector<DataPhaseOptions>& phases);
-std::string links_text(const std::vector<LinkOptions>& links);
-std::string faults_text(const std::vector<FaultOptions>& faults);
 
 }  // namespace trireme

@@ -1,6 +1,8 @@
 #include "app/schema_lists.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "app/config_problems.h"
@@ -10,219 +12,196 @@ namespace trireme {
 
 namespace {
 
-constexpr DataFormat kDataFormats[] = {DataFormat::automatic, DataFormat::megatron,
-                                       DataFormat::nanogpt, DataFormat::llmc};
+constexpr const char* kSource = "{path: PREFIX, weight: 1}";
+constexpr const char* kPhase = "{after_step: 1000, weights: [1, 2]}";
+constexpr const char* kLink = "{axis: data, latency_ms: 0.1, bandwidth_mb_per_s: 100}";
+constexpr const char* kFault = "{rank: 0, step: 1, action: nan-gradient, tensor: NAME}";
+
+// A key that a map may have, and what takes its value.
+struct Field {
+    const char* name;
+    bool is_required;
+    std::function<std::string(const YamlNode&)> read;
+};
+
+// `example` is a map as it should be.
+std::string read_fields(const YamlNode& node, const std::string& example,
+                        const std::vector<Field>& fields) {
+    const std::string expected = ", expected " + example;
+    if (node.kind != YamlNode::Kind::map) return found(node) + expected;
+    WordList names;
+    for (const Field& field : fields) names.words.emplace_back(field.name);
+    std::vector<bool> is_given(fields.size());
+    for (size_t i = 0; i < node.keys.size(); ++i) {
+        const std::string& key = node.keys[i].text;
+        const auto name = std::find(names.words.begin(), names.words.end(), key);
+        if (name == names.words.end()) {
+            return "found the unknown key '" + shown(key) + "', expected " + names.to_string() +
+                   did_you_mean(nearest_word(key, names.words));
+        }
+        const auto index = static_cast<size_t>(name - names.words.begin());
+        const std::string problem = fields[index].read(node.items[i]);
+        if (!problem.empty()) return key + ": " + problem;
+        is_given[index] = true;
+    }
+    for (size_t i = 0; i < fields.size(); ++i) {
+        if (fields[i].is_required && !is_given[i]) return "found no " + names.words[i] + expected;
+    }
+    return "";
+}
+
+// `example`: items as they should be. read_item(node, the items before, item) returns what is
+// wrong.
+template <typename Item, typename ReadItem>
+std::string read_list(const YamlNode& node, const std::string& example, std::vector<Item>& to,
+                      const ReadItem& read_item) {
+    if (node.kind != YamlNode::Kind::list) {
+        return found(node) + ", expected a list like [" + example + "]";
+    }
+    std::vector<Item> items;
+    for (const YamlNode& item_node : node.items) {
+        Item item{};
+        const std::string problem = read_item(item_node, items, item);
+        if (!problem.empty()) {
+            return "item " + std::to_string(items.size() + 1) + " (line " +
+                   std::to_string(item_node.line) + "): " + problem;
+        }
+        items.push_back(std::move(item));
+    }
+    to = std::move(items);
+    return "";
+}
+
+// The words stand for the values of an enumeration, in its order.
+template <typename Enum>
+std::string read_enum(const YamlNode& node, const WordList& list, Enum& to) {
+    size_t index = 0;
+    std::string problem = read_word(node, list, index);
+    if (problem.empty()) to = static_cast<Enum>(index);
+    return problem;
+}
 
 const WordList& data_format_words() {
     static const WordList words{.words = {"auto", "megatron", "nanogpt", "llmc"}, .unbuilt = {}};
     return words;
 }
 
-// One item of a list of sources: {path: ..., weight: ..., ...}, or the path alone.
-std::string read_source(const YamlNode& node, DataSourceOptions& to) {
-    if (node.kind == YamlNode::Kind::scalar) return read_text(node, to.path);
-    if (node.kind != YamlNode::Kind::map) {
-        return found(node) + ", expected {path: PREFIX, weight: W}";
-    }
-    bool has_path = false;
-    for (size_t i = 0; i < node.keys.size(); ++i) {
-        const std::string& key = node.keys[i].text;
-        std::string problem;
-        if (key == "path") {
-            has_path = true;
-            problem = read_text(node.items[i], to.path);
-        } else if (key == "weight") {
-            problem = read_number(node.items[i], {.least = 0.0, .above_least = true}, to.weight);
-        } else if (key == "format") {
-            size_t index = 0;
-            problem = read_word(node.items[i], data_format_words(), index);
-            if (problem.empty()) to.format = kDataFormats[index];
-        } else if (key == "name") {
-            problem = read_text(node.items[i], to.name);
-        } else {
-            return "found the unknown key '" + shown(key) +
-                   "', expected path, weight, format or name" +
-                   did_you_mean(nearest_word(key, {"path", "weight", "format", "name"}));
-        }
-        if (!problem.empty()) return key + ": " + problem;
-    }
-    return has_path ? "" : "found no path, expected {path: PREFIX, weight: W}";
+const WordList& axis_words() {
+    static const WordList words{.words = {"tensor", "context", "data", "pipeline"}, .unbuilt = {}};
+    return words;
 }
-
-// One item of a list of phases: {after_step: ..., weights: [...]}.
-std::string read_phase(const YamlNode& node, DataPhaseOptions& to) {
-    const std::string expected = "expected {after_step: 1000, weights: [1, 2]}";
-    if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
-    bool has_step = false;
-    for (size_t i = 0; i < node.keys.size(); ++i) {
-        const std::string& key = node.keys[i].text;
-        const YamlNode& value = node.items[i];
-        std::string problem;
-        if (key == "after_step") {
-            has_step = true;
-            problem = read_whole(value, {0}, to.after_step);
-        } else if (key == "weights") {
-            if (value.kind != YamlNode::Kind::list) {
-                return "weights: " + found(value) + ", expected a list like [1, 2]";
-            }
-            for (const YamlNode& item : value.items) {
-                problem = read_number(item, {.least = 0.0}, to.weights.emplace_back());
-                if (!problem.empty()) break;
-            }
-        } else {
-            return "found the unknown key '" + shown(key) + "', " + expected +
-                   did_you_mean(nearest_word(key, {"after_step", "weights"}));
-        }
-        if (!problem.empty()) return key + ": " + problem;
-    }
-    if (!has_step) return "found no after_step, " + expected;
-    double sum = 0.0;
-    for (const double weight : to.weights) sum += weight;
-    return sum > 0.0 && std::isfinite(sum) ? "" : "weights: expected one above 0 and a finite sum";
-}
-
-// One item of a list of links: {axis: ..., latency_ms: ..., bandwidth_mb_per_s: ...}.
-std::string read_link(const YamlNode& node, LinkOptions& to) {
-    const WordList axes{.words = {"tensor", "context", "data", "pipeline"}, .unbuilt = {}};
-    constexpr MeshAxis kAxes[] = {MeshAxis::tensor, MeshAxis::context, MeshAxis::data,
-                                  MeshAxis::pipeline};
-    const std::string expected = "expected {axis: data, latency_ms: 0.1, bandwidth_mb_per_s: 100}";
-    if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
-    bool has_axis = false;
-    for (size_t i = 0; i < node.keys.size(); ++i) {
-        const std::string& key = node.keys[i].text;
-        std::string problem;
-        if (key == "axis") {
-            size_t index = 0;
-            problem = read_word(node.items[i], axes, index);
-            if (problem.empty()) to.axis = kAxes[index];
-            has_axis = true;
-        } else if (key == "latency_ms") {
-            problem = read_number(node.items[i], {.least = 0.0, .most = 1.0e5}, to.latency_ms);
-        } else if (key == "bandwidth_mb_per_s") {
-            problem = read_number(node.items[i], {.least = 0.0}, to.bandwidth_mb_per_s);
-        } else {
-            return "found the unknown key '" + shown(key) + "', " + expected +
-                   did_you_mean(nearest_word(key, {"axis", "latency_ms", "bandwidth_mb_per_s"}));
-        }
-        if (!problem.empty()) return key + ": " + problem;
-    }
-    return has_axis ? "" : "found no axis, " + expected;
-}
-
-constexpr FaultAction kFaultActions[] = {FaultAction::nan_gradient, FaultAction::flip_bit};
 
 const WordList& fault_words() {
     static const WordList words{.words = {"nan-gradient", "flip-bit"}, .unbuilt = {}};
     return words;
 }
 
-// One item of a list of faults.
-std::string read_fault(const YamlNode& node, FaultOptions& to) {
-    const std::string expected = "expected {rank: 0, step: 1, action: nan-gradient, tensor: NAME}";
-    if (node.kind != YamlNode::Kind::map) return found(node) + ", " + expected;
-    for (size_t i = 0; i < node.keys.size(); ++i) {
-        const std::string& key = node.keys[i].text;
-        const YamlNode& value = node.items[i];
-        std::string problem;
-        int64_t whole = 0;
-        size_t index = 0;
-        if (key == "rank") {
-            problem = read_whole(value, {0, std::numeric_limits<int>::max()}, whole);
-            to.rank = static_cast<int>(whole);
-        } else if (key == "step") {
-            problem = read_whole(value, {1}, to.step);
-        } else if (key == "action") {
-            problem = read_word(value, fault_words(), index);
-            to.action = kFaultActions[index];
-        } else if (key == "tensor") {
-            problem = read_text(value, to.tensor);
-        } else {
-            return "found the unknown key '" + shown(key) + "', " + expected;
-        }
-        if (!problem.empty()) return key + ": " + problem;
+// A map, or the path alone.
+std::string read_source(const YamlNode& node, const std::vector<DataSourceOptions>& /*before*/,
+                        DataSourceOptions& to) {
+    if (node.kind == YamlNode::Kind::scalar) return read_text(node, to.path);
+    const auto path = [&](const YamlNode& value) { return read_text(value, to.path); };
+    const auto weight = [&](const YamlNode& value) {
+        return read_number(value, {.least = 0.0, .above_least = true}, to.weight);
+    };
+    const auto format = [&](const YamlNode& value) {
+        return read_enum(value, data_format_words(), to.format);
+    };
+    const auto name = [&](const YamlNode& value) { return read_text(value, to.name); };
+    return read_fields(node, kSource,
+                       {{"path", true, path},
+                        {"weight", false, weight},
+                        {"format", false, format},
+                        {"name", false, name}});
+}
+
+std::string read_weights(const YamlNode& node, std::vector<double>& to) {
+    const auto read_weight = [](const YamlNode& item, const auto& /*before*/, double& weight) {
+        return read_number(item, {.least = 0.0}, weight);
+    };
+    const std::string problem = read_list(node, "1, 2", to, read_weight);
+    if (!problem.empty()) return problem;
+    double sum = 0.0;
+    for (const double weight : to) sum += weight;
+    return sum > 0.0 && std::isfinite(sum) ? "" : "expected one above 0 and a finite sum";
+}
+
+std::string read_phase(const YamlNode& node, const std::vector<DataPhaseOptions>& before,
+                       DataPhaseOptions& to) {
+    const auto after_step = [&](const YamlNode& value) {
+        return read_whole(value, {0}, to.after_step);
+    };
+    const auto weights = [&](const YamlNode& value) { return read_weights(value, to.weights); };
+    const std::string problem =
+        read_fields(node, kPhase, {{"after_step", true, after_step}, {"weights", true, weights}});
+    if (!problem.empty() || before.empty() || to.after_step > before.back().after_step) {
+        return problem;
     }
-    if (to.step < 1 || to.tensor.empty()) return "found no step or no tensor, " + expected;
+    return "after_step: found " + std::to_string(to.after_step) + ", expected more than " +
+           std::to_string(before.back().after_step) + " of the phase before";
+}
+
+std::string read_link(const YamlNode& node, const std::vector<LinkOptions>& before,
+                      LinkOptions& to) {
+    const auto axis = [&](const YamlNode& value) {
+        return read_enum(value, axis_words(), to.axis);
+    };
+    const auto latency = [&](const YamlNode& value) {
+        return read_number(value, {.least = 0.0, .most = 1.0e5}, to.latency_ms);
+    };
+    const auto bandwidth = [&](const YamlNode& value) {
+        return read_number(value, {.least = 0.0}, to.bandwidth_mb_per_s);
+    };
+    const std::string problem = read_fields(node, kLink,
+                                            {{"axis", true, axis},
+                                             {"latency_ms", false, latency},
+                                             {"bandwidth_mb_per_s", false, bandwidth}});
+    if (!problem.empty()) return problem;
+    for (const LinkOptions& other : before) {
+        if (other.axis == to.axis) {
+            return std::string("found axis ") + name_of(to.axis) +
+                   " for the second time, expected each once";
+        }
+    }
     return "";
+}
+
+std::string read_fault(const YamlNode& node, const std::vector<FaultOptions>& /*before*/,
+                       FaultOptions& to) {
+    const auto rank = [&](const YamlNode& value) {
+        int64_t whole = 0;
+        std::string problem = read_whole(value, {0, std::numeric_limits<int>::max()}, whole);
+        if (problem.empty()) to.rank = static_cast<int>(whole);
+        return problem;
+    };
+    const auto step = [&](const YamlNode& value) { return read_whole(value, {1}, to.step); };
+    const auto action = [&](const YamlNode& value) {
+        return read_enum(value, fault_words(), to.action);
+    };
+    const auto tensor = [&](const YamlNode& value) { return read_text(value, to.tensor); };
+    return read_fields(node, kFault,
+                       {{"rank", false, rank},
+                        {"step", true, step},
+                        {"action", false, action},
+                        {"tensor", true, tensor}});
 }
 
 }  // namespace
 
 std::string read_sources(const YamlNode& node, std::vector<DataSourceOptions>& to) {
-    if (node.kind != YamlNode::Kind::list) {
-        return found(node) + ", expected a list like [{path: PREFIX, weight: 1}]";
-    }
-    std::vector<DataSourceOptions> sources;
-    for (size_t i = 0; i < node.items.size(); ++i) {
-        DataSourceOptions source;
-        const std::string problem = read_source(node.items[i], source);
-        if (!problem.empty()) {
-            return "item " + std::to_string(i + 1) + " (line " +
-                   std::to_string(node.items[i].line) + "): " + problem;
-        }
-        sources.push_back(std::move(source));
-    }
-    to = std::move(sources);
-    return "";
+    return read_list(node, kSource, to, read_source);
 }
 
 std::string read_phases(const YamlNode& node, std::vector<DataPhaseOptions>& to) {
-    if (node.kind != YamlNode::Kind::list) {
-        return found(node) + ", expected a list like [{after_step: 1000, weights: [1, 2]}]";
-    }
-    std::vector<DataPhaseOptions> phases(node.items.size());
-    for (size_t i = 0; i < phases.size(); ++i) {
-        std::string problem = read_phase(node.items[i], phases[i]);
-        if (problem.empty() && i > 0 && phases[i].after_step <= phases[i - 1].after_step) {
-            problem = "after_step: found " + std::to_string(phases[i].after_step) +
-                      ", expected more than " + std::to_string(phases[i - 1].after_step) +
-                      " of the phase before";
-        }
-        if (!problem.empty()) {
-            return "item " + std::to_string(i + 1) + " (line " +
-                   std::to_string(node.items[i].line) + "): " + problem;
-        }
-    }
-    to = std::move(phases);
-    return "";
+    return read_list(node, kPhase, to, read_phase);
 }
 
 std::string read_links(const YamlNode& node, std::vector<LinkOptions>& to) {
-    if (node.kind != YamlNode::Kind::list) {
-        return found(node) + ", expected a list like [{axis: data, bandwidth_mb_per_s: 100}]";
-    }
-    std::vector<LinkOptions> links;
-    for (size_t i = 0; i < node.items.size(); ++i) {
-        LinkOptions link;
-        std::string problem = read_link(node.items[i], link);
-        for (const LinkOptions& other : links) {
-            if (problem.empty() && other.axis == link.axis) {
-                problem = std::string("found axis ") + name_of(link.axis) +
-                          " for the second time, expected each once";
-            }
-        }
-        if (!problem.empty()) {
-            return "item " + std::to_string(i + 1) + " (line " +
-                   std::to_string(node.items[i].line) + "): " + problem;
-        }
-        links.push_back(link);
-    }
-    to = std::move(links);
-    return "";
+    return read_list(node, kLink, to, read_link);
 }
 
 std::string read_faults(const YamlNode& node, std::vector<FaultOptions>& to) {
-    if (node.kind != YamlNode::Kind::list) return found(node) + ", expected a list";
-    std::vector<FaultOptions> faults(node.items.size());
-    for (size_t i = 0; i < node.items.size(); ++i) {
-        const std::string problem = read_fault(node.items[i], faults[i]);
-        if (!problem.empty()) {
-            return "item " + std::to_string(i + 1) + " (line " +
-                   std::to_string(node.items[i].line) + "): " + problem;
-        }
-    }
-    to = std::move(faults);
-    return "";
+    return read_list(node, kFault, to, read_fault);
 }
 
 std::string sources_text(const std::vector<DataSourceOptions>& sources) {

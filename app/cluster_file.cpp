@@ -1,13 +1,13 @@
 #include "app/cluster_file.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <functional>
 #include <vector>
 
 #include "app/config_problems.h"
 #include "app/schema_values.h"
 #include "app/yaml_tree.h"
+#include "core/format_number.h"
 
 namespace trireme {
 
@@ -181,11 +181,7 @@ Cluster load_cluster(const std::string& path, DType compute) {
 }
 
 std::string dump_cluster(const Cluster& cluster) {
-    const auto in = [](double value, double unit) {
-        char text[32];
-        std::snprintf(text, sizeof text, "%.4g", value / unit);
-        return std::string(text);
-    };
+    const auto in = [](double value, double unit) { return format_number("%.4g", value / unit); };
     const auto rates = [&](double f32, double bf16) {
         std::string text;
         if (f32 > 0.0) text += "fp32: " + in(f32, kTera);

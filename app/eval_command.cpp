@@ -12,6 +12,7 @@
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "app/standard_output.h"
+#include "core/format_number.h"
 #include "core/log.h"
 #include "data/batch_loader.h"
 #include "data/sequential_dataset.h"
@@ -30,12 +31,6 @@ struct Report {
     std::string text;
     Json json;
 };
-
-std::string format(const char* pattern, double value) {
-    char text[64];
-    std::snprintf(text, sizeof(text), pattern, value);
-    return text;
-}
 
 void put_loss(Json& json, double loss_sum, int64_t tokens) {
     const double loss = loss_sum / static_cast<double>(tokens);
@@ -166,8 +161,8 @@ private:
     }
 
     static std::string format_of_loss(const Json& record) {
-        return format("%.6f nats per token", record["loss"]) +
-               format(" | perplexity %.4f", record["perplexity"]);
+        return format_number("%.6f nats per token", record["loss"]) +
+               format_number(" | perplexity %.4f", record["perplexity"]);
     }
 
     void run_questions(const ChoiceRows& rows, const std::string& path, Report& report) {
@@ -187,10 +182,10 @@ private:
                                           {"acc_norm_stderr", result.error_of(by_character)},
                                           {"acc_bytes", by_byte},
                                           {"acc_bytes_stderr", result.error_of(by_byte)}});
-        report.text += format("acc %.4f", accuracy) +
-                       format(" (+- %.4f)", result.error_of(accuracy)) +
-                       format(" | acc_norm %.4f", by_character) +
-                       format(" (+- %.4f)", result.error_of(by_character)) + " | " +
+        report.text += format_number("acc %.4f", accuracy) +
+                       format_number(" (+- %.4f)", result.error_of(accuracy)) +
+                       format_number(" | acc_norm %.4f", by_character) +
+                       format_number(" (+- %.4f)", result.error_of(by_character)) + " | " +
                        std::to_string(result.questions) + " questions | step " +
                        std::to_string(reader_.state().step) + " | " + path + "\n";
     }

@@ -8,20 +8,15 @@
 
 #include "core/error.h"
 #include "core/file_io.h"
+#include "core/format_number.h"
 
 namespace trireme {
 
 namespace {
 
-std::string format(const char* pattern, double value) {
-    char text[64];
-    std::snprintf(text, sizeof(text), pattern, value);
-    return text;
-}
-
 // "24,810"
 std::string with_thousands(double value) {
-    std::string digits = format("%.0f", value);
+    std::string digits = format_number("%.0f", value);
     for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) {
         digits.insert(static_cast<size_t>(at), ",");
     }
@@ -52,14 +47,15 @@ std::string records_until(const std::string& path, int64_t last_step) {
 
 std::string console_line(const StepMetrics& m, int64_t steps, double seconds_left) {
     return "step " + std::to_string(m.step) + "/" + std::to_string(steps) + " | loss " +
-           format("%.4f", m.loss) + " | grad " + format("%.3f", m.grad_norm) + " | lr " +
-           format("%.1e", m.lr) + " | " + format("%.2f s", m.step_seconds) + " | " +
-           with_thousands(m.tokens_per_second) + " tok/s | " +
-           format(m.tflops_per_rank < 1 ? "%.4f TFLOP/s/rank" : "%.1f TFLOP/s/rank",
-                  m.tflops_per_rank) +
-           format(" (MFU %.1f%%)", 100 * m.mfu) + " | mem " +
-           format("%.1f GiB", static_cast<double>(m.memory_peak_bytes) / (1 << 30)) + " | eta " +
-           clock_text(seconds_left);
+           format_number("%.4f", m.loss) + " | grad " + format_number("%.3f", m.grad_norm) +
+           " | lr " + format_number("%.1e", m.lr) + " | " +
+           format_number("%.2f s", m.step_seconds) + " | " + with_thousands(m.tokens_per_second) +
+           " tok/s | " +
+           format_number(m.tflops_per_rank < 1 ? "%.4f TFLOP/s/rank" : "%.1f TFLOP/s/rank",
+                         m.tflops_per_rank) +
+           format_number(" (MFU %.1f%%)", 100 * m.mfu) + " | mem " +
+           format_number("%.1f GiB", static_cast<double>(m.memory_peak_bytes) / (1 << 30)) +
+           " | eta " + clock_text(seconds_left);
 }
 
 std::string console_line(const ValidationMetrics& m, int64_t steps) {

@@ -1,11 +1,12 @@
 #include "app/numerics_guard.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
+
+#include "core/format_number.h"
 
 namespace trireme {
 
@@ -17,9 +18,7 @@ constexpr const char* kSkipped = "numerics.skipped_in_a_row";
 constexpr size_t kMostNamed = 4;  // ranks, and tensors of each, in a message
 
 std::string short_text(double value) {
-    char text[40];
-    std::snprintf(text, sizeof(text), "%.4g", value);
-    return text;
+    return format_number("%.4g", value);
 }
 
 std::string describe(const StepResult& result) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/readable.h"
+#include "core/format_number.h"
 #include "model/flops.h"
 
 namespace trireme {
@@ -124,9 +125,7 @@ void print_stage_times(const TimePlan& plan) {
         for (const double seconds :
              {stage.matmul, stage.attention, stage.other_compute, stage.waits.tensor,
               stage.waits.context, stage.waits.data, stage.waits.pipeline, stage.other_wait}) {
-            char text[16];
-            std::snprintf(text, sizeof text, "%12.1f%%", 100.0 * seconds / plan.step_seconds);
-            parts += text;
+            parts += format_number("%12.1f%%", 100.0 * seconds / plan.step_seconds);
         }
         return parts;
     };

@@ -7,14 +7,14 @@
 #include <tuple>
 #include <utility>
 
+#include "core/format_number.h"
+
 namespace trireme {
 
 namespace {
 
 std::string seconds_text(double seconds) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.1f s", seconds);
-    return text;
+    return format_number("%.1f s", seconds);
 }
 
 // "data/0,2" -> "group 'data' (ranks 0, 2)"

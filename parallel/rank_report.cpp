@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 
 #include "core/error.h"
+#include "core/format_number.h"
 
 namespace trireme {
 
@@ -46,9 +46,7 @@ std::string clean(std::string text) {
 }
 
 std::string decimal(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.3f", value);
-    return text;
+    return format_number("%.3f", value);
 }
 
 std::string joined(std::initializer_list<std::string> fields) {

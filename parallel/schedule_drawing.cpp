@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/format_number.h"
 #include "parallel/schedule_file.h"
 
 namespace trireme {
@@ -33,16 +34,11 @@ const std::map<std::string, Colour> kColours{
 constexpr std::array<Colour, 4> kOtherColours{
     {{136, 96, 160}, {190, 82, 92}, {120, 120, 120}, {150, 130, 70}}};
 
-std::string format(const char* pattern, double value) {
-    char text[48];
-    std::snprintf(text, sizeof text, pattern, value);
-    return text;
-}
 std::string pixels(double value) {
-    return format("%.2f", value);
+    return format_number("%.2f", value);
 }
 std::string short_number(double value) {
-    return format("%.6g", value);
+    return format_number("%.6g", value);
 }
 
 std::string escaped(const std::string& text) {
@@ -304,7 +300,7 @@ std::string times_table(const Simulation& simulation) {
     }
     return table + "makespan " + short_number(simulation.makespan) + ", longest rank " +
            short_number(simulation.cost) + ", bubble rate " +
-           format("%.4f", simulation.bubble_rate) + "\n";
+           format_number("%.4f", simulation.bubble_rate) + "\n";
 }
 
 std::string draw_text(const Simulation& simulation) {

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "app/config_problems.h"
+#include "app/readable.h"
 #include "core/error.h"
 #include "core/strict_json.h"
 
@@ -29,12 +30,6 @@ constexpr size_t kMostFiles = 10'000;
 bool exists(const std::string& path) {
     std::error_code ignored;
     return std::filesystem::exists(path, ignored);
-}
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-    std::string text = "[";
-    for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-    return text + "]";
 }
 
 // binary16 to f32, exactly.

@@ -32,18 +32,6 @@ struct Report {
     std::vector<std::string> faults;
 };
 
-std::string with_commas(uint64_t value) {
-    std::string text = std::to_string(value);
-    for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, 1, ',');
-    return text;
-}
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-    std::string text;
-    for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-    return "[" + text + "]";
-}
-
 Report inspect_checkpoint(const std::string& path, bool verify) {
     Report report;
     std::vector<std::string> skipped;

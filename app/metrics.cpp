@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "app/readable.h"
 #include "core/error.h"
 #include "core/file_io.h"
 #include "core/format_number.h"
@@ -13,23 +14,6 @@
 namespace trireme {
 
 namespace {
-
-// "24,810"
-std::string with_thousands(double value) {
-    std::string digits = format_number("%.0f", value);
-    for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) {
-        digits.insert(static_cast<size_t>(at), ",");
-    }
-    return digits;
-}
-
-std::string clock_text(double seconds) {
-    const int64_t total = static_cast<int64_t>(std::llround(seconds));
-    char text[64];
-    std::snprintf(text, sizeof(text), "%lld:%02d:%02d", static_cast<long long>(total / 3600),
-                  static_cast<int>(total / 60 % 60), static_cast<int>(total % 60));
-    return text;
-}
 
 // Lines of an existing file whose step is at most `last_step`.
 std::string records_until(const std::string& path, int64_t last_step) {
@@ -49,13 +33,13 @@ std::string console_line(const StepMetrics& m, int64_t steps, double seconds_lef
     return "step " + std::to_string(m.step) + "/" + std::to_string(steps) + " | loss " +
            format_number("%.4f", m.loss) + " | grad " + format_number("%.3f", m.grad_norm) +
            " | lr " + format_number("%.1e", m.lr) + " | " +
-           format_number("%.2f s", m.step_seconds) + " | " + with_thousands(m.tokens_per_second) +
+           format_number("%.2f s", m.step_seconds) + " | " + with_commas(m.tokens_per_second) +
            " tok/s | " +
            format_number(m.tflops_per_rank < 1 ? "%.4f TFLOP/s/rank" : "%.1f TFLOP/s/rank",
                          m.tflops_per_rank) +
            format_number(" (MFU %.1f%%)", 100 * m.mfu) + " | mem " +
            format_number("%.1f GiB", static_cast<double>(m.memory_peak_bytes) / (1 << 30)) +
-           " | eta " + clock_text(seconds_left);
+           " | eta " + clock_text(std::llround(seconds_left));
 }
 
 std::string console_line(const ValidationMetrics& m, int64_t steps) {

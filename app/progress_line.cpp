@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "app/readable.h"
+
 namespace trireme {
 
 ProgressLine::ProgressLine(std::string verb)
@@ -21,9 +23,9 @@ void ProgressLine::operator()(uint64_t done, uint64_t total) {
     shown_ = true;
     const double seconds = std::chrono::duration<double>(now - start_).count();
     const double share = static_cast<double>(done) / static_cast<double>(total);
-    const int left = static_cast<int>(seconds / share - seconds);
-    std::fprintf(stderr, "\r\033[K%s %3.0f%% | eta %d:%02d:%02d", verb_.c_str(), 100 * share,
-                 left / 3600, left / 60 % 60, left % 60);
+    const auto left = static_cast<int64_t>(seconds / share - seconds);
+    std::fprintf(stderr, "\r\033[K%s %3.0f%% | eta %s", verb_.c_str(), 100 * share,
+                 clock_text(left).c_str());
     std::fflush(stderr);
 }
 

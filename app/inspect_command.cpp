@@ -17,6 +17,7 @@
 #include "data/describe.h"
 #include "data/token_source.h"
 #include "parallel/checkpoint.h"
+#include "parallel/mesh_json.h"
 
 namespace trireme {
 
@@ -69,23 +70,13 @@ Report inspect_checkpoint(const std::string& path, bool verify) {
         {"tensors",
          with_commas(manifest.tensors.size()) + ", " + with_commas(elements) + " elements"}};
     for (const std::string& reason : skipped) report.lines.emplace_back("skipped", reason);
-    report.json = {{"kind", "checkpoint"},
-                   {"path", reader.folder()},
-                   {"step", state.step},
-                   {"tokens", state.tokens},
-                   {"samples", state.samples},
-                   {"mesh",
-                    {{"tensor", state.mesh.tensor},
-                     {"context", state.mesh.context},
-                     {"data", state.mesh.data},
-                     {"pipeline", state.mesh.pipeline}}},
-                   {"bytes", file_bytes},
-                   {"elements", elements},
-                   {"files", files},
-                   {"tensors", tensors},
-                   {"config", state.config},
-                   {"extra", state.extra},
-                   {"skipped", skipped}};
+    report.json = {
+        {"kind", "checkpoint"},   {"path", reader.folder()},  {"step", state.step},
+        {"tokens", state.tokens}, {"samples", state.samples}, {"mesh", json_of<Json>(state.mesh)},
+        {"bytes", file_bytes},    {"elements", elements},     {"files", files},
+        {"tensors", tensors},     {"config", state.config},   {"extra", state.extra},
+        {"skipped", skipped},
+    };
     if (verify) {
         ProgressLine progress("verifying");
         report.faults = reader.verify(std::ref(progress));

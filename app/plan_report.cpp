@@ -9,6 +9,7 @@
 #include "app/readable.h"
 #include "core/format_number.h"
 #include "model/flops.h"
+#include "parallel/mesh_json.h"
 
 namespace trireme {
 
@@ -30,14 +31,9 @@ ordered_json json_of(const Config& config, const MemoryPlan& plan,
                         {"processes", change.processes},
                         {"largest_bytes", change.largest_bytes}});
     }
-    const MeshShape& mesh = config.mesh;
     return {{"parameters", count_parameters(config.model).total},
-            {"processes", mesh.ranks()},
-            {"mesh",
-             {{"tensor", mesh.tensor},
-              {"context", mesh.context},
-              {"data", mesh.data},
-              {"pipeline", mesh.pipeline}}},
+            {"processes", config.mesh.ranks()},
+            {"mesh", json_of<ordered_json>(config.mesh)},
             {"micro_batches", config.micro_batches()},
             {"memory", stages},
             {"largest_bytes", plan.largest_bytes()},

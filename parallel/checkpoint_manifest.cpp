@@ -9,6 +9,7 @@
 #include "core/safetensors.h"
 #include "core/strict_json.h"
 #include "parallel/box.h"
+#include "parallel/mesh_json.h"
 
 namespace trireme {
 
@@ -219,22 +220,14 @@ std::string manifest_text(const Manifest& manifest) {
     }
     json tensors = json::array();
     for (const auto& [name, tensor] : manifest.tensors) tensors.push_back(to_json(tensor));
-    const json object = {{"format", kFormat},
-                         {"version", kCheckpointVersion},
-                         {"id", manifest.id},
-                         {"run_id", state.run_id},
-                         {"step", state.step},
-                         {"tokens", state.tokens},
-                         {"samples", state.samples},
-                         {"mesh",
-                          {{"tensor", state.mesh.tensor},
-                           {"context", state.mesh.context},
-                           {"data", state.mesh.data},
-                           {"pipeline", state.mesh.pipeline}}},
-                         {"config", state.config},
-                         {"extra", state.extra},
-                         {"files", std::move(files)},
-                         {"tensors", std::move(tensors)}};
+    const json object = {
+        {"format", kFormat},         {"version", kCheckpointVersion},
+        {"id", manifest.id},         {"run_id", state.run_id},
+        {"step", state.step},        {"tokens", state.tokens},
+        {"samples", state.samples},  {"mesh", json_of<json>(state.mesh)},
+        {"config", state.config},    {"extra", state.extra},
+        {"files", std::move(files)}, {"tensors", std::move(tensors)},
+    };
     const std::string rest = object.dump(1).substr(2) + "\n";
     return checksum_line(rest) + rest;
 }

@@ -1,6 +1,5 @@
 #include "app/rank_agreement.h"
 
-#include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -68,10 +67,8 @@ void check_same_data(World& world, std::span<const DataSourceOptions> sources) {
 
 void check_same_tokens(World& world, const std::string& name, std::span<const int32_t> tokens) {
     check_same_fingerprints(world, {name}, [&] {
-        char text[48];
-        std::snprintf(text, sizeof text, "%zu tokens, crc %08x", tokens.size(),
-                      crc32c(tokens.data(), tokens.size_bytes()));
-        return std::vector<std::string>{text};
+        const uint32_t crc = crc32c(tokens.data(), tokens.size_bytes());
+        return std::vector{std::to_string(tokens.size()) + " tokens, crc " + crc_text(crc)};
     });
 }
 

@@ -1,11 +1,14 @@
 #include "core/crc32c.h"
 
 #include <array>
+#include <cstdio>
 #include <cstring>
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #endif
+
+#include "core/error.h"
 
 namespace trireme {
 
@@ -122,6 +125,22 @@ uint32_t crc32c(const void* data, size_t bytes, uint32_t before) {
     }
 #endif
     return crc32c_portable(data, bytes, before);
+}
+
+std::string crc_text(uint32_t crc) {
+    char text[9];
+    std::snprintf(text, sizeof text, "%08x", crc);
+    return text;
+}
+
+uint32_t parse_crc(std::string_view text, const std::string& where) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    if (text.size() != 8 || text.find_first_not_of(kDigits) != std::string_view::npos) {
+        throw Error(ExitCode::bad_data, where + ": checksum is not eight hexadecimal digits");
+    }
+    uint32_t crc = 0;
+    for (const char c : text) crc = crc << 4 | static_cast<uint32_t>(kDigits.find(c));
+    return crc;
 }
 
 }  // namespace trireme

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 namespace trireme {
 
@@ -11,5 +13,10 @@ uint32_t crc32c(const void* data, size_t bytes, uint32_t before = 0);
 
 // The same from tables, without special instructions; what crc32c does on other processors.
 uint32_t crc32c_portable(const void* data, size_t bytes, uint32_t before = 0);
+
+// A checksum as files have it, eight lower-case hexadecimal digits. parse_crc throws Error
+// (bad_data) that begins with `where` for anything else.
+std::string crc_text(uint32_t crc);
+uint32_t parse_crc(std::string_view text, const std::string& where);
 
 }  // namespace trireme

@@ -1,10 +1,9 @@
 #include "data/dataset_manifest.h"
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_io.h"
 #include "core/strict_json.h"
@@ -18,18 +17,12 @@ constexpr const char* kFormat = "trireme-dataset";
 constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
 
 json json_of(const DatasetManifest::FileContent& file) {
-    std::array<char, 16> hex{};
-    std::snprintf(hex.data(), hex.size(), "%08x", file.checksum);
-    return {{"bytes", file.bytes}, {"crc32c", hex.data()}};
+    return {{"bytes", file.bytes}, {"crc32c", crc_text(file.checksum)}};
 }
 
 DatasetManifest::FileContent content_of(const json& file, const std::string& source) {
-    const std::string& hex = string_member(file, "crc32c", source);
-    if (hex.size() != 8 || hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
-        throw Error(ExitCode::bad_data, source + ": 'crc32c' is no checksum");
-    }
-    return {whole_number(member(file, "bytes", source), source, "'bytes'"),
-            static_cast<uint32_t>(std::stoul(hex, nullptr, 16))};
+    const uint32_t checksum = parse_crc(string_member(file, "crc32c", source), source);
+    return {whole_number(member(file, "bytes", source), source, "'bytes'"), checksum};
 }
 
 }  // namespace

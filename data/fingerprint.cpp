@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 
 #include "core/crc32c.h"
 #include "data/input_file.h"
@@ -27,10 +26,7 @@ std::string fingerprint_of_file(const std::string& path) {
         file.read(at, block.data(), bytes);
         crc = crc32c(block.data(), static_cast<size_t>(bytes), crc);
     }
-    char text[48];
-    std::snprintf(text, sizeof text, "%lld bytes, crc %08x", static_cast<long long>(file.size()),
-                  crc);
-    return text;
+    return std::to_string(file.size()) + " bytes, crc " + crc_text(crc);
 }
 
 }  // namespace
@@ -46,9 +42,7 @@ std::string dataset_fingerprint(const DataSourceOptions& source) {
         const std::string text = fingerprint_of_file(file) + "\n";
         crc = crc32c(text.data(), text.size(), crc);
     }
-    char text[48];
-    std::snprintf(text, sizeof text, "%zu files, crc %08x", files.size(), crc);
-    return text;
+    return std::to_string(files.size()) + " files, crc " + crc_text(crc);
 }
 
 std::vector<std::string> dataset_fingerprints(std::span<const DataSourceOptions> sources) {

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
-#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -165,9 +164,7 @@ SampleOrder shared_sample_order(const std::string& folder, const std::string& ke
     if (folder.empty() || bytes < least_bytes) return make();
     TRIREME_CHECK(key.size() < kKeyBytes, "a key that the file has room for");
     create_folders(folder);
-    char name[32];
-    std::snprintf(name, sizeof name, "/order-%08x", crc32c(key.data(), key.size()));
-    const std::string path = folder + name;
+    const std::string path = folder + "/order-" + crc_text(crc32c(key.data(), key.size()));
     if (auto order = map_order(path, key)) return *std::move(order);
 
     const std::string lock_path = path + ".lock";

@@ -1,9 +1,7 @@
 #include "data/tiktoken_file.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <cstdio>
 #include <initializer_list>
 #include <unordered_set>
 #include <utility>
@@ -218,10 +216,8 @@ private:
 }  // namespace
 
 std::string content_fingerprint(std::string_view content) {
-    std::array<char, 64> text{};
-    const int n = std::snprintf(text.data(), text.size(), "%zu bytes crc32c %08x", content.size(),
-                                crc32c(content.data(), content.size()));
-    return std::string(text.data(), static_cast<size_t>(n));
+    return std::to_string(content.size()) + " bytes crc32c " +
+           crc_text(crc32c(content.data(), content.size()));
 }
 
 std::unique_ptr<Tokenizer> tokenizer_from_tiktoken(std::string_view content,

@@ -24,25 +24,8 @@ constexpr int64_t kMaxSize = int64_t{1} << 60;  // of a dimension; sums of two c
     throw Error(ExitCode::bad_data, path + ": " + what);
 }
 
-std::string hex(uint32_t value) {
-    std::string text(8, '0');
-    for (size_t i = 0; i < 8; ++i) text[7 - i] = "0123456789abcdef"[value >> (4 * i) & 15u];
-    return text;
-}
-
-uint32_t parse_hex(const std::string& text, const std::string& where) {
-    uint32_t value = 0;
-    for (const char c : text) {
-        const bool digit = c >= '0' && c <= '9';
-        if (!digit && !(c >= 'a' && c <= 'f')) fail(where, "checksum is not hexadecimal");
-        value = value << 4 | static_cast<uint32_t>(digit ? c - '0' : c - 'a' + 10);
-    }
-    if (text.size() != 8) fail(where, "checksum has not eight digits");
-    return value;
-}
-
 std::string checksum_line(const std::string& rest) {
-    return "{\"crc32c\": \"" + hex(crc32c(rest.data(), rest.size())) + "\",\n";
+    return "{\"crc32c\": \"" + crc_text(crc32c(rest.data(), rest.size())) + "\",\n";
 }
 
 // A vector is written with one dimension.
@@ -80,7 +63,7 @@ ManifestFile parse_file(const json& object, const std::string& path) {
     }
     const std::string where = path + ", file " + file.name;
     file.bytes = static_cast<uint64_t>(whole_number(member(object, "bytes", where), where, "size"));
-    file.header_crc = parse_hex(string_member(object, "header_crc32c", where), where);
+    file.header_crc = parse_crc(string_member(object, "header_crc32c", where), where);
     return file;
 }
 
@@ -105,7 +88,7 @@ ManifestTensor parse_tensor(const json& object, size_t n_files, bool partial,
         piece.entry = string_member(item, "entry", where);
         piece.box.begin = parse_dimensions(member(item, "begin", where), where, "begin", rank, 0);
         piece.box.size = parse_dimensions(member(item, "size", where), where, "size", rank, 1);
-        piece.crc = parse_hex(string_member(item, "crc32c", where), where);
+        piece.crc = parse_crc(string_member(item, "crc32c", where), where);
         tensor.pieces.push_back(std::move(piece));
     }
     const std::string fault = partial ? "" : tiling_fault(tensor);
@@ -147,7 +130,7 @@ json to_json(const ManifestTensor& tensor) {
                           {"entry", piece.entry},
                           {"begin", dimensions(piece.box.begin, tensor.is_vector)},
                           {"size", dimensions(piece.box.size, tensor.is_vector)},
-                          {"crc32c", hex(piece.crc)}});
+                          {"crc32c", crc_text(piece.crc)}});
     }
     return {{"name", tensor.name},
             {"dtype", std::string(name_of(tensor.dtype))},
@@ -215,8 +198,9 @@ std::string manifest_text(const Manifest& manifest) {
     const CheckpointState& state = manifest.state;
     json files = json::array();
     for (const ManifestFile& file : manifest.files) {
-        files.push_back(
-            {{"name", file.name}, {"bytes", file.bytes}, {"header_crc32c", hex(file.header_crc)}});
+        files.push_back({{"name", file.name},
+                         {"bytes", file.bytes},
+                         {"header_crc32c", crc_text(file.header_crc)}});
     }
     json tensors = json::array();
     for (const auto& [name, tensor] : manifest.tensors) tensors.push_back(to_json(tensor));

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
+
 using namespace trireme;
 
 namespace {
@@ -54,5 +56,16 @@ TEST_CASE("crc32c can be continued at any point", "[core][crc32c]") {
     for (const size_t cut : {0, 1, 13, 12288, 12301, 30010, 30011}) {
         CAPTURE(cut);
         CHECK(crc32c(data.data() + cut, data.size() - cut, crc32c(data.data(), cut)) == whole);
+    }
+}
+
+TEST_CASE("a checksum's text reads back to it, and nothing else is read", "[core][crc32c]") {
+    for (const uint32_t crc : {0u, 1u, 0x0a1b2c3du, 0xffffffffu}) {
+        CHECK(parse_crc(crc_text(crc), "x") == crc);
+    }
+    CHECK(crc_text(0xe3069283u) == "e3069283");
+    for (const char* text : {"", "e306928", "e30692833", "E3069283", "0xe30692", "e306928g"}) {
+        CAPTURE(text);
+        CHECK_THROWS_AS(parse_crc(text, "x"), Error);
     }
 }

@@ -40,6 +40,7 @@ TEST_CASE("manifests that nobody should trust are refused", "[parallel][checkpoi
         {"\"bytes\": 100", "\"bytes\": 1e2", "size is 100.0"},
         {"\"bytes\": 100", "\"bytes\": 99999999999999999999", "expected a whole number"},
         {"\"file\": 0", "\"file\": 1", "file index out of range"},
+        {"32c\": \"00000001\"", "32c\": \"0000001\"", "not eight hexadecimal digits"},
         {"\"version\": 1", "\"version\": 2", "format version 2"},
         {"trireme-checkpoint", "trireme-something", "not a checkpoint manifest"},
         {"\"tensors\": [", "\"tensors\": 3, \"x\": [", "'tensors' is not a list"},
@@ -55,9 +56,8 @@ TEST_CASE("manifests that nobody should trust are refused", "[parallel][checkpoi
         CAPTURE(c.from, c.to);
         REQUIRE(at != std::string::npos);
         rest.replace(at, std::string(c.from).size(), c.to);
-        char first[32];
-        std::snprintf(first, sizeof first, "{\"crc32c\": \"%08x\",\n",
-                      crc32c(rest.data(), rest.size()));
+        const std::string first =
+            "{\"crc32c\": \"" + crc_text(crc32c(rest.data(), rest.size())) + "\",\n";
         const Error error = error_of([&] { parse_manifest(first + rest, "m"); });
         CHECK(error.code() == ExitCode::bad_data);
         CHECK_THAT(error.what(), Contains(c.message));

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/file_io.h"
 #include "core/log.h"
+#include "core/rounded_values.h"
 #include "core/safetensors.h"
 #include "parallel/checkpoint.h"
 
@@ -158,14 +159,9 @@ private:
     }
 
     void write_values(File& file, const std::vector<float>& values) {
-        if (theirs_.dtype == DType::bf16) {
-            std::vector<bf16> rounded(values.size());
-            std::transform(values.begin(), values.end(), rounded.begin(),
-                           [](float value) { return bf16(value); });
-            file.write_all(rounded.data(), rounded.size() * sizeof(bf16));
-        } else {
-            file.write_all(values.data(), values.size() * sizeof(float));
-        }
+        std::vector<bf16> rounded;
+        const auto bytes = bytes_in(theirs_.dtype, values, rounded);
+        file.write_all(bytes.data(), bytes.size());
         done_elements_ += values.size();
         progress_(done_elements_, total_elements_);
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/rounded_values.h"
 #include "model/flops.h"
 
 namespace trireme {
@@ -36,14 +37,9 @@ void read_to_device(Device& device, CheckpointReader& reader, const std::string&
                     const Box& box, const Tensor& to, std::vector<float>& values) {
     values.resize(static_cast<size_t>(box.elements()));
     reader.read(name, box, DType::f32, values.data());
-    if (to.dtype == DType::bf16) {
-        std::vector<bf16> rounded(values.size());
-        std::transform(values.begin(), values.end(), rounded.begin(),
-                       [](float value) { return bf16(value); });
-        device.copy_to_device(to.data, rounded.data(), to.bytes());
-    } else {
-        device.copy_to_device(to.data, values.data(), to.bytes());
-    }
+    std::vector<bf16> rounded;
+    const auto bytes = bytes_in(to.dtype, values, rounded);
+    device.copy_to_device(to.data, bytes.data(), bytes.size());
     device.compute().synchronize();
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/cpu/parallel_for.h"
 #include "core/random.h"
+#include "core/rounded_values.h"
 #include "parallel/box.h"
 
 namespace trireme {
@@ -54,17 +55,8 @@ void ParameterStore::initialise(const ModelContext& context) {
             initial_values(spec, context.seed, begin, count, values.data(), threads);
             const Tensor to =
                 parameters_.flat_range(segment.compact.begin + begin - segment.local.begin, count);
-            const void* from = values.data();
-            if (context.compute == DType::bf16) {
-                rounded.resize(values.size());
-                parallel_ranges(threads, count, kGrain, [&](int64_t first, int64_t last) {
-                    std::transform(values.begin() + first, values.begin() + last,
-                                   rounded.begin() + first,
-                                   [](float value) { return bf16(value); });
-                });
-                from = rounded.data();
-            }
-            context.device.copy_to_device(to.data, from, to.bytes());
+            const auto bytes = bytes_in(context.compute, values, rounded, threads);
+            context.device.copy_to_device(to.data, bytes.data(), bytes.size());
             context.stream().synchronize();
         }
     });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "model/replicated_parameter.h"
 #include "model/tensor_parallel.h"
 
 namespace trireme {
@@ -27,15 +28,11 @@ Embedding::Embedding(const ModelContext& context, ParameterStore& store, bool ti
     token.own_bucket = tied_apart;
     token_ = store.declare(token);
     if (context.model.family != Family::gpt2) return;
-    ParameterSpec position;
-    position.name = "embedding.position.weight";
-    position.global = {context.model.max_sequence_length, context.model.hidden};
-    position.box = {{0, 0}, position.global};
+    ParameterSpec position = replicated_matrix(
+        context, "embedding.position.weight",
+        {context.model.max_sequence_length, context.model.hidden}, GradientPart::tokens);
     position.decay = true;
     position.init_std = context.model.init_std;
-    position.owner = context.tensor_rank() == 0;
-    position.sharing = context.is_sharded_by_token() ? ParameterSpec::Sharing::tensor_partial
-                                                     : ParameterSpec::Sharing::tensor;
     position_ = store.declare(position);
 }
 

@@ -1,17 +1,14 @@
 #include "model/head_norm.h"
 
+#include "model/replicated_parameter.h"
+
 namespace trireme {
 
 namespace {
 
 ParameterSpec weight_spec(const ModelContext& context, const std::string& name) {
-    ParameterSpec spec;
-    spec.name = name;
-    spec.global = {1, context.model.head_dim};
-    spec.is_vector = true;
-    spec.box = {{0, 0}, {1, context.model.head_dim}};
-    spec.owner = context.tensor_rank() == 0;
-    spec.sharing = ParameterSpec::Sharing::tensor_partial;
+    ParameterSpec spec =
+        replicated_vector(context, name, context.model.head_dim, GradientPart::heads);
     spec.init_value = 1.0f;
     // As the other norms: their gradients come with the input half of backward.
     spec.keep_whole = true;

@@ -1,17 +1,10 @@
 #include "model/linear.h"
 
+#include "model/replicated_parameter.h"
+
 namespace trireme {
 
 namespace {
-
-ParameterSpec vector_spec(const std::string& name, int64_t global, int64_t begin, int64_t size) {
-    ParameterSpec spec;
-    spec.name = name;
-    spec.global = {1, global};
-    spec.is_vector = true;
-    spec.box = {{0, begin}, {1, size}};
-    return spec;
-}
 
 void add_weight_gradients(const ModelContext& context, const Tensor& dy, const Tensor& x,
                           const Tensor& dweight, const Tensor& dbias) {
@@ -44,8 +37,11 @@ ColumnParallelLinear::ColumnParallelLinear(const ModelContext& context, Paramete
     if (!bias) return;
     first_bias_ = static_cast<int>(store.specs().size());
     for (size_t i = 0; i < parts.size(); ++i) {
-        ParameterSpec spec = vector_spec(parts[i].name + ".bias", parts[i].global_rows,
-                                         parts[i].first_row, parts[i].local_rows);
+        ParameterSpec spec;
+        spec.name = parts[i].name + ".bias";
+        spec.global = {1, parts[i].global_rows};
+        spec.is_vector = true;
+        spec.box = {{0, parts[i].first_row}, {1, parts[i].local_rows}};
         spec.adjoins_previous = i > 0;
         spec.sharing = parts[i].sharing;
         spec.owner = parts[i].owner;
@@ -95,11 +91,9 @@ RowParallelLinear::RowParallelLinear(const ModelContext& context, ParameterStore
     weight.init_std = init_std;
     weight_ = store.declare(weight);
     if (!bias) return;
-    // Its gradient is summed over all tokens on every tensor rank alike: nothing to reduce.
-    ParameterSpec spec = vector_spec(name + ".bias", out_features, 0, out_features);
-    spec.sharing = ParameterSpec::Sharing::tensor;
-    spec.owner = context.tensor_rank() == 0;
-    bias_ = store.declare(spec);
+    // dy has the same tokens on every tensor rank.
+    bias_ =
+        store.declare(replicated_vector(context, name + ".bias", out_features, GradientPart::all));
 }
 
 void RowParallelLinear::forward(const Tensor& x, const Tensor& partial) const {

@@ -1,19 +1,14 @@
 #include "model/norm.h"
 
+#include "model/replicated_parameter.h"
+
 namespace trireme {
 
 namespace {
 
 ParameterSpec norm_spec(const ModelContext& context, const std::string& name, float value) {
-    ParameterSpec spec;
-    spec.name = name;
-    spec.global = {1, context.model.hidden};
-    spec.is_vector = true;
-    spec.box = {{0, 0}, {1, context.model.hidden}};
-    spec.owner = context.tensor_rank() == 0;
-    // With sequence parallelism each rank sees only its tokens.
-    spec.sharing = context.is_sharded_by_token() ? ParameterSpec::Sharing::tensor_partial
-                                                 : ParameterSpec::Sharing::tensor;
+    ParameterSpec spec =
+        replicated_vector(context, name, context.model.hidden, GradientPart::tokens);
     spec.init_value = value;
     spec.keep_whole = true;
     return spec;

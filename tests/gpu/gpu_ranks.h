@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "parallel/nccl/nccl_world.h"
 #include "parallel/thread/thread_world.h"
+#include "tests/core/expect.h"
 
 namespace trireme::test {
 
@@ -50,11 +51,6 @@ inline void run_gpu_ranks(int ranks, const RankBody& body,
             body(*world, device);
         },
         kLong);
-}
-
-// Assertions of the test framework are for one thread only; ranks throw instead.
-inline void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("not as expected: " + what);
 }
 
 // Small whole numbers, which every element type holds and sums exactly.

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 #include <type_traits>
 
+#include "tests/core/expect.h"
+
 namespace trireme::testing {
+
+using test::expect;
 
 namespace {
 
@@ -16,10 +19,6 @@ template <typename T>
 std::vector<int64_t> sizes() {
     if (DTypeOf<T>::value == DType::f32) return kSizes;
     return {0, 1, 3, 257, 30011};
-}
-
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("not as expected: " + what);
 }
 
 // Something that sums inexactly, so that another order of addition shows.

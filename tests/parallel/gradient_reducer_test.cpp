@@ -5,20 +5,16 @@
 #include <cmath>
 #include <initializer_list>
 #include <random>
-#include <stdexcept>
 #include <thread>
 
 #include "core/error.h"
 #include "parallel/mesh.h"
+#include "tests/core/expect.h"
 
 using namespace trireme;
+using trireme::test::expect;
 
 namespace {
-
-// Assertions of the test framework are for one thread only; ranks throw instead.
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("expected " + what);
-}
 
 using Sharing = ParameterSpec::Sharing;
 

@@ -3,20 +3,16 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <set>
-#include <stdexcept>
 
 #include "core/device.h"
 #include "core/error.h"
+#include "tests/core/expect.h"
 
 using namespace trireme;
 using Catch::Matchers::Contains;
+using trireme::test::expect;
 
 namespace {
-
-// Assertions of the test framework are for one thread only; ranks throw instead.
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("expected " + what);
-}
 
 // World ranks of a communicator's members, in its order. Sums of small f32 integers are exact.
 std::vector<int> members(Communicator& group, Device& device, int world_rank) {

@@ -8,17 +8,14 @@
 #include <thread>
 
 #include "core/error.h"
+#include "tests/core/expect.h"
 #include "tests/parallel/sample_programs.h"
 
 using namespace trireme;
 using Catch::Matchers::Contains;
+using trireme::test::expect;
 
 namespace {
-
-// Assertions of the test framework are for one thread only; ranks throw instead.
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("expected " + what);
-}
 
 const Shape kBoundary{3, 7};
 

@@ -2,26 +2,22 @@
 
 #include <cmath>
 #include <cstring>
-#include <stdexcept>
 #include <vector>
 
 #include "core/error.h"
 #include "parallel/gradient_sharder.h"
 #include "parallel/mesh.h"
 #include "parallel/parameter_gatherer.h"
+#include "tests/core/expect.h"
 
 // Gradients reduced to shards and parameters gathered from them, with made-up layers.
 
 using namespace trireme;
+using trireme::test::expect;
 
 namespace {
 
 using Sharing = ParameterSpec::Sharing;
-
-// Assertions of the test framework are for one thread only; ranks throw instead.
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("expected " + what);
-}
 
 template <typename Call>
 bool is_refused(const Call& call) {

@@ -5,24 +5,21 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "core/error.h"
 #include "parallel/forwarding_world.h"
+#include "tests/core/expect.h"
 #include "tests/parallel/communicator_cases.h"
 
 namespace trireme::testing {
 
+using test::expect;
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// Assertions of the test framework are for one thread only; ranks throw instead.
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw std::runtime_error("not as expected: " + what);
-}
 
 void expect_at_least(double milliseconds, double least, const std::string& what) {
     expect(milliseconds >= least, what + " took " + std::to_string(milliseconds) +

@@ -15,10 +15,13 @@
 #include "parallel/mpi/mpi_world.h"
 #include "parallel/watchdog.h"
 #include "parallel/throttled_world.h"
+#include "tests/core/expect.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/parallel/schedule_run.h"
 
 namespace trireme::testing {
+
+using test::expect;
 
 namespace {
 
@@ -26,10 +29,6 @@ using Clock = std::chrono::steady_clock;
 
 Tensor f32(std::vector<float>& data) {
     return {data.data(), DType::f32, {static_cast<int64_t>(data.size())}};
-}
-
-void expect(bool condition, const char* what) {
-    if (!condition) throw std::runtime_error(std::string("not as expected: ") + what);
 }
 
 // Longer than the memory in which a reduction collects the other ranks' parts.

@@ -13,7 +13,8 @@
 namespace trireme {
 
 InputFile::InputFile(const std::string& path) : path_(path) {
-    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK a named pipe would block here before it can be refused.
+    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd_ < 0) {
         const int error = errno;
         const bool missing = error == ENOENT || error == ENOTDIR;

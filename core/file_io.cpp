@@ -132,20 +132,26 @@ void File::reserve(uint64_t bytes) {
     if (error != 0) fail_write(path_, descriptor_, 0, bytes, error);
 }
 
-void File::read_all(void* to, size_t bytes, uint64_t offset) const {
+size_t File::read_up_to(void* to, size_t bytes, uint64_t offset) const {
     char* into = static_cast<char*>(to);
-    for (size_t done = 0; done < bytes;) {
+    size_t done = 0;
+    while (done < bytes) {
         const ssize_t n =
             ::pread(descriptor_, into + done, bytes - done, static_cast<off_t>(offset + done));
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) fail_io("read", path_, errno);
-        if (n == 0) {
-            throw Error(ExitCode::bad_data,
-                        path_ + " ends at byte " + std::to_string(offset + done) + ", expected " +
-                            std::to_string(offset + bytes) + " bytes at least: it is truncated");
-        }
+        if (n < 0) fail_io("read byte " + std::to_string(offset + done) + " of", path_, errno);
+        if (n == 0) break;
         done += static_cast<size_t>(n);
     }
+    return done;
+}
+
+void File::read_all(void* to, size_t bytes, uint64_t offset) const {
+    const size_t done = read_up_to(to, bytes, offset);
+    if (done == bytes) return;
+    throw Error(ExitCode::bad_data, path_ + " ends at byte " + std::to_string(offset + done) +
+                                        ", expected " + std::to_string(offset + bytes) +
+                                        " bytes at least: it is truncated");
 }
 
 void File::sync() {

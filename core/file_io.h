@@ -33,6 +33,8 @@ public:
     // Makes a smaller file this large, with zeros. Where the file system can, the space is taken,
     // so that a disk with too little is found at once.
     void reserve(uint64_t bytes);
+    // How many bytes were read: fewer than asked for only where the file ends.
+    size_t read_up_to(void* to, size_t bytes, uint64_t offset) const;
     // Throws Error (bad_data) when the file ends before offset + bytes.
     void read_all(void* to, size_t bytes, uint64_t offset) const;
     void sync();  // to the disk; after an error the file must be given up, not synced again

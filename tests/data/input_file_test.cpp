@@ -31,5 +31,33 @@ TEST_CASE("a named pipe is refused as a dataset and never waited for", "[data][i
     }
 }
 
+TEST_CASE("missing files and folders are bad data", "[data][input]") {
+    const TestFolder folder;
+    write_bytes(folder / "file", "x");
+    for (const std::string& path : {folder / "none", folder / "file/below", folder / ""}) {
+        const Caught error = caught([&] { InputFile file(path); });
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK_THAT(error.message, Contains(path));
+    }
+}
+
+TEST_CASE("a file that has become shorter is an error that names place and reason",
+          "[data][input]") {
+    const TestFolder folder;
+    const std::string path = folder / "file";
+    write_bytes(path, "0123456789");
+    const InputFile file(path);
+    CHECK(file.size() == 10);
+    std::string text(4, '?');
+    file.read(6, text.data(), 4);
+    CHECK(text == "6789");
+    write_bytes(path, "01234567");
+    const Caught error = caught([&] { file.read(6, text.data(), 4); });
+    CHECK(error.code == ExitCode::bad_data);
+    CHECK_THAT(error.message, Contains(path + " ends at byte 8, expected 10 bytes") &&
+                                  Contains("it had 10 when opened") &&
+                                  Contains("do not change a dataset while it is in use"));
+}
+
 }  // namespace
 }  // namespace trireme

@@ -12,13 +12,10 @@ namespace trireme {
 
 namespace {
 
-constexpr size_t kBufferBytes = size_t{1} << 18;
 constexpr size_t kMostAtOnce = size_t{1} << 30;  // of what zlib counts in 32 bits
 constexpr int kGzipOnly = 16;                    // added to the window's bits
 
 }  // namespace
-
-GzipFile::GzipFile(const std::string& path) : GzipFile(StoredFile(path, kBufferBytes)) {}
 
 GzipFile::GzipFile(StoredFile file)
     : file_(std::move(file)), stream_(std::make_unique<z_stream_s>()) {
@@ -27,10 +24,6 @@ GzipFile::GzipFile(StoredFile file)
 
 GzipFile::~GzipFile() {
     ::inflateEnd(stream_.get());
-}
-
-int64_t GzipFile::stored_position() const {
-    return file_.position() - static_cast<int64_t>(file_.left().size());
 }
 
 void GzipFile::fail(const std::string& what) const {

@@ -17,8 +17,6 @@ namespace trireme {
 // begin no other, is an error here: they are a text that would be lost.
 class GzipFile final : public PackedFile {
 public:
-    // Error(io) when it cannot be opened.
-    explicit GzipFile(const std::string& path);
     // From the first byte that is left in it.
     explicit GzipFile(StoredFile file);
     ~GzipFile() override;
@@ -27,7 +25,7 @@ public:
 
     size_t read(char* to, size_t bytes) override;
 
-    int64_t stored_position() const override;
+    int64_t stored_position() const override { return file_.position(); }
 
 private:
     bool begin_member();

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -24,15 +25,41 @@ StoredFile::StoredFile(const std::string& path, Descriptor file, size_t buffer_b
 
 bool StoredFile::fill() {
     if (begin_ == end_) begin_ = end_ = 0;
+    const size_t n = read_on(buffer_.data() + end_, buffer_.size() - end_);
+    end_ += n;
+    return n > 0;
+}
+
+size_t StoredFile::read(char* to, size_t bytes) {
+    size_t done = std::min(bytes, left().size());
+    std::copy_n(left().data(), done, to);
+    skip(done);
+    while (done < bytes) {
+        const size_t n = read_on(to + done, bytes - done);
+        if (n == 0) break;
+        done += n;
+    }
+    return done;
+}
+
+void StoredFile::seek(int64_t position) {
+    if (::lseek(file_.number(), position, SEEK_SET) != position) {
+        throw Error(ExitCode::io, "cannot go to byte " + std::to_string(position) + " of input " +
+                                      path_ + ": " + std::strerror(errno));
+    }
+    begin_ = end_ = 0;
+    read_ = position;
+}
+
+size_t StoredFile::read_on(char* to, size_t bytes) {
     ssize_t n = 0;
-    do n = ::read(file_.number(), buffer_.data() + end_, buffer_.size() - end_);
+    do n = ::read(file_.number(), to, bytes);
     while (n < 0 && errno == EINTR);
     if (n < 0) {
         throw Error(ExitCode::io, "reading input " + path_ + ": " + std::strerror(errno));
     }
-    end_ += static_cast<size_t>(n);
-    position_ += n;
-    return n > 0;
+    read_ += n;
+    return static_cast<size_t>(n);
 }
 
 }  // namespace trireme

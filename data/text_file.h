@@ -3,11 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data/packed_file.h"
-
-struct gzFile_s;
+#include "data/stored_file.h"
 
 namespace trireme {
 
@@ -17,9 +17,6 @@ class TextFile {
 public:
     // Error(bad_data) when the file is missing or a folder.
     explicit TextFile(const std::string& path);
-    ~TextFile();
-    TextFile(const TextFile&) = delete;
-    TextFile& operator=(const TextFile&) = delete;
 
     const std::string& path() const { return path_; }
 
@@ -27,7 +24,7 @@ public:
     // is damaged, cut off or not compressed at all, Error(io) when the system fails.
     size_t read(char* to, size_t bytes);
 
-    bool is_plain() const;  // its text is its bytes on disk, whatever its name says
+    bool is_plain() const;  // a file whose text is its bytes on disk, whatever its name says
 
     // Moves on to byte `position` of a plain file's text without reading what lies between; false,
     // and nothing done, where that cannot be.
@@ -37,9 +34,12 @@ public:
     int64_t stored_position() const;                      // bytes of those read so far
 
 private:
+    void tell_gzip();
+
     std::string path_;
-    gzFile_s* file_ = nullptr;            // a plain file
-    std::unique_ptr<PackedFile> packed_;  // instead of file_
+    std::optional<StoredFile> plain_;
+    std::unique_ptr<PackedFile> packed_;  // instead of plain_
+    bool is_told_ = false;                // which of them
     int64_t stored_size_ = 0;
 };
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <cstring>
 #include <filesystem>
 
 #include "core/error.h"
+#include "data/stored_tokens.h"
 
 namespace trireme {
 namespace {
@@ -233,33 +233,18 @@ void IndexedDataset::check_token_file() const {
 void IndexedDataset::read(int64_t position, std::span<int32_t> tokens, int64_t vocab_size) const {
     TRIREME_CHECK(position >= 0 && static_cast<int64_t>(tokens.size()) <= n_tokens_ - position,
                   "tokens inside the dataset");
-    const int64_t limit = std::min(vocab_size, kAnyVocab);
-    const size_t item = static_cast<size_t>(size_of(type_));
-    std::array<std::byte, 16384> raw;
-    for (size_t done = 0; done < tokens.size();) {
-        const size_t n = std::min(tokens.size() - done, raw.size() / item);
-        const int64_t first = position + static_cast<int64_t>(done);
-        bin_.read(first * static_cast<int64_t>(item), raw.data(), static_cast<int64_t>(n * item));
-        int64_t bad = 0;
-        const size_t good = widen_tokens(type_, raw.data(), tokens.subspan(done, n), limit, &bad);
-        if (good < n) fail_token(first + static_cast<int64_t>(good), bad, limit);
-        done += n;
-    }
+    read_tokens(bin_, position * size_of(type_), type_, tokens, vocab_size,
+                [&](int64_t index) { return place_of(position + index); });
 }
 
-void IndexedDataset::fail_token(int64_t position, int64_t id, int64_t vocab_size) const {
+std::string IndexedDataset::place_of(int64_t token) const {
     const int64_t sequence =
-        last_at_most(position, n_sequences(), [&](int64_t i) { return start(i); });
+        last_at_most(token, n_sequences(), [&](int64_t i) { return start(i); });
     const int64_t document =
         last_at_most(sequence, n_documents(), [&](int64_t i) { return first_sequence(i); });
-    const int64_t offset = position - start(first_sequence(document));
-    throw Error(ExitCode::bad_data,
-                bin_.path() + ": document " + std::to_string(document) + ", token " +
-                    std::to_string(offset) + " is id " + std::to_string(id) +
-                    ", but the vocabulary has " + std::to_string(vocab_size) + " ids (0 to " +
-                    std::to_string(vocab_size - 1) +
-                    "); use the tokenizer that the model was made for, or a larger "
-                    "model.vocab_size");
+    const int64_t offset = token - start(first_sequence(document));
+    return bin_.path() + ": document " + std::to_string(document) + ", token " +
+           std::to_string(offset);
 }
 
 }  // namespace trireme

@@ -52,7 +52,7 @@ private:
     int64_t documents_at() const { return IndexFormat::kHeaderBytes + 12 * n_sequences(); }
     void check_token_file() const;
     [[noreturn]] void fail_changed(int64_t offset, int64_t found) const;
-    [[noreturn]] void fail_token(int64_t position, int64_t id, int64_t vocab_size) const;
+    std::string place_of(int64_t token) const;  // for messages
 
     std::string prefix_;
     InputFile bin_, idx_;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "core/error.h"
+#include "data/stored_tokens.h"
 
 namespace trireme {
 namespace {
@@ -147,26 +147,12 @@ void TokenShards::read_from(const Shard& shard, int64_t position, std::span<int3
     std::optional<InputFile> opened;
     if (!shard.file) opened.emplace(shard.path);
     const InputFile& file = shard.file ? *shard.file : *opened;
-    const int64_t limit = std::min(vocab_size, kAnyVocab);
-    const auto item = static_cast<size_t>(size_of(type_));
-    std::array<std::byte, 16384> raw;
-    for (size_t done = 0; done < tokens.size();) {
-        const size_t n = std::min(tokens.size() - done, raw.size() / item);
-        const int64_t at = position + static_cast<int64_t>(done);
-        file.read(shard.header_bytes + at * static_cast<int64_t>(item), raw.data(),
-                  static_cast<int64_t>(n * item));
-        int64_t bad = 0;
-        const size_t good = widen_tokens(type_, raw.data(), tokens.subspan(done, n), limit, &bad);
-        if (good < n) {
-            throw Error(ExitCode::bad_data,
-                        shard.path + ": token " + std::to_string(at + static_cast<int64_t>(good)) +
-                            " is id " + std::to_string(bad) + ", but the vocabulary has " +
-                            std::to_string(limit) + " ids (0 to " + std::to_string(limit - 1) +
-                            "); is the format right and the tokenizer the model's? Else set a "
-                            "larger model.vocab_size");
-        }
-        done += n;
-    }
+    // That it is nanoGPT's is the word of the user alone.
+    const char* as = format_ == DataFormat::nanogpt ? ", read as nanoGPT's uint16," : "";
+    read_tokens(file, shard.header_bytes + position * size_of(type_), type_, tokens, vocab_size,
+                [&](int64_t index) {
+                    return shard.path + ": token " + std::to_string(position + index) + as;
+                });
 }
 
 }  // namespace trireme

@@ -260,6 +260,12 @@ TEST_CASE("an id beyond the vocabulary is named with its shard", "[data][shards]
     const Caught error = caught([&] { corpus->read(0, tokens, 257); });
     CHECK(error.code == ExitCode::bad_data);
     CHECK_THAT(error.message, Contains("s_1.bin: token 1 is id 257"));
+    CHECK_THAT(error.message, Contains("vocabulary has 257 ids (0 to 256)"));
+    write_bytes(folder / "n.bin", stored<uint16_t>(counting(0, 20000)));
+    const auto bare = open_tokens({.path = folder / "n.bin", .format = DataFormat::nanogpt});
+    tokens.resize(19000);
+    CHECK_THAT(caught([&] { bare->read(1000, tokens, 19999); }).message,
+               Contains("n.bin: token 19999, read as nanoGPT's uint16, is id 19999"));
 
     const int32_t huge = -2;  // 4294967294 as uint32
     write_bytes(folder / "l.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({huge})));
@@ -267,6 +273,7 @@ TEST_CASE("an id beyond the vocabulary is named with its shard", "[data][shards]
                Contains("4294967294"));
     // Cut off after it was opened.
     write_bytes(folder / "s_1.bin", gpt2_file({4}));
+    tokens.resize(6);
     CHECK(caught([&] { corpus->read(0, tokens); }).code == ExitCode::bad_data);
 }
 

@@ -110,7 +110,9 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         peak_matmul_rate(setup_->device(), config_.precision.compute,
                          cpu_share_of_rank(config_.device.threads, world.local_size()));
     if (!setup_->needs_data()) train_data_.reset();  // its index may be large
-    feed_.emplace(make_feed(train_data_.get(), resumed_.samples));
+    LoaderOptions options = loader_options();
+    options.counts_tokens = true;
+    feed_.emplace(train_data_.get(), options, resumed_.samples);
 }
 
 GptDatasetOptions Trainer::data_options() const {
@@ -138,7 +140,7 @@ int64_t Trainer::samples_after(int64_t step) const {
     return resumed_.samples + (step - resumed_.step) * config_.batch.global;
 }
 
-MicroBatchFeed Trainer::make_feed(const SampleSource* source, int64_t consumed_samples) const {
+LoaderOptions Trainer::loader_options() const {
     LoaderOptions options;
     options.micro_batch = config_.batch.micro;
     options.micro_batches = config_.micro_batches();
@@ -146,7 +148,7 @@ MicroBatchFeed Trainer::make_feed(const SampleSource* source, int64_t consumed_s
     options.n_shards = config_.mesh.data;
     options.sequence_length = config_.data.sequence_length;
     options.keep_documents_apart = config_.data.keep_documents_apart;
-    return {source, options, consumed_samples};
+    return options;
 }
 
 void Trainer::open_output() {
@@ -326,7 +328,7 @@ std::optional<std::vector<double>> Trainer::evaluate() {
     std::vector<double> losses;
     for (const auto& set : valid_data_) {
         // The same samples each time.
-        MicroBatchFeed feed = make_feed(setup_->needs_data() ? set.get() : nullptr, 0);
+        MicroBatchFeed feed(setup_->needs_data() ? set.get() : nullptr, loader_options(), 0);
         const EvaluationResult result = setup_->engine().evaluate(
             micro_batches, [&](int) { return feed.next(); },
             [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });

@@ -33,8 +33,7 @@ public:
 
 private:
     void open_output();
-    // source: null where this rank reads no data.
-    MicroBatchFeed make_feed(const SampleSource* source, int64_t consumed_samples) const;
+    LoaderOptions loader_options() const;
     ExitCode train();
     // The loss of each set of data.valid. Nothing when a request to stop has ended it.
     std::optional<std::vector<double>> evaluate();

@@ -19,6 +19,7 @@ BatchLoader::BatchLoader(const SampleSource& source, const LoaderOptions& option
     TRIREME_CHECK(options.micro_batch > 0 && options.sequence_length == source.sequence_length(),
                   "micro-batches of the source's sequence length");
     TRIREME_CHECK(options.shard >= 0 && options.shard < options.n_shards, "a shard of the group");
+    TRIREME_CHECK(!options.counts_tokens || options.wrap, "tokens of a step with all its samples");
     TRIREME_CHECK(consumed_samples >= 0 && source.size() > 0, "samples to read");
     const size_t n_tokens =
         static_cast<size_t>(options.micro_batch) * static_cast<size_t>(options.sequence_length);
@@ -81,19 +82,18 @@ void BatchLoader::run() {
     }
 }
 
+bool BatchLoader::is_stopped() {
+    const std::lock_guard lock(mutex_);
+    return stop_;
+}
+
 bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
     const int64_t n_rows = options_.micro_batch;
     const auto length = static_cast<size_t>(options_.sequence_length);
+    if (number % options_.micro_batches == 0) n_begins_ = 0;
     batch.first_sample = options_.first_sample(number, consumed_samples_);
-    if (options_.keep_documents_apart && options_.wrap && number % options_.micro_batches == 0) {
-        counted_tokens_ = count_tokens_of_step(number);
-    }
-    batch.counted_tokens = counted_tokens_;
     for (int64_t row = 0; row < n_rows; ++row) {
-        {
-            const std::lock_guard lock(mutex_);
-            if (stop_) return false;
-        }
+        if (is_stopped()) return false;
         const size_t at = static_cast<size_t>(row) * length;
         const std::span<int32_t> tokens = std::span(batch.tokens).subspan(at, length);
         const std::span<int32_t> labels = std::span(batch.labels).subspan(at, length);
@@ -101,8 +101,9 @@ bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
         if (options_.wrap || sample < source_.size()) {
             source_.read(sample % source_.size(), tokens, labels);
             if (options_.keep_documents_apart) {
-                separate_documents(source_, sample % source_.size(), labels,
-                                   std::span(batch.document_begin).subspan(at, length), begins_);
+                n_begins_ += separate_documents(source_, sample % source_.size(), labels,
+                                                std::span(batch.document_begin).subspan(at, length),
+                                                begins_);
             }
         } else {
             if (options_.keep_documents_apart) {
@@ -112,18 +113,27 @@ bool BatchLoader::fill(MicroBatch& batch, int64_t number) {
             std::fill(labels.begin(), labels.end(), kIgnoredLabel);
         }
     }
+    batch.counted_tokens.reset();
+    if (!options_.counts_tokens || !options_.keep_documents_apart) return true;
+    if (!search_other_shards(number)) return false;
+    if ((number + 1) % options_.micro_batches == 0) {
+        batch.counted_tokens =
+            n_rows * options_.n_shards * options_.micro_batches * options_.sequence_length -
+            n_begins_;
+    }
     return true;
 }
 
-int64_t BatchLoader::count_tokens_of_step(int64_t number) {
-    const int64_t n_samples =
-        int64_t{options_.micro_batches} * options_.micro_batch * options_.n_shards;
-    const int64_t first = consumed_samples_ + number / options_.micro_batches * n_samples;
-    int64_t counted = n_samples * options_.sequence_length;
-    for (int64_t sample = first; sample < first + n_samples; ++sample) {
-        counted -= source_.document_begins(sample % source_.size(), begins_);
+bool BatchLoader::search_other_shards(int64_t number) {
+    const int64_t n_rows = options_.micro_batch;
+    const int64_t own = options_.first_sample(number, consumed_samples_);
+    const int64_t first = own - options_.shard * n_rows;
+    for (int64_t sample = first; sample < first + options_.n_shards * n_rows; ++sample) {
+        if (sample >= own && sample < own + n_rows) continue;
+        if (is_stopped()) return false;
+        n_begins_ += source_.document_begins(sample % source_.size(), begins_);
     }
-    return counted;
+    return true;
 }
 
 }  // namespace trireme

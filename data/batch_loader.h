@@ -18,10 +18,11 @@ struct MicroBatch {
     std::vector<int32_t> labels;  // [B, T]; below zero: does not count
     int64_t first_sample = 0;     // of this micro-batch, counted from the beginning of the run
     // Only where documents are kept apart: for each token the index within its sequence of the
-    // first token of its document, and how many labels of the step count, over all shards. Labels
-    // that begin the next document do not.
-    std::vector<int32_t> document_begin;    // [B, T]
-    std::optional<int64_t> counted_tokens;  // none without wrap: samples may be missing
+    // first token of its document.
+    std::vector<int32_t> document_begin;  // [B, T]
+    // With the last micro-batch of a step, where it is asked for: how many labels of the step
+    // count, over all shards. Those that begin the next document do not.
+    std::optional<int64_t> counted_tokens;
 };
 
 struct LoaderOptions {
@@ -34,6 +35,9 @@ struct LoaderOptions {
     // not count (for one pass of evaluation that need not divide by the batch).
     bool wrap = true;
     bool keep_documents_apart = false;
+    // For the scale of a training step's loss: whether to count tokens where documents are kept
+    // apart. Asks where documents begin in the other shards' samples too; only with wrap.
+    bool counts_tokens = false;
 
     // The first of micro-batch `number` of this shard, after so many samples of all shards.
     int64_t first_sample(int64_t number, int64_t consumed_samples) const {
@@ -43,7 +47,7 @@ struct LoaderOptions {
 
 // Hands out one shard's micro-batches in order, read ahead by a thread. Micro-batch j of the run
 // holds the samples consumed + j * (B * n_shards) + shard * B + [0, B), so that a step's samples
-// are the same set for every number of shards. Allocates only when it is made.
+// are the same set for every number of shards. Allocates when it is made; then only the source may.
 class BatchLoader {
 public:
     // Starts reading at once. `source` must outlive the loader. `consumed_samples` of all shards
@@ -59,15 +63,17 @@ public:
 
 private:
     void run();
+    bool is_stopped();
     bool fill(MicroBatch& batch, int64_t number);  // false when asked to stop
-    int64_t count_tokens_of_step(int64_t number);
+    bool search_other_shards(int64_t number);      // the same
 
     const SampleSource& source_;
     const LoaderOptions options_;
     const int64_t consumed_samples_;
     std::vector<MicroBatch> ring_;
-    std::vector<int32_t> begins_;            // of one sample; the reading thread's
-    std::optional<int64_t> counted_tokens_;  // of the step that is being read; the same
+    // The reading thread's:
+    std::vector<int32_t> begins_;  // of one sample
+    int64_t n_begins_ = 0;         // so far in the step that is being read
 
     std::mutex mutex_;
     std::condition_variable changed_;

@@ -4,12 +4,12 @@
 
 namespace trireme {
 
-void separate_documents(const SampleSource& source, int64_t sample, std::span<int32_t> labels,
-                        std::span<int32_t> document_begin, std::span<int32_t> room) {
-    const auto n = static_cast<size_t>(source.document_begins(sample, room));
+int64_t separate_documents(const SampleSource& source, int64_t sample, std::span<int32_t> labels,
+                           std::span<int32_t> document_begin, std::span<int32_t> room) {
+    const int64_t n = source.document_begins(sample, room);
     auto from = document_begin.begin();
     int32_t first = 0;
-    for (const int32_t next : room.first(n)) {
+    for (const int32_t next : room.first(static_cast<size_t>(n))) {
         const auto to = document_begin.begin() + std::min<int64_t>(next, source.sequence_length());
         std::fill(from, to, first);
         labels[static_cast<size_t>(next) - 1] = kIgnoredLabel;
@@ -17,6 +17,7 @@ void separate_documents(const SampleSource& source, int64_t sample, std::span<in
         first = next;
     }
     std::fill(from, document_begin.end(), first);
+    return n;
 }
 
 }  // namespace trireme

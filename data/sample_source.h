@@ -17,14 +17,15 @@ public:
     virtual int64_t sequence_length() const = 0;
 
     // Sample `index` in [0, size()): tokens [T] and the labels [T] that follow each of them; a
-    // label below zero does not count. Allocates nothing. Error(bad_data) when the file has
-    // changed or holds an id outside the vocabulary.
+    // label below zero does not count. Allocates as TokenSource::read does. Error(bad_data) when
+    // the file has changed or holds an id outside the vocabulary.
     virtual void read(int64_t index, std::span<int32_t> tokens,
                       std::span<int32_t> labels) const = 0;
 
     // Which of the tokens 1 to T of the sample begin a document (T is the last label), ascending,
-    // into the beginning of `begins` [T]; returns how many. A document is a sequence of the index.
-    // Reads no tokens and allocates nothing.
+    // into the beginning of `begins` [T]; returns how many. A document is a sequence of the index,
+    // which is told without reading tokens. In a text without an index it ends with the end of text
+    // and with its file, and the sample's tokens are read. Allocates as read() does.
     virtual int64_t document_begins(int64_t index, std::span<int32_t> begins) const = 0;
 };
 

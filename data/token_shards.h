@@ -15,7 +15,7 @@ bool has_llmc_mark(const std::string& path);
 // Token files without an index, one behind the other as one text: nanoGPT's (uint16, nothing else)
 // or llm.c's (a header of 1024 bytes, then uint16 or uint32). A sequence is a file, or a part of
 // one that has more than 2^30 tokens: where documents end only the tokens tell, and nothing is read
-// before it is needed.
+// before it is needed. The first 256 files stay open; a read from another opens it anew.
 class TokenShards final : public TokenSource {
 public:
     // format: nanogpt or llmc. Error(bad_data) naming the file for a bad header, a size that does

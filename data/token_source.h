@@ -37,7 +37,8 @@ public:
     }
 
     // Reads the tokens from `position` on. Error(bad_data) naming file, place, id and vocabulary
-    // size for an id outside [0, vocab_size). Allocates nothing.
+    // size for an id outside [0, vocab_size). Allocates nothing, unless the text has more files
+    // than are kept open (TokenShards).
     virtual void read(int64_t position, std::span<int32_t> tokens,
                       int64_t vocab_size = kAnyVocab) const = 0;
 };

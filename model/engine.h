@@ -39,8 +39,9 @@ struct HostMicroBatch {
     std::span<const int32_t> labels;  // [B * T], < 0 does not count
     int64_t first_sample = 0;         // number of its first sequence in the run
     // Where documents are kept apart, on every rank: for each token the index within its sequence
-    // of the first token of its document, and how many tokens of the step's global batch count in
-    // the loss, that is all whose label is of the same document. Otherwise all of them count.
+    // of the first token of its document, and, with any micro-batch of a training step, how many
+    // tokens of its global batch count in the loss, that is all whose label is of the same
+    // document. Otherwise all of them count.
     std::span<const int32_t> document_begin = {};  // [B * T]
     std::optional<int64_t> counted_tokens = {};
 };

@@ -13,7 +13,8 @@ namespace {
 // Sample i is i, i, i, ... with labels i + 1; fails or dawdles on request.
 class CountingSource final : public SampleSource {
 public:
-    CountingSource(int64_t size, int64_t length) : size_(size), length_(length) {}
+    CountingSource(int64_t size, int64_t length)
+        : n_searched(static_cast<size_t>(size)), size_(size), length_(length) {}
     int64_t size() const override { return size_; }
     int64_t sequence_length() const override { return length_; }
     void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override {
@@ -26,6 +27,7 @@ public:
     // Documents of three tokens, the first of which begins before the source: sample i's tokens
     // are 100 i, 100 i + 1, ...
     int64_t document_begins(int64_t index, std::span<int32_t> begins) const override {
+        ++n_searched[static_cast<size_t>(index)];
         int64_t n = 0;
         for (int64_t t = 1; t <= length_; ++t) {
             if ((100 * index + t) % 3 == 0) {
@@ -37,6 +39,7 @@ public:
     int64_t fail_at = -1;
     std::chrono::milliseconds delay{0};
     mutable std::atomic<int64_t> n_read{0};
+    mutable std::vector<std::atomic<int>> n_searched;  // for documents, each sample
 
 private:
     int64_t size_, length_;
@@ -129,14 +132,17 @@ TEST_CASE("documents are kept apart alike for every number of shards", "[data][l
                                      .micro_batches = micro_batches,
                                      .n_shards = n_shards,
                                      .sequence_length = kT,
-                                     .keep_documents_apart = true},
+                                     .keep_documents_apart = true,
+                                     .counts_tokens = true},
                                     consumed);
     for (int step = 0; step < 5; ++step) {
         int64_t counting = 0;
         std::set<int64_t> announced;
         for (int i = 0; i < micro_batches * n_shards; ++i) {
             const MicroBatch& batch = loaders[static_cast<size_t>(i % n_shards)]->next();
-            announced.insert(batch.counted_tokens.value());
+            const bool is_last = i >= (micro_batches - 1) * n_shards;
+            REQUIRE(batch.counted_tokens.has_value() == is_last);
+            if (is_last) announced.insert(*batch.counted_tokens);
             for (int64_t row = 0; row < micro_batch; ++row) {
                 const int64_t sample = (batch.first_sample + row) % size;
                 for (int64_t t = 0; t < kT; ++t) {
@@ -154,9 +160,40 @@ TEST_CASE("documents are kept apart alike for every number of shards", "[data][l
     }
 }
 
+TEST_CASE("where documents begin is asked once a sample, of other shards only to count tokens",
+          "[data][loader]") {
+    const bool counts_tokens = GENERATE(false, true);
+    const CountingSource source(1000, kLength);
+    const LoaderOptions options{.micro_batch = 2,
+                                .micro_batches = 3,
+                                .shard = 1,
+                                .n_shards = 4,
+                                .sequence_length = kLength,
+                                .keep_documents_apart = true,
+                                .counts_tokens = counts_tokens};
+    const int64_t per_step = 24, consumed = 48;
+    {
+        BatchLoader loader(source, options, consumed);
+        for (int i = 0; i < 2 * options.micro_batches; ++i) loader.next();
+    }
+    for (int64_t sample = 0; sample < source.size(); ++sample) {
+        INFO("sample " << sample);
+        const int n_searched = source.n_searched[static_cast<size_t>(sample)];
+        const bool is_own = sample / 2 % 4 == 1;
+        if (sample < consumed || (!is_own && !counts_tokens)) {
+            CHECK(n_searched == 0);
+        } else if (sample < consumed + 2 * per_step) {
+            CHECK(n_searched == 1);
+        } else {
+            CHECK(n_searched <= 1);  // read ahead
+        }
+    }
+}
+
 TEST_CASE("a loader that does not keep documents apart says nothing of them", "[data][loader]") {
     const CountingSource source(5, kLength);
-    BatchLoader loader(source, {.micro_batch = 2, .sequence_length = kLength}, 0);
+    BatchLoader loader(source,
+                       {.micro_batch = 2, .sequence_length = kLength, .counts_tokens = true}, 0);
     const MicroBatch& batch = loader.next();
     CHECK(batch.document_begin.empty());
     CHECK_FALSE(batch.counted_tokens.has_value());

@@ -7,6 +7,7 @@
 #include "app/commands.h"
 #include "app/eval_choices.h"
 #include "app/logits_file.h"
+#include "app/micro_batch_feed.h"
 #include "app/model_checkpoint.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
@@ -14,7 +15,6 @@
 #include "app/standard_output.h"
 #include "core/format_number.h"
 #include "core/log.h"
-#include "data/batch_loader.h"
 #include "data/sequential_dataset.h"
 #include "data/token_source.h"
 
@@ -49,7 +49,7 @@ EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Logits
     options.sequence_length = static_cast<int>(data.sequence_length());
     options.wrap = false;
     options.keep_documents_apart = setup.config().data.keep_documents_apart;
-    BatchLoader loader(data, options, 0);
+    MicroBatchFeed feed(setup.needs_data() ? &data : nullptr, options, 0);
     const int64_t at_once = int64_t{kBatch} * mesh.data;
     const int micro_batches = static_cast<int>((data.size() + at_once - 1) / at_once);
     const auto next = [&](int i) {
@@ -57,8 +57,7 @@ EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Logits
             log.info("evaluated " + std::to_string(i) + " of " + std::to_string(micro_batches) +
                      " batches");
         }
-        const MicroBatch& batch = loader.next();
-        return HostMicroBatch{batch.tokens, batch.labels, batch.first_sample, batch.document_begin};
+        return feed.next();
     };
     if (logits == nullptr) return setup.engine().evaluate(micro_batches, next);
     // What went wrong with the logits is not left to the end of a long dataset.

@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/random_id.h"
 #include "data/document_borders.h"
-#include "parallel/checkpoint_folders.h"
 
 namespace trireme {
 

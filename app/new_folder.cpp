@@ -5,7 +5,6 @@
 #include "app/output_name.h"
 #include "core/file_io.h"
 #include "core/random_id.h"
-#include "parallel/checkpoint_folders.h"
 
 namespace trireme {
 

@@ -6,10 +6,10 @@
 #include "app/schema.h"
 #include "core/crc32c.h"
 #include "core/error.h"
+#include "core/host_name.h"
 #include "data/fingerprint.h"
 #include "parallel/checkpoint.h"
 #include "parallel/control_group.h"
-#include "parallel/frame_socket.h"
 
 namespace trireme {
 

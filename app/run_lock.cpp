@@ -18,8 +18,8 @@
 #include "core/descriptor.h"
 #include "core/error.h"
 #include "core/file_io.h"
+#include "core/host_name.h"
 #include "core/random_id.h"
-#include "parallel/frame_socket.h"
 
 namespace trireme {
 

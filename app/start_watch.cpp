@@ -10,9 +10,9 @@
 
 #include "app/stop_request.h"
 #include "core/error.h"
+#include "core/host_name.h"
 #include "core/log.h"
 #include "core/service_thread.h"
-#include "parallel/frame_socket.h"
 #include "parallel/mpi/launcher.h"
 
 namespace trireme {

@@ -13,7 +13,7 @@
 
 #include "app/event_record.h"
 #include "core/error.h"
-#include "parallel/frame_socket.h"
+#include "core/host_name.h"
 
 namespace trireme {
 

@@ -182,7 +182,7 @@ std::string folder_of(const std::string& path) {
 }
 
 void replace_file(const std::string& path, const std::string& content) {
-    const std::string fresh = path + ".tmp-" + std::to_string(getpid());
+    const std::string fresh = path + kTemporaryMark + std::to_string(getpid());
     try {
         File file = File::create(fresh);
         file.write_all(content.data(), content.size());

@@ -6,6 +6,10 @@
 
 namespace trireme {
 
+// Stands in the name of a file or folder that is not whole yet, between its final name and what
+// tells its writer.
+inline constexpr const char* kTemporaryMark = ".tmp-";
+
 // An open file that closes itself. Every call checks the system's answer and throws Error (io)
 // naming the path and the reason; a full disk also says how much was needed and how much is free.
 class File {

@@ -5,9 +5,8 @@
 
 namespace trireme {
 
-// Names in a checkpoints folder: step-00000100 is a checkpoint, step-00000100.tmp-ID one being
-// written or left by an interrupted save, .trash-NAME one being deleted.
-inline constexpr const char* kTemporaryMark = ".tmp-";
+// Names in a checkpoints folder: step-00000100 is a checkpoint, step-00000100.tmp-ID (with core's
+// kTemporaryMark) one being written or left by an interrupted save, .trash-NAME one being deleted.
 inline constexpr const char* kTrashPrefix = ".trash-";
 // Names the newest one, for people; never trusted.
 inline constexpr const char* kLatestName = "LATEST";

@@ -176,10 +176,4 @@ std::vector<std::string> own_addresses() {
     return addresses;
 }
 
-std::string own_host_name() {
-    std::array<char, 256> name{};
-    if (gethostname(name.data(), name.size() - 1) != 0) return "unknown-host";
-    return name.data();
-}
-
 }  // namespace trireme

@@ -65,6 +65,5 @@ private:
 
 // This host's IPv4 addresses as others may reach it, without the loopback's.
 std::vector<std::string> own_addresses();
-std::string own_host_name();
 
 }  // namespace trireme

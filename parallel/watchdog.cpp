@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "core/host_name.h"
 #include "core/random_id.h"
 #include "core/service_thread.h"
 #include "parallel/control_group.h"

@@ -128,6 +128,7 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
         const CheckpointState& state = reader.state();
         point.step = state.step;
         point.samples = state.samples;
+        point.tokens = state.tokens;
         point.former_extra = state.extra;
         const auto former_data = state.extra.find(kDataKey);
         const bool data_changed = former_data != state.extra.end() && former_data->second != data;

@@ -30,6 +30,7 @@ ConfigChanges changes_since(const std::string& former_config, const Config& conf
 struct ResumePoint {
     int64_t step = 0;     // the last that has been done
     int64_t samples = 0;  // consumed so far
+    int64_t tokens = 0;   // likewise
     // What a checkpoint carries in CheckpointState::extra: the datasets' fingerprints, and a record
     // of each resume with what changed.
     std::map<std::string, std::string> extra;

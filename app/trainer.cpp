@@ -71,7 +71,11 @@ std::string save_text(const SaveReport& report) {
 }  // namespace
 
 Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
-    : world_(world), config_(config), guard_(guard), log_(world.rank(), world.size()) {
+    : world_(world),
+      config_(config),
+      guard_(guard),
+      log_(world.rank(), world.size()),
+      progress_(config.batch.global, config.data.sequence_length) {
     check_world(config_, world.size());
     const bool evaluates = config_.evaluation.interval > 0 && !config_.data.valid.empty();
     std::vector<DataSourceOptions> sources = config_.data.train;
@@ -96,8 +100,9 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     guard_.lock_folder();
     resumed_ = resume_training(*setup_, config_, log_);
     numerics_->restore_state(resumed_.former_extra);
+    progress_.go_on_from({resumed_.step, resumed_.samples, resumed_.tokens}, resumed_.former_extra);
     // With another batch than before, the run takes another number of samples than was thought.
-    if (resumed_.samples != resumed_.step * config_.batch.global) {
+    if (!progress_.is_even()) {
         train_data_.reset();  // its order may be large
         train_data_ = make_train_data();
     }
@@ -126,18 +131,12 @@ GptDatasetOptions Trainer::data_options() const {
 
 std::unique_ptr<SampleSource> Trainer::make_train_data() const {
     GptDatasetOptions data = data_options();
-    data.n_samples = samples_after(config_.run.steps);
+    data.n_samples = progress_.samples_after(config_.run.steps);
     std::vector<BlendPhase> phases;
     for (const DataPhaseOptions& phase : config_.data.phases) {
-        phases.push_back({samples_after(phase.after_step), phase.weights});
+        phases.push_back({progress_.samples_after(phase.after_step), phase.weights});
     }
     return make_dataset(config_.data.train, data, phases);
-}
-
-int64_t Trainer::samples_after(int64_t step) const {
-    // Of steps before the checkpoint only the sum is known: all of one size, as far as that goes.
-    if (step < resumed_.step) return resumed_.samples * step / resumed_.step;
-    return resumed_.samples + (step - resumed_.step) * config_.batch.global;
 }
 
 LoaderOptions Trainer::loader_options() const {
@@ -298,7 +297,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.grad_norm = result.grad_norm;
     m.skipped = !result.updated;
     m.lr = lr;
-    m.tokens = samples_after(step) * config_.data.sequence_length;
+    m.tokens = progress_.samples_after(step) * config_.data.sequence_length;
     m.step_seconds = window_seconds_ / steps;
     m.tokens_per_second = tokens / m.step_seconds;
     m.tokens_per_second_per_rank = m.tokens_per_second / world_.size();
@@ -378,12 +377,13 @@ void Trainer::save(int64_t step) {
     report_save(saver_->wait(), false);
     CheckpointState state;
     state.step = step;
-    state.samples = samples_after(step);
+    state.samples = progress_.samples_after(step);
     state.tokens = state.samples * config_.data.sequence_length;
     state.config = dump_config(config_);
     state.mesh = config_.mesh;
     state.run_id = run_id_;
     state.extra = resumed_.extra;
+    state.extra[DataProgress::kKey] = progress_.text();
     numerics_->save_state(state.extra);
     saver_->begin(std::move(state), checkpoint_pieces(setup_->engine()));
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "app/data_progress.h"
 #include "app/metrics.h"
 #include "app/micro_batch_feed.h"
 #include "app/numerics_guard.h"
@@ -51,8 +52,6 @@ private:
     void report_save(const std::optional<SaveReport>& report, bool must_succeed);
     void log_step(int64_t step, const StepResult& result, double lr);
     std::string checkpoint_folder() const { return config_.run.output + "/checkpoints"; }
-    // Samples that the run has taken up to the end of a step.
-    int64_t samples_after(int64_t step) const;
     GptDatasetOptions data_options() const;
     std::unique_ptr<SampleSource> make_train_data() const;
     bool is_due(int64_t interval, int64_t step) const {
@@ -73,6 +72,7 @@ private:
     std::optional<TensorBoardLog> tensorboard_;  // rank 0, when asked for
     double peak_flops_per_second_ = 0;           // of this rank
     ResumePoint resumed_;                        // what an earlier run has done
+    DataProgress progress_;                      // of all steps, earlier runs' included
     std::string run_id_;                         // of this process's life of the run
     std::unique_ptr<CheckpointSaver> saver_;
 

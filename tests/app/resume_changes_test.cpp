@@ -143,6 +143,44 @@ TEST_CASE("a resume with another batch size goes on with the samples that come n
     CHECK(smaller[4] != whole[0]);
 }
 
+TEST_CASE("batches that change on resuming leave the phases where they began",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(12));
+    make_data(at, "a", 300);
+    make_data(at, "b", 301);
+    const std::string phases =
+        "data.phases=[{after_step: 2, weights: [1, 7]}, {after_step: 6, weights: [3, 1]}]";
+    // Ends in a step by itself or, without one, after the last.
+    const auto go_on = [&](const std::string& output, int batch, int fails_in) {
+        Arguments sets{"data.train=[{path: data/a}, {path: data/b}]", phases,
+                       "batch.global=" + std::to_string(batch), "run.output=" + output};
+        if (fails_in > 0) {
+            sets.push_back("testing.faults=[{rank: 0, step: " + std::to_string(fails_in) +
+                           ", action: nan-gradient, tensor: layers.0.mlp.down.weight}]");
+        }
+        const Outcome outcome = train(at, sets);
+        INFO(outcome.error);
+        REQUIRE(outcome.code == (fails_in > 0 ? 76 : 0));
+    };
+    // From the checkpoints of step 4 and 8 on with other batches.
+    go_on("out", 4, 5);
+    fs::copy(at + "/out", at + "/interrupted", fs::copy_options::recursive);
+    go_on("out", 8, 9);
+    go_on("out", 4, 0);
+    for (const int step : {7, 9}) go_on("interrupted", 8, step);
+    for (const int step : {11, 0}) go_on("interrupted", 4, step);
+    const auto whole = records_with(at + "/out/metrics.jsonl", "loss");
+    const auto found = records_with(at + "/interrupted/metrics.jsonl", "loss");
+    REQUIRE(whole.size() == 12);
+    REQUIRE(found.size() == 12);
+    for (size_t i = 0; i < whole.size(); ++i) {
+        INFO("step " << i + 1);
+        CHECK(found[i].at("loss").get<double>() == whole[i].at("loss").get<double>());
+    }
+}
+
 TEST_CASE("a resume on other training data is refused unless it is allowed",
           "[app][process][long]") {
     const TemporaryFolder folder;

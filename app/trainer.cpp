@@ -297,7 +297,7 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     m.grad_norm = result.grad_norm;
     m.skipped = !result.updated;
     m.lr = lr;
-    m.tokens = progress_.samples_after(step) * config_.data.sequence_length;
+    m.tokens = progress_.tokens_after(step);
     m.step_seconds = window_seconds_ / steps;
     m.tokens_per_second = tokens / m.step_seconds;
     m.tokens_per_second_per_rank = m.tokens_per_second / world_.size();
@@ -378,7 +378,7 @@ void Trainer::save(int64_t step) {
     CheckpointState state;
     state.step = step;
     state.samples = progress_.samples_after(step);
-    state.tokens = state.samples * config_.data.sequence_length;
+    state.tokens = progress_.tokens_after(step);
     state.config = dump_config(config_);
     state.mesh = config_.mesh;
     state.run_id = run_id_;

@@ -205,6 +205,29 @@ TEST_CASE("a resume on other training data is refused unless it is allowed",
     CHECK_THAT(allowed.error, Contains("warning: goes on with other training data"));
 }
 
+TEST_CASE("tokens are counted on where a resume changes how long a sample is",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(8));
+    make_data(at, "text", 300);
+    REQUIRE(train(at, {"run.steps=2"}).code == 0);
+    const Arguments shorter{"data.sequence_length=8", "data.allow_changed=true"};
+    for (const char* steps : {"run.steps=4", "run.steps=6"}) {
+        Arguments sets = shorter;
+        sets.push_back(steps);
+        const Outcome outcome = train(at, sets);
+        INFO(outcome.error);
+        REQUIRE(outcome.code == 0);
+    }
+    std::vector<int64_t> tokens;
+    for (const auto& record : records_with(at + "/out/metrics.jsonl", "tokens")) {
+        tokens.push_back(record.at("tokens").get<int64_t>());
+    }
+    CHECK(tokens == std::vector<int64_t>{64, 128, 160, 192, 224, 256});
+    CHECK(CheckpointReader(step_folder(at, 6)).state().tokens == 256);
+}
+
 TEST_CASE("damage found while loading makes all processes take the checkpoint before",
           "[app][process][long]") {
     const TemporaryFolder folder;

@@ -51,6 +51,18 @@ std::string console_line(const ValidationMetrics& m, int64_t steps) {
     return line;
 }
 
+bool has_validation(const std::string& path, int64_t step) {
+    std::ifstream in(path);
+    for (std::string line; std::getline(in, line);) {
+        const auto record = nlohmann::json::parse(line, nullptr, false);
+        if (record.is_object() && record.contains("valid_losses") &&
+            record.value("step", int64_t{-1}) == step) {
+            return true;
+        }
+    }
+    return false;
+}
+
 MetricsFile::MetricsFile(const std::string& path, int64_t last_step) : path_(path) {
     // Replaced in one step, so that a crash in between loses no record.
     replace_file(path, records_until(path, last_step));

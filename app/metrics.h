@@ -49,6 +49,9 @@ struct ValidationMetrics {
 // several.
 std::string console_line(const ValidationMetrics& metrics, int64_t steps);
 
+// Whether the file, if there is one, has the record of a validation after this step.
+bool has_validation(const std::string& path, int64_t step);
+
 // Appends records to metrics.jsonl, one line each, flushed as they are written.
 class MetricsFile {
 public:

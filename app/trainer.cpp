@@ -29,6 +29,8 @@ namespace trireme {
 namespace {
 
 constexpr std::chrono::seconds kSaveGrace{30};
+// In CheckpointState::extra where the validation that was due after the step was not done.
+constexpr const char* kOwedValidation = "owed_validation";
 constexpr size_t kTraceSpans = 1 << 18;  // the newest are kept
 
 // Whether the folder could be made and written, without making it: nothing is written before the
@@ -106,7 +108,9 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         train_data_.reset();  // its order may be large
         train_data_ = make_train_data();
     }
-    if (resumed_.step >= config_.run.steps) return;
+    owes_validation_ = finds_owed_validation();
+    const bool is_done = resumed_.step >= config_.run.steps;
+    if (is_done && !owes_validation_) return;
     open_output();
     make_saver();
     guard_.begin_run(setup_->control(), resumed_.step);
@@ -115,6 +119,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         peak_matmul_rate(setup_->device(), config_.precision.compute,
                          cpu_share_of_rank(config_.device.threads, world.local_size()));
     if (!setup_->needs_data()) train_data_.reset();  // its index may be large
+    if (is_done) return;
     LoaderOptions options = loader_options();
     options.counts_tokens = true;
     feed_.emplace(train_data_.get(), options, resumed_.samples);
@@ -193,7 +198,7 @@ ExitCode Trainer::train() {
               " parameters on " + config_.mesh.to_string() + " (" + setup_->device().description() +
               "), " + std::to_string(tokens_per_step) +
               " tokens a step; TFLOP/s count attention as causal, that is half");
-    if (resumed_.step >= config_.run.steps) {
+    if (resumed_.step >= config_.run.steps && !owes_validation_) {
         log_.info("nothing to do: step " + std::to_string(resumed_.step) + " of " +
                   std::to_string(config_.run.steps) + " is done");
         guard_.finished();
@@ -201,6 +206,9 @@ ExitCode Trainer::train() {
     }
     if (guard_.is_stop_agreed(setup_->control()))
         return stop(resumed_.step, is_own_checkpoint(resumed_));
+    if (owes_validation_ && !validate(resumed_.step)) {
+        return stop(resumed_.step, is_own_checkpoint(resumed_));
+    }
     for (int64_t step = resumed_.step + 1; step <= config_.run.steps; ++step) {
         guard_.enter(Phase::step, step);
         const auto begin = std::chrono::steady_clock::now();
@@ -231,20 +239,14 @@ ExitCode Trainer::train() {
         const bool saves = is_due(config_.checkpoint.interval, step) || is_last;
         if (saves || is_due(config_.numerics.check_replicas, step)) check_replicas(step);
         bool stops = result.votes > 0 && !is_last;
-        const bool evaluates = !stops && !valid_data_.empty() &&
-                               (is_due(config_.evaluation.interval, step) || is_last);
-        if (evaluates) {
-            guard_.enter(Phase::evaluation, step);
-            const TraceSpan evaluation(trace_.get(), "evaluation", "step", step);
-            if (const std::optional<std::vector<double>> losses = evaluate()) {
-                report_validation(step, *losses);
-            } else {
-                stops = true;
-            }
-        }
+        const bool evaluates =
+            !valid_data_.empty() && (is_due(config_.evaluation.interval, step) || is_last);
+        owes_validation_ = evaluates && (stops || !validate(step));
+        stops = stops || owes_validation_;
         if (saves) save(step);
-        if (is_last) break;
-        if (!stops && (evaluates || saves)) stops = guard_.is_stop_agreed(setup_->control());
+        if (!stops && !is_last && (evaluates || saves)) {
+            stops = guard_.is_stop_agreed(setup_->control());
+        }
         if (stops) return stop(step, saves);
     }
     guard_.enter(Phase::finish, config_.run.steps);
@@ -257,6 +259,10 @@ ExitCode Trainer::train() {
 }
 
 ExitCode Trainer::stop(int64_t step, bool is_saved) {
+    if (owes_validation_) {
+        log_.info("the validation of step " + std::to_string(step) +
+                  " is not done; the next start begins with it");
+    }
     if (!is_saved) {
         check_replicas(step);
         save(step);
@@ -322,6 +328,23 @@ void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
     window_steps_ = 0;
 }
 
+// The note stays in the checkpoint; that a start since then has done it says its record.
+bool Trainer::finds_owed_validation() const {
+    if (valid_data_.empty() || resumed_.former_extra.count(kOwedValidation) == 0) return false;
+    const bool is_done =
+        world_.rank() == 0 && has_validation(config_.run.output + "/metrics.jsonl", resumed_.step);
+    return setup_->control().largest(is_done ? 1 : 0) == 0;
+}
+
+bool Trainer::validate(int64_t step) {
+    guard_.enter(Phase::evaluation, step);
+    const TraceSpan span(trace_.get(), "evaluation", "step", step);
+    const std::optional<std::vector<double>> losses = evaluate();
+    if (losses) report_validation(step, *losses);
+    owes_validation_ = !losses;
+    return !owes_validation_;
+}
+
 std::optional<std::vector<double>> Trainer::evaluate() {
     const int micro_batches = config_.evaluation.batches * config_.micro_batches();
     std::vector<double> losses;
@@ -384,6 +407,7 @@ void Trainer::save(int64_t step) {
     state.run_id = run_id_;
     state.extra = resumed_.extra;
     state.extra[DataProgress::kKey] = progress_.text();
+    if (owes_validation_) state.extra[kOwedValidation] = std::to_string(step);
     numerics_->save_state(state.extra);
     saver_->begin(std::move(state), checkpoint_pieces(setup_->engine()));
 }

@@ -36,6 +36,9 @@ private:
     void open_output();
     LoaderOptions loader_options() const;
     ExitCode train();
+    // Evaluates and reports; false: a request to stop has ended it, and the next start owes it.
+    bool validate(int64_t step);
+    bool finds_owed_validation() const;
     // The loss of each set of data.valid. Nothing when a request to stop has ended it.
     std::optional<std::vector<double>> evaluate();
     void report_validation(int64_t step, const std::vector<double>& losses);
@@ -73,6 +76,7 @@ private:
     double peak_flops_per_second_ = 0;           // of this rank
     ResumePoint resumed_;                        // what an earlier run has done
     DataProgress progress_;                      // of all steps, earlier runs' included
+    bool owes_validation_ = false;               // of the last step done, cut short or left out
     std::string run_id_;                         // of this process's life of the run
     std::unique_ptr<CheckpointSaver> saver_;
 

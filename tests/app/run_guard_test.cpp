@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "app/run_lock.h"
+#include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
 
@@ -115,6 +116,43 @@ TEST_CASE("starts that get nowhere end with 93", "[app][process][restarts][long]
     CHECK(refused.code == 93);
     CHECK_THAT(refused.error, Contains("run.max_restarts=0"));
     CHECK(run.train(1, {"run.max_restarts=0"}).code == 0);
+}
+
+TEST_CASE("a validation that is stopped is the first thing that the next start does",
+          "[app][process][stop][long]") {
+    const std::string steps = GENERATE("2", "4");  // it is that of step 2
+    const Run run;
+    const std::string script =
+        std::string(TRIREME_BINARY_DIR) + "/bin/trireme train tiny.yaml --set run.steps=" + steps +
+        " --set logging.interval=1 --set evaluation.interval=2 --set evaluation.batches=400000 & "
+        "run=$!; until grep -qs '\"step\":2' out/metrics.jsonl; do sleep 0.05; done; "
+        "touch out/STOP; wait $run";
+    const Outcome stopped = run_program({"sh", "-c", script}, run.folder);
+    INFO(stopped.error);
+    CHECK(stopped.code == 75);
+    CHECK_THAT(stopped.error, Contains("the validation of step 2 is not done") &&
+                                  Contains("The checkpoint of step 2 of " + steps));
+    CHECK_FALSE(run.has("STOP"));
+    const std::string metrics = run.folder + "/out/metrics.jsonl";
+    CHECK(records_with(metrics, "valid_loss").empty());
+
+    const std::vector<std::string> rest{"run.steps=" + steps, "logging.interval=1",
+                                        "evaluation.interval=2", "evaluation.batches=1"};
+    const Outcome resumed = run.train(2, rest);
+    INFO(resumed.error);
+    CHECK(resumed.code == 0);
+    const std::string text = read_text(metrics);
+    const auto records = records_with(metrics, "step");
+    std::vector<std::pair<int64_t, bool>> found, expected{{1, false}, {2, false}, {2, true}};
+    if (steps == "4") expected.insert(expected.end(), {{3, false}, {4, false}, {4, true}});
+    for (const auto& record : records) {
+        found.emplace_back(record.at("step").get<int64_t>(), record.contains("valid_loss"));
+    }
+    CHECK(found == expected);
+    const Outcome complete = run.train(1, rest);
+    CHECK(complete.code == 0);
+    CHECK_THAT(complete.error, Contains("nothing to do"));
+    CHECK(read_text(metrics) == text);
 }
 
 TEST_CASE("a stopped rank ends the run with 86 and is named", "[app][process][watchdog][long]") {

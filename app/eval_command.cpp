@@ -8,10 +8,10 @@
 #include "app/eval_choices.h"
 #include "app/logits_file.h"
 #include "app/micro_batch_feed.h"
-#include "app/model_checkpoint.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
+#include "app/saved_model.h"
 #include "app/standard_output.h"
 #include "core/format_number.h"
 #include "core/log.h"
@@ -76,8 +76,8 @@ public:
         : world_(world),
           arguments_(arguments),
           log_(world.rank(), world.size()),
-          reader_(agreed_checkpoint(world, arguments.checkpoint, log_)),
-          config_(config_of_checkpoint(reader_.state(), reader_.folder(), arguments.sets,
+          model_(world, arguments.checkpoint, log_),
+          config_(config_of_checkpoint(model_.state(), model_.folder(), arguments.sets,
                                        world.size())) {}
 
     Report run() {
@@ -109,11 +109,13 @@ public:
             }
         }
         Report report;
-        report.json = {{"checkpoint", reader_.folder()}, {"step", reader_.state().step}};
+        report.json = {{"checkpoint", ""}, {"step", 0}};  // they come first in the record
         if (!sets.empty()) run_sets(sets, report);
         for (size_t i = 0; i < questions.size(); ++i) {
             run_questions(questions[i], arguments_.choices[i], report);
         }
+        report.json["checkpoint"] = model_.folder();
+        report.json["step"] = model_.state().step;
         return report;
     }
 
@@ -129,7 +131,7 @@ private:
         }
         RankSetup setup(world_, config_, RankSetup::Use::evaluate, kBatch,
                         config_.data.sequence_length);
-        load_model(setup.engine(), reader_);
+        model_.load(setup);
         double loss_sum = 0;
         int64_t tokens = 0;
         Json records = Json::array();
@@ -143,7 +145,7 @@ private:
             tokens += result.tokens;
             report.text += "loss " + format_of_loss(record) + " | " +
                            std::to_string(result.tokens) + " tokens | step " +
-                           std::to_string(reader_.state().step) +
+                           std::to_string(model_.state().step) +
                            (sets.size() > 1 ? " | " + arguments_.data[i] : "") + "\n";
         }
         report.json["data"] = sets.size() == 1 ? Json(arguments_.data[0]) : Json(arguments_.data);
@@ -166,7 +168,7 @@ private:
 
     void run_questions(const ChoiceRows& rows, const std::string& path, Report& report) {
         RankSetup setup(world_, config_, RankSetup::Use::evaluate, kBatch, rows.longest());
-        load_model(setup.engine(), reader_);
+        model_.load(setup);
         const std::vector<double> scores =
             score_rows(setup.engine(), rows, setup.mesh().at().data, config_.mesh.data, kBatch,
                        rows.longest(), log_);
@@ -186,13 +188,13 @@ private:
                        format_number(" | acc_norm %.4f", by_character) +
                        format_number(" (+- %.4f)", result.error_of(by_character)) + " | " +
                        std::to_string(result.questions) + " questions | step " +
-                       std::to_string(reader_.state().step) + " | " + path + "\n";
+                       std::to_string(model_.state().step) + " | " + path + "\n";
     }
 
     World& world_;
     const EvalArguments& arguments_;
     Log log_;
-    CheckpointReader reader_;
+    SavedModel model_;
     const Config config_;
     LogitsShape logits_;
 };

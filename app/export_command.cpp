@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "app/commands.h"
@@ -15,7 +17,7 @@
 #include "core/log.h"
 #include "core/rounded_values.h"
 #include "core/safetensors.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_load.h"
 
 namespace trireme {
 
@@ -51,11 +53,31 @@ std::vector<Shard> share_out(const std::vector<HfTensor>& tensors, DType dtype, 
     return shards;
 }
 
+// What is wrong with the checkpoint itself: one before it may be sound.
+class DamagedCheckpoint : public Error {
+public:
+    explicit DamagedCheckpoint(const Error& error) : Error(error.code(), error.what()) {}
+};
+
+// Tells a checkpoint's damage from other failures.
+template <typename Read>
+auto reading(const Read& read) {
+    try {
+        return read();
+    } catch (const CheckpointMismatch&) {
+        throw;
+    } catch (const Error& error) {
+        if (error.code() == ExitCode::bad_data || error.code() == ExitCode::io) {
+            throw DamagedCheckpoint(error);
+        }
+        throw;
+    }
+}
+
 class Export {
 public:
-    explicit Export(const ExportArguments& arguments)
-        : arguments_(arguments), reader_(resolve_checkpoint(arguments.checkpoint, &skipped_)) {
-        for (const std::string& reason : skipped_) log_.warn("skipped a checkpoint: " + reason);
+    Export(const ExportArguments& arguments, CheckpointReader& reader)
+        : arguments_(arguments), reader_(reader) {
         const std::string manifest = reader_.folder() + "/manifest.json";
         config_ = parse_config(reader_.state().config, manifest);
         theirs_.model = config_.model;
@@ -129,14 +151,19 @@ private:
         file.close();
     }
 
+    // Into values_.
+    void read(const HfPart& part, const Box& box) {
+        values_.resize(static_cast<size_t>(box.elements()));
+        reading(
+            [&] { reader_.read("parameter/" + part.parameter, box, DType::f32, values_.data()); });
+    }
+
     void write_part(File& file, const HfPart& part) {
         const int64_t cols = part.global[1];
         const int64_t rows_at_once = std::max<int64_t>(1, kElementsAtOnce / cols);
         for (int64_t row = 0; row < part.global[0]; row += rows_at_once) {
             const int64_t count = std::min(rows_at_once, part.global[0] - row);
-            values_.resize(static_cast<size_t>(count * cols));
-            reader_.read("parameter/" + part.parameter, {{row, 0}, {count, cols}}, DType::f32,
-                         values_.data());
+            read(part, {{row, 0}, {count, cols}});
             write_values(file, values_);
         }
     }
@@ -147,9 +174,7 @@ private:
         const size_t cols = static_cast<size_t>(tensor.shape[1]);
         std::vector<float> theirs(rows * cols);
         for (const HfPart& part : tensor.parts) {
-            values_.resize(static_cast<size_t>(part.global[0] * part.global[1]));
-            reader_.read("parameter/" + part.parameter, {{0, 0}, part.global}, DType::f32,
-                         values_.data());
+            read(part, {{0, 0}, part.global});
             for (size_t r = 0; r < static_cast<size_t>(part.global[0]); ++r) {
                 const size_t col = static_cast<size_t>(part.first_row) + r;
                 for (size_t c = 0; c < rows; ++c) theirs[c * cols + col] = values_[r * rows + c];
@@ -168,8 +193,7 @@ private:
 
     const ExportArguments& arguments_;
     Log log_{0, 1};
-    std::vector<std::string> skipped_;
-    CheckpointReader reader_;
+    CheckpointReader& reader_;
     Config config_;
     HfConfig theirs_;
     HfTokenIds ids_;
@@ -182,8 +206,21 @@ private:
 }  // namespace
 
 int export_command(const ExportArguments& arguments) {
-    Export(arguments).run();
-    return static_cast<int>(ExitCode::ok);
+    Log log(0, 1);
+    std::vector<std::string> skipped;
+    const std::vector<std::string> folders = usable_checkpoints_at(arguments.checkpoint, skipped);
+    for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
+    for (size_t i = 0;; ++i) {
+        try {
+            const auto reader =
+                reading([&] { return std::make_unique<CheckpointReader>(folders[i]); });
+            Export(arguments, *reader).run();
+            return static_cast<int>(ExitCode::ok);
+        } catch (const DamagedCheckpoint& damage) {
+            if (i + 1 == folders.size()) throw;
+            log.warn(std::string("skipped a checkpoint: ") + damage.what());
+        }
+    }
 }
 
 }  // namespace trireme

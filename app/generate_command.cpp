@@ -2,11 +2,11 @@
 #include <cstdio>
 
 #include "app/commands.h"
-#include "app/model_checkpoint.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
 #include "app/sampling.h"
+#include "app/saved_model.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "data/tokenizer.h"
@@ -18,9 +18,9 @@ namespace {
 void generate(World& world, const GenerateArguments& arguments) {
     Log log(world.rank(), world.size());
     const bool prints = world.rank() == 0;
-    CheckpointReader reader(agreed_checkpoint(world, arguments.checkpoint, log));
+    SavedModel model(world, arguments.checkpoint, log);
     const Config config =
-        config_of_checkpoint(reader.state(), reader.folder(), arguments.sets, world.size());
+        config_of_checkpoint(model.state(), model.folder(), arguments.sets, world.size());
     check_no_context_axis(config, "generate");
     const auto tokenizer = make_tokenizer(config.data.tokenizer);
     std::vector<int32_t> tokens;
@@ -48,7 +48,7 @@ void generate(World& world, const GenerateArguments& arguments) {
     const int64_t window =
         std::min<int64_t>(config.model.max_sequence_length, prompt_tokens + arguments.tokens);
     RankSetup setup(world, config, RankSetup::Use::generate, 1, window);
-    load_model(setup.engine(), reader);
+    model.load(setup);
 
     if (prints) {
         std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/host_name.h"
 #include "data/fingerprint.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_load.h"
 #include "parallel/control_group.h"
 
 namespace trireme {
@@ -72,16 +72,18 @@ void check_same_tokens(World& world, const std::string& name, std::span<const in
     });
 }
 
-std::string agreed_checkpoint(World& world, const std::string& path, Log& log) {
+std::vector<std::string> agreed_checkpoints(World& world, const std::string& path, Log& log) {
     ControlGroup control(world, "agreement");
-    std::string folder;
+    std::vector<std::string> folders;
     control.run("while looking for the checkpoint", [&] {
         if (world.rank() != 0) return;
         std::vector<std::string> skipped;
-        folder = resolve_checkpoint(path, &skipped);
+        folders = usable_checkpoints_at(path, skipped);
         for (const std::string& reason : skipped) log.warn("skipped a checkpoint: " + reason);
     });
-    return control.broadcast(folder);
+    folders.resize(std::stoul(control.broadcast(std::to_string(folders.size()))));
+    for (std::string& folder : folders) folder = control.broadcast(folder);
+    return folders;
 }
 
 }  // namespace trireme

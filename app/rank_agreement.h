@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "app/config.h"
 #include "core/log.h"
@@ -26,8 +27,8 @@ void check_same_data(World& world, std::span<const DataSourceOptions> sources);
 // The same of tokens that each rank made of a file or text with a tokenizer it read for itself.
 void check_same_tokens(World& world, const std::string& name, std::span<const int32_t> tokens);
 
-// The checkpoint folder that rank 0 finds at `path`: resolve_checkpoint for all ranks. What it had
-// to skip is logged.
-std::string agreed_checkpoint(World& world, const std::string& path, Log& log);
+// The checkpoint folders that rank 0 finds at `path`, the newest first: usable_checkpoints_at for
+// all ranks. What it had to skip is logged.
+std::vector<std::string> agreed_checkpoints(World& world, const std::string& path, Log& log);
 
 }  // namespace trireme

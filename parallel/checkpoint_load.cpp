@@ -60,7 +60,8 @@ std::string joined_messages(const std::vector<Outcome>& outcomes) {
 }  // namespace
 
 LoadChoice load_first_sound(ControlGroup& group, const std::vector<std::string>& folders,
-                            const std::function<void(CheckpointReader&)>& load) {
+                            const std::function<void(CheckpointReader&)>& load,
+                            const std::string& advice) {
     LoadChoice choice;
     for (size_t i = 0;; ++i) {
         const bool has_more = i < folders.size();
@@ -88,10 +89,7 @@ LoadChoice load_first_sound(ControlGroup& group, const std::vector<std::string>&
     std::string message = "no checkpoint can be loaded";
     for (const std::string& reason : choice.skipped) message += "; " + reason;
     group.barrier();
-    throw Error(ExitCode::bad_data,
-                message +
-                    "; give another one in checkpoint.resume, or checkpoint.resume=never "
-                    "and another run.output to start afresh");
+    throw Error(ExitCode::bad_data, message + "; " + advice);
 }
 
 std::vector<std::string> checkpoints_at(const std::string& path) {
@@ -103,6 +101,16 @@ std::vector<std::string> checkpoints_at(const std::string& path) {
         if (!found.empty()) return found;
     }
     return {resolve_checkpoint(path)};  // says what was looked for
+}
+
+std::vector<std::string> usable_checkpoints_at(const std::string& path,
+                                               std::vector<std::string>& skipped) {
+    const std::string first = resolve_checkpoint(path, &skipped);
+    std::vector<std::string> folders = checkpoints_at(path);
+    const auto at = std::find(folders.begin(), folders.end(), first);
+    if (at == folders.end()) return {first};
+    folders.erase(folders.begin(), at);
+    return folders;
 }
 
 }  // namespace trireme

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -36,6 +37,17 @@ std::string shard_of(const std::string& checkpoint) {
     }
     FAIL("no shard in " << checkpoint);
     return "";
+}
+
+// All that the tensors hold.
+void flip_contents(const std::string& path) {
+    std::string bytes = read_text(path);
+    uint64_t header_bytes = 0;
+    std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
+    for (size_t i = sizeof header_bytes + header_bytes; i < bytes.size(); ++i) {
+        bytes[i] = static_cast<char>(bytes[i] ^ 1);
+    }
+    write_text(path, bytes);
 }
 
 void flip_last_byte(const std::string& path) {
@@ -260,6 +272,53 @@ TEST_CASE("damage found while loading makes all processes take the checkpoint be
     CHECK(none.code == 65);
     CHECK_THAT(none.error, Contains("no checkpoint can be loaded") && Contains("step-00000002") &&
                                Contains("step-00000004") && Contains("step-00000006"));
+}
+
+TEST_CASE("eval, generate and export take the checkpoint before one that is damaged inside",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(4));
+    make_data(at, "text", 300);
+    REQUIRE(train(at, {"run.steps=4"}).code == 0);
+    flip_contents(shard_of(step_folder(at, 4)));
+
+    const auto commands = [](const std::string& checkpoint, const std::string& output) {
+        return std::vector<Arguments>{
+            {"eval", "--checkpoint", checkpoint, "--data", "data/text", "--json"},
+            {"generate", "--checkpoint", checkpoint, "--prompt", "line", "--tokens", "2"},
+            {"export", "--checkpoint", checkpoint, "--output", output}};
+    };
+    for (const Arguments& command : commands("out", "hf")) {
+        const Outcome outcome = trireme_in(at, command);
+        INFO(command[0] << ": " << outcome.error);
+        CHECK(outcome.code == 0);
+        CHECK_THAT(outcome.error, Contains("warning: skipped a checkpoint") &&
+                                      Contains("step-00000004/shard") && Contains("checksum"));
+    }
+    CHECK(fs::exists(at + "/hf/model.safetensors"));
+    const Outcome evaluated = trireme_in(at, commands("out", "").front(), 2);
+    INFO(evaluated.error);
+    REQUIRE(evaluated.code == 0);
+    const auto report = nlohmann::json::parse(evaluated.out);
+    CHECK(report.at("step") == 2);
+    CHECK_THAT(report.at("checkpoint").get<std::string>(), Contains("step-00000002"));
+
+    // One that is named must be sound itself.
+    for (const Arguments& command : commands(step_folder(at, 4), "none")) {
+        const Outcome outcome = trireme_in(at, command);
+        INFO(command[0] << ": " << outcome.error);
+        CHECK(outcome.code == 65);
+        CHECK_THAT(outcome.error, Contains("checksum") && !Contains("skipped"));
+    }
+    flip_contents(shard_of(step_folder(at, 2)));
+    for (const Arguments& command : commands("out", "none")) {
+        const Outcome outcome = trireme_in(at, command);
+        INFO(command[0] << ": " << outcome.error);
+        CHECK(outcome.code == 65);
+        CHECK_THAT(outcome.error, Contains("step-00000002") && Contains("step-00000004"));
+    }
+    CHECK(!fs::exists(at + "/none"));
 }
 
 }  // namespace trireme::test

@@ -205,6 +205,12 @@ TEST_CASE("a path means a step folder, a run folder or a checkpoints folder",
     CHECK(checkpoints_at(at) == both);
     CHECK(checkpoints_at(both[1]) == std::vector<std::string>{both[1]});
     CHECK(error_of([&] { checkpoints_at(folder.path() + "/none"); }).code() == ExitCode::bad_data);
+    std::vector<std::string> skipped;
+    CHECK(usable_checkpoints_at(folder.path(), skipped) == both);
+    CHECK(skipped.empty());
+    fs::remove(both[0] + "/manifest.json");
+    CHECK(usable_checkpoints_at(folder.path(), skipped) == std::vector<std::string>{both[1]});
+    CHECK(skipped.size() == 1);
 }
 
 }  // namespace trireme::test

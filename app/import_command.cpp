@@ -99,10 +99,12 @@ private:
     // A run that goes on with the model; what follows the model section is a beginning to edit.
     Config make_config() const {
         namespace fs = std::filesystem;
-        const fs::path output = fs::absolute(arguments_.output).lexically_normal();
+        fs::path output = fs::absolute(arguments_.output).lexically_normal();
+        if (!output.has_filename()) output = output.parent_path();
         Config config;
-        config.run.name = (output.has_filename() ? output : output.parent_path()).filename();
-        config.run.output = arguments_.output;
+        config.run.name = output.filename();
+        // Absolute, as the tokenizer's: whoever starts from another folder means this one.
+        config.run.output = output.string();
         config.run.steps = 1000;
         config.model = theirs_.model;
         config.data.train = {{.path = "data/train", .weight = 1.0}};

@@ -196,6 +196,23 @@ TEST_CASE("an imported model trains on from any folder and on any mesh",
     CHECK(largest_difference_of(at + "/one-hf", kGolden + "/qwen3") > 1e-4);
 }
 
+TEST_CASE("an imported run trains in its own folder, wherever it is started",
+          "[app][process][huggingface]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    prepare_text(at);
+    succeed(at, {"import", "--input", kGolden + "/qwen3", "--output", "start/"});
+    fs::create_directories(at + "/elsewhere");
+    const Outcome trained =
+        succeed(at + "/elsewhere",
+                {"train", "../start/config.yaml", "--set", "run.steps=1", "batch.global=2",
+                 "data.train=[{path: ../text}]", "data.sequence_length=8",
+                 "schedule.warmup_steps=0", "device.threads=1"});
+    CHECK(trained.error.find("start/checkpoints/step-00000000 (step 0") != std::string::npos);
+    CHECK(fs::exists(at + "/start/checkpoints/step-00000001"));
+    CHECK(fs::is_empty(at + "/elsewhere"));
+}
+
 TEST_CASE("what is wrong with a Hugging Face folder is said in a line, and nothing is left behind",
           "[app][process][huggingface]") {
     const TemporaryFolder folder;

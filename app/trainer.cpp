@@ -168,12 +168,21 @@ void Trainer::open_output() {
         append_line(config_.run.output + "/resumes.jsonl", resumed_.record);
     }
     metrics_.emplace(config_.run.output + "/metrics.jsonl", resumed_.step);
-    replace_file(config_.run.output + "/config.yaml", dump_config(config_));
+    write_config();
     if (config_.logging.tensorboard) {
         tensorboard_.emplace(config_.run.output + "/tensorboard", resumed_.step,
                              dump_config(config_), log_);
     }
     if (config_.logging.trace) create_folders(config_.run.output + "/trace");
+}
+
+// A run that was started from that very file leaves the user's text as it is; checkpoints hold what
+// it was resolved to.
+void Trainer::write_config() const {
+    const std::string path = config_.run.output + "/config.yaml";
+    std::error_code missing;
+    if (std::filesystem::equivalent(config_.source, path, missing)) return;
+    replace_file(path, dump_config(config_));
 }
 
 ExitCode Trainer::run() {

@@ -34,6 +34,7 @@ public:
 
 private:
     void open_output();
+    void write_config() const;
     LoaderOptions loader_options() const;
     ExitCode train();
     // Evaluates and reports; false: a request to stop has ended it, and the next start owes it.

@@ -110,6 +110,29 @@ TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writ
     CHECK(dataset.find("257 ids, the largest that occurs is 256") != std::string::npos);
 }
 
+TEST_CASE("a run leaves the file that it was started from as it is", "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/text.txt", small_text(300));
+    succeed(at,
+            {"prepare", "--input", "text.txt", "--output", "data/text", "--valid-fraction", "0.1"});
+    const std::string own = std::string("# mine\n") + kRun;
+    write_text(at + "/out/config.yaml", own);
+    succeed(at, {"train", "./out/config.yaml", "--set", "run.steps=1"});
+    CHECK(read_text(at + "/out/config.yaml") == own);
+    // What held for that start alone, such as its number of processes, is not in the way now.
+    succeed(at, {"train", "out/config.yaml", "--set", "run.steps=2"}, 2);
+    CHECK(read_text(at + "/out/config.yaml") == own);
+    CHECK(std::filesystem::exists(at + "/out/checkpoints/step-00000002"));
+
+    write_text(at + "/run.yaml", own);
+    succeed(at, {"train", "run.yaml", "--set", "run.steps=3"});
+    const std::string resolved = read_text(at + "/out/config.yaml");
+    CHECK(resolved.find("steps: 3") != std::string::npos);
+    CHECK(resolved.find("# mine") == std::string::npos);
+    CHECK(read_text(at + "/run.yaml") == own);
+}
+
 TEST_CASE("inspect describes a dataset whose manifest is damaged, and says that it is",
           "[app][process]") {
     const TemporaryFolder folder;

@@ -22,6 +22,7 @@
 #include "data/input_list.h"
 #include "data/locked_file.h"
 #include "data/prepare_progress.h"
+#include "data/prepare_targets.h"
 #include "data/resumable_dataset_writer.h"
 #include "data/text_file.h"
 #include "data/tokenizer.h"
@@ -127,6 +128,7 @@ public:
         const bool split = options.valid_fraction > 0.0;
         parts_.emplace_back(options.output + (split ? "-train" : ""), token_type_);
         if (split) parts_.emplace_back(options.output + "-valid", token_type_);
+        check_inputs_are_kept(options.output, prefixes(), inputs_, options.tokenizer);
     }
 
     PrepareResult run() {

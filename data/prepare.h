@@ -65,7 +65,8 @@ struct PrepareResult {
 //
 // Error(bad_data) naming file and line: missing or empty input, damaged compression, a line that
 // is not a JSON object with a string under text_key (unless lines are skipped). Error(config):
-// impossible option. Error(output_busy) and Error(io): the output cannot be created or written.
+// impossible option. Error(output_busy): the output would overwrite an input or the tokenizer's
+// file. Error(output_busy) and Error(io): it cannot be created or written.
 PrepareResult prepare(const PrepareOptions& options);
 
 }  // namespace trireme

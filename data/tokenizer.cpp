@@ -10,6 +10,28 @@
 
 namespace trireme {
 
+namespace {
+
+// The path in a tokenizer's name; what stands behind it goes to the options.
+std::string split_name(const std::string& name, TokenizerOptions& options) {
+    std::string path = name;
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored)) return path;
+    constexpr std::string_view kEnd = ":end=";
+    if (const size_t at = path.find(kEnd); at != std::string::npos) {
+        options.end_of_text = path.substr(at + kEnd.size());
+        path.resize(at);
+    }
+    const size_t colon = path.rfind(':');
+    if (!std::filesystem::exists(path, ignored) && colon != std::string::npos) {
+        options.pattern = path.substr(colon + 1);
+        path.resize(colon);
+    }
+    return path;
+}
+
+}  // namespace
+
 void ByteTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) const {
     const size_t first = ids.size();
     ids.resize(first + text.size());
@@ -29,22 +51,16 @@ std::string ByteTokenizer::decode(std::span<const int32_t> ids) const {
     return text;
 }
 
+std::string tokenizer_file(const std::string& name) {
+    if (name == "byte") return "";
+    TokenizerOptions ignored;
+    return split_name(name, ignored);
+}
+
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name, TokenizerOptions options) {
     if (name == "byte") return std::make_unique<ByteTokenizer>();
-    std::string path = name;
+    const std::string path = split_name(name, options);
     std::error_code ignored;
-    if (!std::filesystem::exists(path, ignored)) {
-        constexpr std::string_view kEnd = ":end=";
-        if (const size_t at = path.find(kEnd); at != std::string::npos) {
-            options.end_of_text = path.substr(at + kEnd.size());
-            path.resize(at);
-        }
-        const size_t colon = path.rfind(':');
-        if (!std::filesystem::exists(path, ignored) && colon != std::string::npos) {
-            options.pattern = path.substr(colon + 1);
-            path.resize(colon);
-        }
-    }
     if (!std::filesystem::is_regular_file(path, ignored)) {
         throw Error(ExitCode::config, "tokenizer '" + name +
                                           "': no such file; expected 'byte', or the path of a "

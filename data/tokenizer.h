@@ -55,4 +55,7 @@ struct TokenizerOptions {
 // a feature that is not supported. Error(bad_data): a damaged file.
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name, TokenizerOptions options = {});
 
+// The path in such a name, whether the file is there or not; empty for "byte".
+std::string tokenizer_file(const std::string& name);
+
 }  // namespace trireme

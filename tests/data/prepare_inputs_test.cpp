@@ -150,5 +150,64 @@ TEST_CASE("the format of a file can be given instead of told by its name", "[dat
             .train.bytes == 4);
 }
 
+TEST_CASE("a dataset never overwrites what it is made of", "[data][prepare]") {
+    const TestFolder folder;
+    const std::string text = "{\"text\": \"one two\"}\n{\"text\": \"three four\"}\n";
+    const auto check = [&](const PrepareOptions& options, const std::string& file) {
+        INFO(file);
+        const Names before = folder.names();
+        const std::string content = read_bytes(folder / file);
+        const Caught error = caught([&] { prepare(options); });
+        CHECK(error.code == ExitCode::output_busy);
+        CHECK_THAT(error.message, Contains(file) && Contains("choose another --output"));
+        CHECK(read_bytes(folder / file) == content);
+        CHECK(folder.names() == before);
+    };
+    for (const std::string file : {"a.json", "a.bin", "a.idx", "a.partial", "a.bin.partial"}) {
+        write_bytes(folder / file, text);
+        check({.inputs = {folder / file}, .output = folder / "a", .format = TextFormat::json_lines},
+              file);
+        std::filesystem::remove(folder / file);
+    }
+    write_bytes(folder / "c-valid.json", text);
+    check({.inputs = {folder / "c-valid.json"}, .output = folder / "c", .valid_fraction = 0.5},
+          "c-valid.json");
+    // Other names of the same file.
+    write_bytes(folder / "in.jsonl", text);
+    std::filesystem::create_hard_link(folder / "in.jsonl", folder / "hard.bin");
+    check({.inputs = {folder / "in.jsonl"}, .output = folder / "hard"}, "in.jsonl");
+    std::filesystem::create_symlink(folder / "in.jsonl", folder / "soft.bin");
+    check({.inputs = {folder / "in.jsonl"}, .output = folder / "soft"}, "in.jsonl");
+    check({.inputs = {folder / "./c-valid.json"}, .output = folder / "c-valid"}, "c-valid.json");
+    {
+        const StandardInput input(folder / "in.jsonl");
+        check({.inputs = {"-"}, .output = folder / "hard", .format = TextFormat::json_lines},
+              "hard.bin");
+    }
+    // One that was made before is replaced.
+    for (int i = 0; i < 2; ++i) {
+        CHECK(prepare({.inputs = {folder / "in.jsonl"}, .output = folder / "d"}).train.documents ==
+              2);
+    }
+}
+
+TEST_CASE("a dataset never overwrites the file of its tokenizer", "[data][prepare]") {
+    const TestFolder folder;
+    write_bytes(folder / "in.txt", "a text\n");
+    const std::string content = ToyVocabulary().json();
+    write_bytes(folder / "tok.json", content);
+    for (const std::string ending : {"", ":end=<|endoftext|>"}) {
+        const Caught error = caught([&] {
+            prepare({.inputs = {folder / "in.txt"},
+                     .output = folder / "tok",
+                     .tokenizer = folder / "tok.json" + ending});
+        });
+        CHECK(error.code == ExitCode::output_busy);
+        CHECK_THAT(error.message, Contains("tokenizer " + (folder / "tok.json")));
+        CHECK(read_bytes(folder / "tok.json") == content);
+        CHECK(folder.names() == Names{"in.txt", "tok.json"});
+    }
+}
+
 }  // namespace
 }  // namespace trireme

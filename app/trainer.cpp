@@ -60,6 +60,25 @@ std::unique_ptr<Trace> make_trace(World& world) {
     return std::make_unique<Trace>(world.rank(), kTraceSpans, origin);
 }
 
+// Of a run before, whose processes may have been more than those that write anew.
+void remove_traces(const std::string& folder) {
+    const std::string begin = "rank-", end = ".json";
+    std::error_code error;
+    std::vector<std::filesystem::path> former;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(begin) || !name.ends_with(end)) continue;
+        const size_t digits_end = name.find_first_not_of("0123456789", begin.size());
+        if (digits_end + end.size() == name.size()) former.push_back(entry.path());
+    }
+    for (const std::filesystem::path& path : former) {
+        if (!error) std::filesystem::remove(path, error);
+    }
+    if (!error) return;
+    throw Error(ExitCode::io, folder + ": the traces of an earlier run cannot be removed: " +
+                                  error.message() + "; remove the folder");
+}
+
 // "0.012 s copied, 1.34 s written, 118.0 MiB, 92.1 MB/s"
 std::string save_text(const SaveReport& report) {
     char text[128];
@@ -173,7 +192,10 @@ void Trainer::open_output() {
         tensorboard_.emplace(config_.run.output + "/tensorboard", resumed_.step,
                              dump_config(config_), log_);
     }
-    if (config_.logging.trace) create_folders(config_.run.output + "/trace");
+    if (config_.logging.trace) {
+        create_folders(config_.run.output + "/trace");
+        remove_traces(config_.run.output + "/trace");
+    }
 }
 
 // A run that was started from that very file leaves the user's text as it is; checkpoints hold what

@@ -1,4 +1,5 @@
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -52,6 +53,30 @@ TEST_CASE("the traces of two ranks are sound and begin together", "[app][trace]"
     CHECK(first_span(first, "forward").begin > 0);
     CHECK(first_span(first, "forward").begin < first_span(second, "forward").end);
     CHECK(first_span(second, "backward").begin < first_span(first, "backward").end);
+}
+
+TEST_CASE("a run that traces leaves no trace of an earlier one with more processes",
+          "[app][trace]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path(), traces = at + "/out/trace/";
+    make_data(at, "text", 60);
+    write_text(at + "/run.yaml", tiny_run(2));
+    const Arguments train = {"train", "run.yaml", "--set", "logging.trace=true"};
+    REQUIRE(trireme_in(at, train, 2).code == 0);
+    REQUIRE(std::filesystem::exists(traces + "rank-1.json"));
+    const std::string former = read_text(traces + "rank-0.json");
+    write_text(traces + "notes.json", "{}");
+    Arguments resumed = train;
+    resumed.push_back("run.steps=4");
+    const Outcome outcome = trireme_in(at, resumed);
+    INFO(outcome.error);
+    REQUIRE(outcome.code == 0);
+    CHECK(!std::filesystem::exists(traces + "rank-1.json"));
+    CHECK(read_text(traces + "rank-0.json") != former);
+    CHECK(std::filesystem::exists(traces + "notes.json"));
+    // One that does not trace leaves the last trace.
+    REQUIRE(trireme_in(at, {"train", "run.yaml", "--set", "run.steps=6"}).code == 0);
+    CHECK(std::filesystem::exists(traces + "rank-0.json"));
 }
 
 TEST_CASE("the trace of a planned schedule is sound", "[app][trace]") {

@@ -68,32 +68,58 @@ private:
             assignments_.push_back({row, value, at_line(value.line)});
             return;
         }
+        const size_t dot = key.text.find('.');
+        if (dot != std::string::npos && (find_row(schema_, key.text) || is_section(key.text))) {
+            problems_.add(at_line(key.line), key.text,
+                          "found a dotted key outside its section, expected it inside; write `" +
+                              key.text.substr(0, dot) + ": {" + key.text.substr(dot + 1) +
+                              ": ...}` instead");
+            return;
+        }
         if (!is_section(key.text)) {
             problems_.add(at_line(key.line), key.text,
                           "found an unknown key, expected one of the sections" +
                               suggest_key(schema_, "", key.text));
             return;
         }
+        collect_section(key.text, value);
+    }
+
+    // `path` is a section, or what several of its keys with dots begin with.
+    void collect_section(const std::string& path, const YamlNode& value) {
         if (value.kind == YamlNode::Kind::null || value.kind == YamlNode::Kind::refused) return;
         if (value.kind != YamlNode::Kind::map) {
-            problems_.add(at_line(value.line), key.text,
+            problems_.add(at_line(value.line), path,
                           "found a single value or list, expected a section of key: value lines");
             return;
         }
         for (size_t i = 0; i < value.keys.size(); ++i) {
-            collect_key(key.text, value.keys[i], value.items[i]);
+            collect_key(path + "." + value.keys[i].text, value.keys[i].line, value.items[i]);
         }
     }
 
-    void collect_key(const std::string& section, const YamlNode::Key& key, const YamlNode& value) {
-        const std::string path = section + "." + key.text;
+    void collect_key(const std::string& path, int line, const YamlNode& value) {
         if (const SchemaRow* row = find_row(schema_, path)) {
+            // `cost.forward: 1` and `cost: {forward: 1}` are the same key, but not to the reader
+            // of YAML.
+            for (const Assignment& other : assignments_) {
+                if (other.row != row) continue;
+                problems_.add(at_line(line), path,
+                              "found a second time, expected once (first on line " +
+                                  std::to_string(other.place.line) + ")");
+                return;
+            }
             assignments_.push_back({row, value, at_line(value.line)});
             return;
         }
-        problems_.add(at_line(key.line), path,
+        if (is_section(path)) {
+            collect_section(path, value);
+            return;
+        }
+        const size_t dot = path.find('.');
+        problems_.add(at_line(line), path,
                       "found an unknown key, expected one that docs/configuration.md lists" +
-                          suggest_key(schema_, section, key.text));
+                          suggest_key(schema_, path.substr(0, dot), path.substr(dot + 1)));
     }
 
     void collect_set(const std::string& set) {
@@ -128,9 +154,10 @@ private:
         assignments_.push_back({row, std::move(value), place});
     }
 
-    bool is_section(const std::string& name) const {
+    // Whether keys stand below it: "pipeline", "pipeline.cost".
+    bool is_section(const std::string& path) const {
         for (const SchemaRow& row : schema_) {
-            if (!name.empty() && row.section() == name) return true;
+            if (!path.empty() && row.key.starts_with(path + ".")) return true;
         }
         return false;
     }

@@ -50,6 +50,49 @@ TEST_CASE("an unknown key names its line and the nearest known key", "[app][conf
     CHECK_THAT(refusal_of_set({"run.steps"}), Contains("found no key=value"));
 }
 
+TEST_CASE("a dotted key outside its section is shown where it belongs", "[app][config]") {
+    CHECK_THAT(refusal("run.steps: 3"),
+               Contains("c.yaml:1: run.steps: found a dotted key outside its section") &&
+                   Contains("write `run: {steps: ...}` instead"));
+    CHECK_THAT(refusal("\npipeline.cost.forward: 3"),
+               Contains("c.yaml:2: ") && Contains("`pipeline: {cost.forward: ...}`"));
+    CHECK_THAT(refusal("pipeline.cost: {forward: 3}"), Contains("`pipeline: {cost: ...}`"));
+    CHECK_THAT(refusal("run.stepps: 3"), Contains("did you mean 'run.steps'?"));
+}
+
+TEST_CASE("keys with dots in their names may be written as sections in sections", "[app][config]") {
+    const auto costs = [](const std::string& pipeline) {
+        return parse_config(
+                   "run: {name: x, steps: 2}\n"
+                   "model: {layers: 2, hidden: 8, heads: 2, vocab_size: 257,\n"
+                   "        max_sequence_length: 8}\n"
+                   "data: {train: [{path: a}]}\nbatch: {global: 4}\n"
+                   "pipeline: " +
+                       pipeline,
+                   "c.yaml")
+            .pipeline.costs;
+    };
+    for (const std::string text :
+         {"{cost: {forward: 2, transfer: 0.5}}", "{cost.forward: 2, cost.transfer: 0.5}",
+          "{cost: {forward: 2}, cost.transfer: 0.5}"}) {
+        INFO(text);
+        CHECK(costs(text).forward == 2.0);
+        CHECK(costs(text).transfer == 0.5);
+    }
+    CHECK(costs("{cost: }").forward == costs("{}").forward);
+    CHECK_THAT(refusal("pipeline:\n  cost.forward: 1\n  cost:\n    forward: 1\n"),
+               Contains("c.yaml:4: pipeline.cost.forward: found a second time, expected once "
+                        "(first on line 2)"));
+    CHECK_THAT(refusal("pipeline:\n  cost:\n    forwrad: 1\n"),
+               Contains("c.yaml:3: pipeline.cost.forwrad: found an unknown key") &&
+                   Contains("did you mean 'pipeline.cost.forward'?"));
+    CHECK_THAT(refusal("pipeline: {cost: 3}"),
+               Contains("pipeline.cost: found a single value or list"));
+    CHECK_THAT(refusal("pipeline: {cost: {forward: -1}}"),
+               Contains("pipeline.cost.forward: found -1"));
+    CHECK_THAT(refusal_of_set({"pipeline.cost={forward: 1}"}), Contains("found a section"));
+}
+
 TEST_CASE("duplicate keys are found on every level", "[app][config]") {
     CHECK_THAT(refusal("run: {steps: 1}\nmodel: {}\nrun: {steps: 2}"),
                Contains("c.yaml:3: run: found a second time, expected once (first on line 1)"));

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdio>
 
 #include "app/commands.h"
 #include "app/rank_agreement.h"
@@ -7,6 +6,7 @@
 #include "app/rank_setup.h"
 #include "app/sampling.h"
 #include "app/saved_model.h"
+#include "app/standard_output.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "data/tokenizer.h"
@@ -47,13 +47,11 @@ void generate(World& world, const GenerateArguments& arguments) {
     }
     const int64_t window =
         std::min<int64_t>(config.model.max_sequence_length, prompt_tokens + arguments.tokens);
+    LibraryOutput output;
     RankSetup setup(world, config, RankSetup::Use::generate, 1, window);
     model.load(setup);
 
-    if (prints) {
-        std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
-        std::fflush(stdout);
-    }
+    if (prints) output.print(arguments.prompt);
     const SamplingOptions sampling{
         .temperature = arguments.temperature, .top_k = arguments.top_k, .seed = arguments.seed};
     std::vector<int32_t> input(static_cast<size_t>(window));
@@ -70,12 +68,9 @@ void generate(World& world, const GenerateArguments& arguments) {
         const int32_t token = sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
         if (token == tokenizer->end_of_text()) break;
         tokens.push_back(token);
-        if (!prints) continue;
-        const std::string text = tokenizer->decode({&tokens.back(), 1});
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        std::fflush(stdout);
+        if (prints) output.print(tokenizer->decode({&tokens.back(), 1}));
     }
-    if (prints) std::printf("\n");
+    if (prints) output.print("\n");
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
-#include <cstdio>
+#include <string>
 
 #include "app/cluster_file.h"
 #include "app/commands.h"
 #include "app/rank_errors.h"
 #include "app/speed_measurement.h"
+#include "app/standard_output.h"
 #include "core/error.h"
 #include "parallel/control_group.h"
 #include "parallel/device_world.h"
@@ -41,6 +42,7 @@ int measure_command(const MeasureArguments& arguments) {
     return run_as_rank([&](World& world) {
         end_ranks_on_failure(world, [&] {
             check_order(world);
+            LibraryOutput output;
             DeviceOptions options;
             options.backend = arguments.backend;
             options.threads = arguments.threads;
@@ -60,8 +62,9 @@ int measure_command(const MeasureArguments& arguments) {
             cluster.peak_f32 = device->peak_flops_per_second(DType::f32);
             cluster.peak_bf16 = device->peak_flops_per_second(DType::bf16);
             if (world.rank() == 0) {
-                std::printf("# Each of %d processes at the same time: %s.\n%s", world.size(),
-                            device->description().c_str(), dump_cluster(cluster).c_str());
+                output.print("# Each of " + std::to_string(world.size()) +
+                             " processes at the same time: " + device->description() + ".\n" +
+                             dump_cluster(cluster));
             }
             control.barrier();
         });

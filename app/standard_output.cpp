@@ -19,6 +19,15 @@ LibraryOutput::~LibraryOutput() {
     if (standard_output_.is_open()) ::dup2(standard_output_.number(), STDOUT_FILENO);
 }
 
+void LibraryOutput::print(std::string_view text) {
+    std::fflush(stdout);
+    if (standard_output_.is_open()) ::dup2(standard_output_.number(), STDOUT_FILENO);
+    // Through stdio, whose error stays for check_standard_output().
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+    if (standard_output_.is_open()) ::dup2(STDERR_FILENO, STDOUT_FILENO);
+}
+
 void check_standard_output() {
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
     throw Error(ExitCode::io,

@@ -59,6 +59,34 @@ TEST_CASE("what libraries print is not mixed with the results of an evaluation",
     }
 }
 
+TEST_CASE("what libraries print is not mixed with the speeds of a machine",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    const Outcome measured = shell(
+        at, "ONEDNN_VERBOSE=1 " + kProgram + " measure --threads 1 --backend cpu >speed.yaml");
+    REQUIRE(measured.code == 0);
+    CHECK_THAT(measured.error, Contains("onednn_verbose,exec"));
+    CHECK_THAT(read_text(at + "/speed.yaml"),
+               Catch::StartsWith("# Each of 1 processes") && !Contains("onednn_verbose"));
+}
+
+TEST_CASE("what libraries print is not mixed with a text that the model writes", "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(2));
+    make_data(at, "text", 60);
+    REQUIRE(trireme_in(at, {"train", "run.yaml"}).code == 0);
+    const std::string generate = kProgram +
+                                 " generate --checkpoint out --prompt line --tokens 4"
+                                 " --set device.backend=cpu";
+    const Outcome quiet = shell(at, generate), verbose = shell(at, "ONEDNN_VERBOSE=1 " + generate);
+    REQUIRE(quiet.code == 0);
+    CHECK(verbose.code == 0);
+    CHECK(verbose.out == quiet.out);
+    CHECK_THAT(verbose.error, Contains("onednn_verbose,exec"));
+}
+
 TEST_CASE("with closed standard descriptors messages do not end up in files", "[app][process]") {
     const TemporaryFolder folder;
     const std::string at = folder.path();

@@ -37,11 +37,14 @@ void check_no_context_axis(const Config& config, const std::string& what) {
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
                             const std::vector<std::string>& sets, int world) {
     std::vector<std::string> all = sets;
-    const bool names_mesh = std::any_of(
-        sets.begin(), sets.end(), [](const std::string& set) { return set.starts_with("mesh."); });
+    const auto is_set = [&](const std::string& begin) {
+        return std::any_of(sets.begin(), sets.end(),
+                           [&](const std::string& set) { return set.starts_with(begin); });
+    };
+    const bool names_mesh = is_set("mesh.");
     if (!names_mesh && state.mesh.ranks() != world) {
         all.insert(all.begin(), {"mesh.tensor=1", "mesh.pipeline=1", "mesh.data=auto"});
-    } else if (!names_mesh && state.mesh.context > 1) {
+    } else if (names_mesh ? !is_set("mesh.data=") : state.mesh.context > 1) {
         all.insert(all.begin(), "mesh.data=auto");
     }
     all.insert(all.begin(), "mesh.context=1");

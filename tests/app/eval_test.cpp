@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "app/rank_setup.h"
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
@@ -34,6 +35,26 @@ const char* const kQuestions =
 )";
 
 }  // namespace
+
+TEST_CASE("a checkpoint is evaluated on the mesh that is asked for, with data ranks for the rest",
+          "[app][config]") {
+    const auto mesh_of = [](const std::string& saved, const std::vector<std::string>& sets,
+                            int world) {
+        const Config config = parse_config(tiny_run(2), "run.yaml", {saved}, 2);
+        CheckpointState state;
+        state.config = dump_config(config);
+        state.mesh = config.mesh;
+        return config_of_checkpoint(state, "step-00000002", sets, world).mesh.to_string();
+    };
+    const std::string two = "mesh.data=2", tensor = "mesh.tensor=2";
+    CHECK(mesh_of(two, {"mesh.tensor=2"}, 4) == "tensor 2 x data 2 x pipeline 1");
+    CHECK(mesh_of(two, {"mesh.pipeline=1"}, 3) == "tensor 1 x data 3 x pipeline 1");
+    CHECK(mesh_of(tensor, {"mesh.pipeline=1"}, 4) == "tensor 2 x data 2 x pipeline 1");
+    CHECK(mesh_of(two, {"mesh.tensor=2", "mesh.data=1"}, 2) == "tensor 2 x data 1 x pipeline 1");
+    CHECK_THROWS_AS(mesh_of(two, {"mesh.data=3"}, 2), Error);
+    CHECK(mesh_of(tensor, {}, 2) == "tensor 2 x data 1 x pipeline 1");
+    CHECK(mesh_of(tensor, {}, 3) == "tensor 1 x data 3 x pipeline 1");
+}
 
 TEST_CASE("a blend in phases is resumed on another mesh, and each set of it is evaluated",
           "[app][process][long]") {

@@ -156,15 +156,12 @@ void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
         ->type_name("DIR");
     command
         ->add_option("--data", arguments.data,
-                     "Dataset: PREFIX.bin and PREFIX.idx, or token files; given again for more")
-        ->allow_extra_args(false)
+                     "Datasets: PREFIX.bin and PREFIX.idx, or token files")
         ->type_name("PREFIX");
     add_format(command, arguments.format);
     command
-        ->add_option(
-            "--choices", arguments.choices,
-            "Questions as JSON lines, in the form of HellaSwag or ARC; given again for more")
-        ->allow_extra_args(false)
+        ->add_option("--choices", arguments.choices,
+                     "Files of questions as JSON lines, in the form of HellaSwag or ARC")
         ->type_name("FILE");
     CLI::Option* logits =
         command
@@ -189,7 +186,8 @@ void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
                                        "found \"" + file + "\", expected the name of a new file");
         }
         if (!arguments.logits.empty() && arguments.data.size() != 1) {
-            throw CLI::ValidationError("--logits", "needs --data exactly once");
+            throw CLI::ValidationError("--logits", "needs one dataset in --data, found " +
+                                                       std::to_string(arguments.data.size()));
         }
         chosen = [&] { return eval_command(arguments); };
     });

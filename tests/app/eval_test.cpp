@@ -56,6 +56,19 @@ TEST_CASE("a checkpoint is evaluated on the mesh that is asked for, with data ra
     CHECK(mesh_of(tensor, {}, 3) == "tensor 1 x data 3 x pipeline 1");
 }
 
+TEST_CASE("eval takes several datasets behind one --data and behind one each", "[app][process]") {
+    const TemporaryFolder folder;
+    for (const Arguments& data : {Arguments{"--data", "a", "b"}, {"--data", "a", "--data", "b"}}) {
+        Arguments arguments = {"eval", "--checkpoint", "none"};
+        arguments.insert(arguments.end(), data.begin(), data.end());
+        CHECK(trireme_in(folder.path(), arguments).code == 65);  // there is no checkpoint
+        arguments.insert(arguments.end(), {"--choices", "c", "d", "--logits", "new"});
+        const Outcome outcome = trireme_in(folder.path(), arguments);
+        CHECK(outcome.code == 78);
+        CHECK(outcome.error.find("found 2") != std::string::npos);
+    }
+}
+
 TEST_CASE("a blend in phases is resumed on another mesh, and each set of it is evaluated",
           "[app][process][long]") {
     const TemporaryFolder folder;
@@ -92,6 +105,10 @@ TEST_CASE("a blend in phases is resumed on another mesh, and each set of it is e
                                                "--data", "data/other", "--json"})
                                       .out);
     REQUIRE(both.at("sets").size() == 2);
+    const auto listed = json::parse(
+        succeed(at, {"eval", "--checkpoint", "out", "--data", "data/text", "data/other", "--json"})
+            .out);
+    CHECK(listed == both);
     double loss_sum = 0;
     for (const json& set : both["sets"]) {
         loss_sum += set.at("loss").get<double>() * set.at("tokens").get<double>();

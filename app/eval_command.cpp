@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "app/commands.h"
+#include "app/dataset_tokenizers.h"
 #include "app/eval_choices.h"
 #include "app/logits_file.h"
 #include "app/micro_batch_feed.h"
@@ -89,6 +90,7 @@ public:
             sources.push_back({.path = path, .format = format});
         }
         check_same_data(world_, sources);
+        if (world_.rank() == 0) warn_of_tokenizers(sources);
         std::vector<std::unique_ptr<SampleSource>> sets;
         for (const DataSourceOptions& source : sources) {
             sets.push_back(make_sequential_dataset(source, config_.data.sequence_length,
@@ -120,6 +122,15 @@ public:
     }
 
 private:
+    // Questions are asked in the ids that the model was trained with.
+    void warn_of_tokenizers(std::vector<DataSourceOptions> sources) {
+        if (!arguments_.choices.empty()) {
+            sources.insert(sources.end(), config_.data.train.begin(), config_.data.train.end());
+        }
+        const std::string warning = tokenizer_warning(sources, config_);
+        if (!warning.empty()) log_.warn(warning);
+    }
+
     void run_sets(const std::vector<std::unique_ptr<SampleSource>>& sets, Report& report) {
         // The file first: that there is no place for it is known before the model is made.
         std::optional<ControlGroup> control;

@@ -2,6 +2,7 @@
 
 #include "app/commands.h"
 #include "app/config.h"
+#include "app/dataset_tokenizers.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/run_guard.h"
@@ -23,6 +24,14 @@ void warn_when_alone(const World& world) {
                    "it with srun --mpi=pmix");
 }
 
+void warn_of_tokenizers(const World& world, const Config& config) {
+    if (world.rank() != 0) return;
+    std::vector<DataSourceOptions> sources = config.data.train;
+    sources.insert(sources.end(), config.data.valid.begin(), config.data.valid.end());
+    const std::string warning = tokenizer_warning(sources, config);
+    if (!warning.empty()) Log(world.rank(), world.size()).warn(warning);
+}
+
 }  // namespace
 
 int train_command(const TrainArguments& arguments) {
@@ -38,6 +47,7 @@ int train_command(const TrainArguments& arguments) {
         const Config config = load_config(arguments.config, arguments.sets, world.size());
         warn_when_alone(world);
         check_same_config(world, config);
+        warn_of_tokenizers(world, config);
         RunGuard guard(world, config, stop);
         start.end();
         Trainer trainer(world, config, guard);

@@ -4,13 +4,18 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "app/dataset_tokenizers.h"
+#include "data/dataset_manifest.h"
 #include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/data/tokenizer_test_support.h"
 
 // The commands as a user strings them together, from a text to what the model writes.
 
 namespace trireme::test {
+
+using Catch::Contains;
 
 namespace {
 
@@ -131,6 +136,87 @@ TEST_CASE("a run leaves the file that it was started from as it is", "[app][proc
     CHECK(resolved.find("steps: 3") != std::string::npos);
     CHECK(resolved.find("# mine") == std::string::npos);
     CHECK(read_text(at + "/run.yaml") == own);
+}
+
+TEST_CASE("datasets of another tokenizer than data.tokenizer are told, and those of two tokenizers",
+          "[app][config]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path() + "/", file = at + "tokenizer.json";
+    write_text(file, ToyVocabulary().json());
+    const auto make = [&](const std::string& name, const std::string& tokenizer,
+                          const std::string& fingerprint) {
+        write_text(at + name + ".bin", "abcd");
+        DatasetManifest manifest;
+        manifest.tokenizer = tokenizer;
+        manifest.tokenizer_fingerprint = fingerprint;
+        manifest.token_type = "uint16";
+        manifest.bin.bytes = 4;
+        write_manifest(at + name, manifest);
+    };
+    const std::string fingerprint = make_tokenizer(file)->fingerprint();
+    for (const char* name : {"a", "b", "c", "d"}) make(name, file, fingerprint);
+    make("bytes", "byte", "byte");
+    write_text(at + "elsewhere.bin", "abcd");
+    make("rewritten", "byte", "byte");
+    write_text(at + "rewritten.bin", "of another program");
+    make("damaged", "byte", "byte");
+    write_text(at + "damaged.json", R"({"format": "trireme-dataset", "version": 1})");
+
+    Config config;
+    const auto warning = [&](const std::vector<std::string>& names) {
+        std::vector<DataSourceOptions> sources;
+        for (const std::string& name : names) sources.push_back({.path = at + name});
+        return tokenizer_warning(sources, config);
+    };
+    const std::vector<std::string> unknown = {"elsewhere", "rewritten", "damaged", "none"};
+    CHECK(warning({"bytes", "bytes"}).empty());
+    config.data.tokenizer = file;
+    CHECK(warning(unknown).empty());
+    CHECK(warning({"a", "b", "elsewhere"}).empty());
+    config.places["data.tokenizer"] = {};
+    CHECK_THAT(warning({"bytes"}),
+               Contains("dataset " + at + "bytes is byte, but data.tokenizer is " + file) &&
+                   Contains("set data.tokenizer=byte"));
+    CHECK_THAT(warning({"a", "bytes", "b"}),
+               Contains("different tokenizers") &&
+                   Contains(file + " for datasets " + at + "a, " + at + "b; byte for dataset " +
+                            at + "bytes") &&
+                   Contains("data.tokenizer"));
+    make("changed", file, "of a former file");
+    CHECK_THAT(warning({"changed"}), Contains("is not the same now"));
+    config.data.tokenizer = at + "missing.json";
+    CHECK_THAT(warning({"a"}), Contains("cannot be compared") && Contains("missing.json"));
+    CHECK(warning(unknown).empty());
+
+    config.data.tokenizer = "byte";
+    config.places.clear();
+    CHECK_THAT(warning({"a", "b", "c", "d", "a"}),
+               Contains("datasets " + at + "a, " + at + "b, " + at + "c and 1 more is " + file) &&
+                   Contains("is not set, which means byte") &&
+                   Contains("set data.tokenizer=" + file));
+}
+
+TEST_CASE("train and eval warn of a dataset whose tokenizer is not data.tokenizer",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/text.txt", small_text(300));
+    write_text(at + "/tokenizer.json", ToyVocabulary().json());
+    write_text(at + "/run.yaml", kRun);
+    succeed(at, {"prepare", "--input", "text.txt", "--output", "data/text", "--tokenizer",
+                 "tokenizer.json", "--valid-fraction", "0.1"});
+    const Arguments train = {"train", "run.yaml", "--set", "run.steps=1", "model.vocab_size=285"};
+    const std::string advice = "set data.tokenizer=tokenizer.json";
+    CHECK_THAT(succeed(at, train).error,
+               Contains("warning: the tokenizer of datasets data/text-train, data/text-valid") &&
+                   Contains(advice));
+    Arguments eval = {"eval", "--checkpoint", "out", "--data", "data/text-valid"};
+    CHECK_THAT(succeed(at, eval).error, Contains(advice));
+    eval.insert(eval.end(), {"--set", "data.tokenizer=tokenizer.json"});
+    CHECK_THAT(succeed(at, eval).error, !Contains("tokenizer"));
+    Arguments right = train;
+    right.insert(right.end(), {"run.output=right", "data.tokenizer=tokenizer.json"});
+    CHECK_THAT(succeed(at, right).error, !Contains("tokenizer"));
 }
 
 TEST_CASE("inspect describes a dataset whose manifest is damaged, and says that it is",

@@ -16,8 +16,8 @@ A run is described by one YAML file. This page is made from the program's own ta
 - `trireme config FILE` checks a file and prints it with every key filled in.
 - `--set key=value` overrides one key of the file, with the dotted names of this page:
   `trireme train demo.yaml --set run.steps=50 optimizer.lr=1e-3`. The last one of a key counts.
-- `pipeline.cost.forward` is `cost.forward`, or a section `cost` with `forward`, in the file's section
-  `pipeline`.
+- In the file `pipeline.cost.forward` is `cost.forward` in the section `pipeline`, or `forward` in a
+  section `cost` there.
 - All problems are reported at once, with the line of each, before anything is written; the exit
   code is then 78.
 - Files are data only: at most 1 MiB and 32 levels, each key once, without tags and merge keys. An

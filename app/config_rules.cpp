@@ -97,7 +97,8 @@ public:
         check({"model.vocab_size", "data.tokenizer"},
               c.data.tokenizer != "byte" || c.model.vocab_size >= kByteTokens,
               "found " + text_of(c.model.vocab_size) +
-                  ", expected at least 257 for data.tokenizer byte (256 bytes and end of text)");
+                  ", expected at least 257 for data.tokenizer byte (256 bytes and end of text); "
+                  "set data.tokenizer none for tokens of another program");
         check({"data.train"}, !c.data.train.empty(),
               "found an empty list, expected at least one dataset");
         for (const DataPhaseOptions& phase : c.data.phases) {

@@ -83,7 +83,10 @@ public:
 
     Report run() {
         // What is wrong with the inputs is said before the model is made.
-        if (!arguments_.choices.empty()) check_no_context_axis(config_, "eval --choices");
+        if (!arguments_.choices.empty()) {
+            check_no_context_axis(config_, "eval --choices");
+            check_has_tokenizer(config_, "eval --choices");
+        }
         const DataFormat format = data_format_of(arguments_.format);
         std::vector<DataSourceOptions> sources;
         for (const std::string& path : arguments_.data) {

@@ -22,6 +22,7 @@ void generate(World& world, const GenerateArguments& arguments) {
     const Config config =
         config_of_checkpoint(model.state(), model.folder(), arguments.sets, world.size());
     check_no_context_axis(config, "generate");
+    check_has_tokenizer(config, "generate");
     const auto tokenizer = make_tokenizer(config.data.tokenizer);
     std::vector<int32_t> tokens;
     tokenizer->encode(arguments.prompt, tokens);

@@ -129,6 +129,12 @@ bool carry_tokenizer(const std::string& from, const std::string& to, int64_t voc
 }
 
 HfTokenIds token_ids_of(const std::string& tokenizer, std::string& warning) {
+    if (tokenizer == "none") {
+        warning =
+            "data.tokenizer is none: the folder gets no tokenizer, and nothing is known of the end "
+            "of a text";
+        return {};
+    }
     try {
         const std::string path = folder_of(tokenizer) + "/" + kGenerationName;
         if (is_tokenizer_json(tokenizer) && is_file(path)) {

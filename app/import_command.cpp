@@ -13,6 +13,7 @@
 #include "app/rank_errors.h"
 #include "core/file_io.h"
 #include "core/log.h"
+#include "data/tokenizer.h"
 #include "model/flops.h"
 #include "parallel/checkpoint.h"
 
@@ -111,6 +112,8 @@ private:
         config.data.sequence_length = std::min(theirs_.model.max_sequence_length, 1024);
         if (fs::is_regular_file(arguments_.input + "/tokenizer.json")) {
             config.data.tokenizer = (output / "tokenizer" / "tokenizer.json").string();
+        } else if (theirs_.model.vocab_size < ByteTokenizer().vocab_size()) {
+            config.data.tokenizer = "none";
         }
         config.batch.global = 8;
         config.precision.compute = theirs_.dtype == DType::bf16 ? DType::bf16 : DType::f32;

@@ -34,6 +34,13 @@ void check_no_context_axis(const Config& config, const std::string& what) {
                                       "not share out; leave it out");
 }
 
+void check_has_tokenizer(const Config& config, const std::string& what) {
+    if (config.data.tokenizer != "none") return;
+    throw Error(ExitCode::config, "data.tokenizer: found none, expected a tokenizer: " + what +
+                                      " turns text into tokens; name the one that the data was "
+                                      "made with, by --set data.tokenizer=FILE");
+}
+
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
                             const std::vector<std::string>& sets, int world) {
     std::vector<std::string> all = sets;

@@ -152,7 +152,7 @@ Rows model_rows() {
                         "Inner width of the feed-forward layer; a multiple of mesh.tensor.",
                         [](auto& c) -> auto& { return c.model.ffn_hidden; })),
         required(whole(
-            "model.vocab_size", {1, kMostSize}, "Token ids; at least 257 for the byte tokenizer.",
+            "model.vocab_size", {1, kMostSize}, "Token ids; at least 257 with data.tokenizer byte.",
             [](auto& c) -> auto& { return c.model.vocab_size; })),
         required(whole(
             "model.max_sequence_length", {1, kMostSize},
@@ -258,8 +258,9 @@ Rows data_rows() {
             "another.",
             [](auto& c) -> auto& { return c.data.allow_changed; }),
         text(
-            "data.tokenizer", "byte or the path of a tokenizer.json or a tiktoken file",
-            "What turns text into tokens when the model generates; as prepare's --tokenizer.",
+            "data.tokenizer", "byte, none or the path of a tokenizer.json or a tiktoken file",
+            "What turns text into tokens when the model generates; as prepare's --tokenizer. none: "
+            "there is nothing of the kind, for tokens that another program has made.",
             [](auto& c) -> auto& { return c.data.tokenizer; }),
     };
 }

@@ -217,6 +217,47 @@ TEST_CASE("train and eval warn of a dataset whose tokenizer is not data.tokenize
     Arguments right = train;
     right.insert(right.end(), {"run.output=right", "data.tokenizer=tokenizer.json"});
     CHECK_THAT(succeed(at, right).error, !Contains("tokenizer"));
+TEST_CASE("without a tokenizer a run trains, is evaluated and exported, and writes no text",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    // As nanoGPT's shakespeare_char has them: 65 ids of two bytes.
+    std::string tokens;
+    for (int i = 0; i < 400; ++i) tokens += {static_cast<char>(i * i % 65), '\0'};
+    write_text(at + "/train.bin", tokens);
+    write_text(at + "/run.yaml", R"(run: {name: tiny, output: out, steps: 2}
+device: {threads: 1}
+model: {layers: 1, hidden: 16, heads: 2, vocab_size: 65, max_sequence_length: 16}
+data: {train: [{path: train.bin, format: nanogpt}], tokenizer: none}
+batch: {global: 4}
+)");
+    const Outcome byte = trireme_in(at, {"train", "run.yaml", "--set", "data.tokenizer=byte"});
+    CHECK(byte.code == 78);
+    CHECK_THAT(byte.error, Catch::Contains("at least 257") && Catch::Contains("tokenizer none"));
+    succeed(at, {"train", "run.yaml"});
+    const Arguments evaluate = {"eval",      "--checkpoint", "out",     "--data",
+                                "train.bin", "--format",     "nanogpt", "--json"};
+    const auto loss = nlohmann::json::parse(succeed(at, evaluate).out).at("loss").get<double>();
+    CHECK(loss > 0.0);
+
+    write_text(at + "/questions.jsonl", "{}\n");
+    for (const Arguments& arguments :
+         {Arguments{"generate", "--checkpoint", "out", "--prompt", "a"},
+          Arguments{"eval", "--checkpoint", "out", "--choices", "questions.jsonl"}}) {
+        const Outcome refused = trireme_in(at, arguments);
+        CHECK(refused.code == 78);
+        CHECK_THAT(refused.error, Catch::Contains("data.tokenizer: found none") &&
+                                      Catch::Contains("--set data.tokenizer=FILE"));
+    }
+
+    const Outcome exported = succeed(at, {"export", "--checkpoint", "out", "--output", "hf"});
+    CHECK_THAT(exported.error, Catch::Contains("the folder gets no tokenizer"));
+    CHECK(!std::filesystem::exists(at + "/hf/tokenizer.json"));
+    succeed(at, {"import", "--input", "hf", "--output", "again"});
+    Arguments evaluate_again = evaluate;
+    evaluate_again[2] = "again";
+    const auto again = nlohmann::json::parse(succeed(at, evaluate_again).out);
+    CHECK(again.at("loss").get<double>() == Approx(loss).epsilon(1e-6));
 }
 
 TEST_CASE("inspect describes a dataset whose manifest is damaged, and says that it is",

@@ -10,7 +10,7 @@ namespace trireme {
 namespace {
 
 SchemaRow betas() {
-    const NumberRange range{.least = 0.0, .most = 1.0, .below_most = true};
+    const NumberRange range{.least = 0.0, .most = 1.0, .below_most = true, .is_single = true};
     SchemaRow row{.key = "optimizer.betas",
                   .type = "list of two numbers",
                   .allowed = range.to_string(),
@@ -74,15 +74,15 @@ Rows training_rows() {
             [](auto& c) -> auto& { return c.recompute.layers; }),
         optimizer_name(),
         number(
-            "optimizer.lr", {.least = 0.0, .above_least = true}, "Learning rate after the warm-up.",
-            [](auto& c) -> auto& { return c.optimizer.lr; }),
+            "optimizer.lr", {.least = 0.0, .above_least = true, .is_single = true},
+            "Learning rate after the warm-up.", [](auto& c) -> auto& { return c.optimizer.lr; }),
         betas(),
         number(
-            "optimizer.eps", {.least = 0.0, .above_least = true},
+            "optimizer.eps", {.least = 0.0, .above_least = true, .is_single = true},
             "Added to the root of the running square.",
             [](auto& c) -> auto& { return c.optimizer.eps; }),
         number(
-            "optimizer.weight_decay", {},
+            "optimizer.weight_decay", {.is_single = true},
             "Decay of matrices; vectors (norms, biases) are never decayed.",
             [](auto& c) -> auto& { return c.optimizer.weight_decay; }),
         number(
@@ -98,7 +98,8 @@ Rows training_rows() {
             "Steps over which the learning rate rises from zero.",
             [](auto& c) -> auto& { return c.schedule.warmup_steps; }),
         number(
-            "schedule.min_lr", {}, "Learning rate at the last step; not used by constant.",
+            "schedule.min_lr", {.is_single = true},
+            "Learning rate at the last step; not used by constant.",
             [](auto& c) -> auto& { return c.schedule.min_lr; }),
         whole(
             "schedule.decay_steps", {0, kMostSteps},

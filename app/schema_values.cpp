@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <initializer_list>
 #include <optional>
+#include <type_traits>
 
 #include "app/config_problems.h"
 
@@ -29,20 +31,28 @@ std::string_view plain_digits(const YamlNode& node) {
     return text;
 }
 
+// A number as it was written, rounded to a T.
 template <typename T>
-std::optional<T> parse_floating(const YamlNode& node) {
+struct Rounded {
+    T value{};
+    bool is_out_of_range = false;  // too large or too small for a T: infinite or 0
+};
+
+template <typename T>
+std::optional<Rounded<T>> parse_floating(const YamlNode& node) {
     const std::string_view text = plain_digits(node);
     T value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-    return value;
-}
-
-bool is_out_of_range(const YamlNode& node) {
-    const std::string_view text = plain_digits(node);
-    double value = 0.0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc::result_out_of_range && end == text.data() + text.size();
+    if (end != text.data() + text.size()) return std::nullopt;
+    if (error == std::errc()) return Rounded<T>{value};
+    if (error != std::errc::result_out_of_range) return std::nullopt;
+    // Which of the two, from_chars does not tell.
+    const std::string digits(text);
+    if constexpr (std::is_same_v<T, float>) {
+        return Rounded<T>{std::strtof(digits.c_str(), nullptr), true};
+    } else {
+        return Rounded<T>{std::strtod(digits.c_str(), nullptr), true};
+    }
 }
 
 bool is_within(const NumberRange& range, double value) {
@@ -51,18 +61,45 @@ bool is_within(const NumberRange& range, double value) {
     return !(value > range.most || (range.below_most && value >= range.most));
 }
 
+// The value as it is computed with, which is no more what was written where it says so: ", which is
+// 0 in single precision".
 template <typename T>
+std::string rounding_fault(const NumberRange& range, const Rounded<double>& written,
+                           const Rounded<T>& held) {
+    const std::string precision =
+        std::is_same_v<T, float> ? " in single precision" : " in double precision";
+    if (std::isinf(held.value) && (written.is_out_of_range || std::isfinite(written.value))) {
+        return ", which is infinite" + precision;
+    }
+    if (held.value == 0 && (written.is_out_of_range || written.value != 0)) {
+        return ", which is 0" + precision;
+    }
+    if (is_within(range, written.value) && !is_within(range, static_cast<double>(held.value))) {
+        return ", which is " + number_text(held.value) + precision;
+    }
+    return "";
+}
+
+// `Held` is the type that is computed with.
+template <typename Held, typename T>
 std::string read_floating(const YamlNode& node, const NumberRange& range, T& to) {
     const std::string expected =
-        "expected a number" +
+        ", expected a number" +
         (range.to_string().empty() ? std::string() : ", " + range.to_string());
-    const std::optional<T> value = parse_floating<T>(node);
-    if (!value || !is_within(range, static_cast<double>(*value))) {
-        const bool is_number = is_out_of_range(node) || parse_floating<double>(node).has_value();
-        return found(node) + (is_number || node.quoted ? ", " : ", which is no number, ") +
-               expected;
+    const auto written = parse_floating<double>(node);
+    const auto held = parse_floating<Held>(node);
+    if (!written || !held) {
+        return found(node) + (node.quoted ? "" : ", which is no number") + expected;
     }
-    to = *value;
+    const std::string fault = rounding_fault(range, *written, *held);
+    if (!fault.empty() || !is_within(range, static_cast<double>(held->value))) {
+        return found(node) + fault + expected;
+    }
+    if constexpr (std::is_same_v<T, double>) {
+        to = written->value;
+    } else {
+        to = held->value;
+    }
     return "";
 }
 
@@ -133,11 +170,12 @@ std::string read_whole(const YamlNode& node, const WholeRange& range, int64_t& t
 }
 
 std::string read_number(const YamlNode& node, const NumberRange& range, double& to) {
-    return read_floating(node, range, to);
+    return range.is_single ? read_floating<float>(node, range, to)
+                           : read_floating<double>(node, range, to);
 }
 
 std::string read_number(const YamlNode& node, const NumberRange& range, float& to) {
-    return read_floating(node, range, to);
+    return read_floating<float>(node, range, to);
 }
 
 std::string read_bool(const YamlNode& node, bool& to) {

@@ -24,6 +24,7 @@ struct NumberRange {
     double most = std::numeric_limits<double>::infinity();
     bool above_least = false;  // least itself is not allowed
     bool below_most = false;   // most itself is not allowed
+    bool is_single = false;    // kept as a double, but computed with as a float
     std::string to_string() const;
 };
 
@@ -36,7 +37,8 @@ struct WordList {
 
 std::string read_whole(const YamlNode& node, const WholeRange& range, int64_t& to);
 std::string read_number(const YamlNode& node, const NumberRange& range, double& to);
-// As above, rounded to float; the range holds for the rounded value.
+// As above, rounded to float; the range holds for the rounded value. A number that is not 0 must
+// not round to 0 or infinity.
 std::string read_number(const YamlNode& node, const NumberRange& range, float& to);
 std::string read_bool(const YamlNode& node, bool& to);
 std::string read_text(const YamlNode& node, std::string& to);

@@ -46,7 +46,8 @@ TEST_CASE("wrong types and values out of range are refused with what was found",
         {"optimizer.lr=.nan", "found .nan", "expected a number"},
         {"optimizer.lr=inf", "found inf", "above 0"},
         {"optimizer.lr=1e400", "found 1e400", "above 0"},
-        {"optimizer.lr=1e999", "found 1e999, expected", "above 0"},
+        {"optimizer.lr=1e999", "found 1e999, which is infinite in single precision, expected",
+         "above 0"},
         {"optimizer.lr=1e-400", "found 1e-400", "above 0"},
         {"optimizer.lr=\"0.1\"", "found the text", "expected a number"},
         {"optimizer.betas=0.9", "found 0.9", "list of two numbers"},
@@ -109,4 +110,39 @@ TEST_CASE("wrong types and values out of range are refused with what was found",
         CHECK_THAT(message, Contains(c.found) && Contains(c.expected));
         CHECK_THAT(message, !Contains("problems"));
     }
+}
+
+TEST_CASE("a number that single precision cannot hold is refused as what it becomes",
+          "[app][config]") {
+    struct Case {
+        std::string set, becomes;
+    };
+    const std::vector<Case> cases = {
+        {"optimizer.lr=1e39", "infinite"},
+        {"optimizer.lr=1e-46", "0"},
+        {"optimizer.eps=1e-46", "0"},
+        {"optimizer.weight_decay=1e39", "infinite"},
+        {"schedule.min_lr=1e-400", "0"},
+        {"optimizer.clip_norm=1e-60", "0"},
+        {"optimizer.clip_norm=1e400", "infinite"},
+        {"model.dropout=0.999999999", "1"},
+        {"model.norm_eps=1e-46", "0"},
+    };
+    for (const Case& c : cases) {
+        const std::string message = refusal_of_set({c.set});
+        INFO(c.set << " -> " << message);
+        const std::string value = c.set.substr(c.set.find('=') + 1);
+        CHECK_THAT(message, Contains("found " + value + ", which is " + c.becomes +
+                                     " in single precision, expected a number"));
+    }
+    CHECK_THAT(refusal_of_set({"optimizer.betas=[0.9, 0.9999999999]"}),
+               Contains("found 0.9999999999, which is 1 in single precision"));
+    CHECK_THAT(refusal_of_set({"data.train=[{path: a, weight: 1e-400}]"}),
+               Contains("found 1e-400, which is 0 in double precision"));
+    // What rounds to a neighbour is taken, and a double is kept as it was written.
+    CHECK(small({"optimizer.eps=1e-40"}).optimizer.eps == 1e-40);
+    CHECK(small({"optimizer.lr=0.1"}).optimizer.lr == 0.1);
+    CHECK(small({"optimizer.clip_norm=0.1"}).optimizer.clip_norm == 0.1f);
+    CHECK(small({"optimizer.clip_norm=0e9"}).optimizer.clip_norm == 0.0f);
+    CHECK(small({"optimizer.weight_decay=0"}).optimizer.weight_decay == 0.0);
 }

@@ -18,6 +18,7 @@
 #include "core/rounded_values.h"
 #include "core/safetensors.h"
 #include "parallel/checkpoint_load.h"
+#include "parallel/mpi/launcher.h"
 
 namespace trireme {
 
@@ -203,9 +204,23 @@ private:
     uint64_t total_elements_ = 0, done_elements_ = 0;
 };
 
+// Each of several would write the whole folder, and all but the first find it there.
+void check_one_process() {
+    const Launcher launcher = find_launcher();
+    if (launcher.processes <= 1 && launcher.rank <= 0) return;
+    throw Error(
+        ExitCode::config,
+        "found " +
+            (launcher.processes > 1 ? std::to_string(launcher.processes) : std::string("several")) +
+            " processes, started by " + launcher.name +
+            ", expected one: export shares nothing out; nothing was written: start it "
+            "without the launcher, or with one process");
+}
+
 }  // namespace
 
 int export_command(const ExportArguments& arguments) {
+    check_one_process();
     Log log(0, 1);
     std::vector<std::string> skipped;
     const std::vector<std::string> folders = usable_checkpoints_at(arguments.checkpoint, skipped);

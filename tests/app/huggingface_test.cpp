@@ -327,6 +327,10 @@ TEST_CASE("import and export do not overwrite, and export tells what no family h
                      {"export", "--checkpoint", "run", "--output", "hf", "--max-shard-size", "big"})
               .code == 78);
     CHECK(!fs::exists(at + "/hf"));
+    const Outcome several = trireme_in(at, {"export", "--checkpoint", "run", "--output", "hf"}, 2);
+    CHECK(several.code == 78);
+    CHECK(several.error.find("found 2 processes, started by mpirun") != std::string::npos);
+    CHECK(!fs::exists(at + "/hf"));
 }
 
 }  // namespace trireme::test

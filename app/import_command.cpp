@@ -117,9 +117,9 @@ private:
         }
         config.batch.global = 8;
         config.precision.compute = theirs_.dtype == DType::bf16 ? DType::bf16 : DType::f32;
-        config.optimizer.lr = 1e-5f;
+        config.optimizer.lr = 1e-5;
         config.schedule.warmup_steps = 100;
-        config.schedule.min_lr = 1e-6f;
+        config.schedule.min_lr = 1e-6;
         config.checkpoint.interval = 100;
         config.source = arguments_.input + "/config.json";
         resolve(config);

@@ -317,6 +317,7 @@ TEST_CASE("import and export do not overwrite, and export tells what no family h
     const TemporaryFolder folder;
     const std::string at = folder.path();
     succeed(at, {"import", "--input", kGolden + "/llama2", "--output", "run"});
+    CHECK(read_text(at + "/run/config.yaml").find("  lr: 1e-05\n") != std::string::npos);
     const Outcome again =
         trireme_in(at, {"import", "--input", kGolden + "/llama2", "--output", "run"});
     CHECK(again.code == 73);

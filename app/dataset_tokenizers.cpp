@@ -82,6 +82,7 @@ std::string tokenizer_warning(const std::vector<DataSourceOptions>& sources, con
         return text + "; prepare them with one tokenizer and set data.tokenizer to it (found " +
                own + ")";
     }
+    if (own == "none") return "";
     const Group& group = groups[0];
     std::string text = "the tokenizer of " + group.to_string() + " is " + group.tokenizer + ", ";
     try {

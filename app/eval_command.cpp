@@ -152,6 +152,14 @@ private:
         for (size_t i = 0; i < sets.size(); ++i) {
             const EvaluationResult result =
                 evaluate_set(setup, *sets[i], logits ? &*logits : nullptr, log_);
+            if (result.tokens == 0) {
+                throw Error(ExitCode::bad_data,
+                            arguments_.data[i] +
+                                ": no token counts in a loss: each document has one token only, "
+                                "and with data.keep_documents_apart, which the checkpoint sets, "
+                                "the first of a document does not count. Give longer documents, "
+                                "or --set data.keep_documents_apart=false");
+            }
             Json& record = records.emplace_back();
             record["data"] = arguments_.data[i];
             put_loss(record, result.loss_sum, result.tokens);

@@ -43,9 +43,10 @@ std::string console_line(const StepMetrics& m, int64_t steps, double seconds_lef
 }
 
 std::string console_line(const ValidationMetrics& m, int64_t steps) {
-    std::string line = "step " + std::to_string(m.step) + "/" + std::to_string(steps) +
-                       " | valid loss " + std::to_string(m.loss) + " | perplexity " +
-                       std::to_string(std::exp(m.loss));
+    std::string line = "step " + std::to_string(m.step) + "/" + std::to_string(steps);
+    if (!m.loss) return line + " | no valid loss: no token counts";
+    line += " | valid loss " + std::to_string(*m.loss) + " | perplexity " +
+            std::to_string(std::exp(*m.loss));
     if (m.sets.size() < 2) return line;
     for (const auto& [name, loss] : m.sets) line += " | " + name + " " + std::to_string(loss);
     return line;
@@ -108,9 +109,9 @@ void MetricsFile::write(const StepMetrics& m) {
 }
 
 void MetricsFile::write(const ValidationMetrics& m) {
-    nlohmann::ordered_json record = {{"step", m.step},
-                                     {"valid_loss", m.loss},
-                                     {"valid_losses", nlohmann::ordered_json::object()}};
+    nlohmann::ordered_json record = {{"step", m.step}};
+    if (m.loss) record["valid_loss"] = *m.loss;
+    record["valid_losses"] = nlohmann::ordered_json::object();
     for (const auto& [name, loss] : m.sets) record["valid_losses"][name] = loss;
     // A path may be no valid UTF-8.
     append(record.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");

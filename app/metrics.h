@@ -41,12 +41,13 @@ std::string console_line(const StepMetrics& metrics, int64_t steps, double secon
 // One validation.
 struct ValidationMetrics {
     int64_t step = 0;
-    double loss = 0;                                   // of all sets by their weights
-    std::vector<std::pair<std::string, double>> sets;  // name and loss of each
+    // Of all sets by their weights; nothing where no token of any counts.
+    std::optional<double> loss;
+    std::vector<std::pair<std::string, double>> sets;  // name and loss of each that has one
 };
 
 // "step 120/200 | valid loss 2.481734 | perplexity 11.961978", and each set's loss if there are
-// several.
+// several. Or that there is none.
 std::string console_line(const ValidationMetrics& metrics, int64_t steps);
 
 // Whether the file, if there is one, has the record of a validation after this step.

@@ -98,9 +98,10 @@ void TensorBoardLog::write(const StepMetrics& m) {
 }
 
 void TensorBoardLog::write(const ValidationMetrics& m) {
+    if (!m.loss) return;
     std::vector<std::string> tags;
     tags.reserve(m.sets.size());
-    std::vector<EventScalar> scalars = {{"validation_metrics/loss", m.loss}};
+    std::vector<EventScalar> scalars = {{"validation_metrics/loss", *m.loss}};
     for (const auto& [name, loss] : m.sets) {
         if (m.sets.size() == 1) break;
         scalars.push_back({tags.emplace_back("validation_metrics/loss/" + name), loss});

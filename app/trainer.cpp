@@ -248,7 +248,9 @@ ExitCode Trainer::train() {
         const TraceSpan span(trace_.get(), "step", "step", step);
         const auto source = [&](int i) {
             if (i == 0) inject_faults(config_.testing.faults, world_.rank(), step, engine);
-            return feed_->next();
+            const HostMicroBatch batch = feed_->next();
+            if (batch.counted_tokens == 0) warn_nothing_counts(step, "the batch");
+            return batch;
         };
         const StepHooks hooks{
             .vote = [this] { return guard_.vote(); },
@@ -370,15 +372,15 @@ bool Trainer::finds_owed_validation() const {
 bool Trainer::validate(int64_t step) {
     guard_.enter(Phase::evaluation, step);
     const TraceSpan span(trace_.get(), "evaluation", "step", step);
-    const std::optional<std::vector<double>> losses = evaluate();
-    if (losses) report_validation(step, *losses);
-    owes_validation_ = !losses;
+    const std::optional<std::vector<EvaluationResult>> results = evaluate();
+    if (results) report_validation(step, *results);
+    owes_validation_ = !results;
     return !owes_validation_;
 }
 
-std::optional<std::vector<double>> Trainer::evaluate() {
+std::optional<std::vector<EvaluationResult>> Trainer::evaluate() {
     const int micro_batches = config_.evaluation.batches * config_.micro_batches();
-    std::vector<double> losses;
+    std::vector<EvaluationResult> results;
     for (const auto& set : valid_data_) {
         // The same samples each time.
         MicroBatchFeed feed(setup_->needs_data() ? set.get() : nullptr, loader_options(), 0);
@@ -386,26 +388,40 @@ std::optional<std::vector<double>> Trainer::evaluate() {
             micro_batches, [&](int) { return feed.next(); },
             [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
         if (!result.is_complete) return std::nullopt;
-        losses.push_back(result.loss_sum / static_cast<double>(result.tokens));
+        results.push_back(result);
     }
-    return losses;
+    return results;
 }
 
-void Trainer::report_validation(int64_t step, const std::vector<double>& losses) {
+void Trainer::report_validation(int64_t step, const std::vector<EvaluationResult>& results) {
     ValidationMetrics metrics;
     metrics.step = step;
     double weights = 0;
     const std::vector<std::string> names = names_of(config_.data.valid);
-    for (size_t i = 0; i < losses.size(); ++i) {
-        metrics.sets.emplace_back(names[i], losses[i]);
-        weights += config_.data.valid[i].weight;
+    for (size_t i = 0; i < results.size(); ++i) {
+        if (results[i].tokens > 0) {
+            weights += config_.data.valid[i].weight;
+        } else {
+            warn_nothing_counts(step, "the validation set " + names[i]);
+        }
     }
-    for (size_t i = 0; i < losses.size(); ++i) {
-        metrics.loss += losses[i] * (config_.data.valid[i].weight / weights);
+    for (size_t i = 0; i < results.size(); ++i) {
+        if (results[i].tokens == 0) continue;
+        const double loss = results[i].loss_sum / static_cast<double>(results[i].tokens);
+        metrics.sets.emplace_back(names[i], loss);
+        metrics.loss = metrics.loss.value_or(0) + loss * (config_.data.valid[i].weight / weights);
     }
     log_.info(console_line(metrics, config_.run.steps));
     if (metrics_) metrics_->write(metrics);
     if (tensorboard_) tensorboard_->write(metrics);
+}
+
+void Trainer::warn_nothing_counts(int64_t step, const std::string& what) {
+    if (world_.rank() != 0 || !without_counted_.insert(what).second) return;
+    log_.warn("step " + std::to_string(step) + ": no token of " + what +
+              " counts in a loss: each document in it has one token only, and with "
+              "data.keep_documents_apart the first of a document does not count. Give longer "
+              "documents, or set it to false. Said once");
 }
 
 void Trainer::make_saver() {

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,9 +41,11 @@ private:
     // Evaluates and reports; false: a request to stop has ended it, and the next start owes it.
     bool validate(int64_t step);
     bool finds_owed_validation() const;
-    // The loss of each set of data.valid. Nothing when a request to stop has ended it.
-    std::optional<std::vector<double>> evaluate();
-    void report_validation(int64_t step, const std::vector<double>& losses);
+    // Of each set of data.valid. Nothing when a request to stop has ended it.
+    std::optional<std::vector<EvaluationResult>> evaluate();
+    void report_validation(int64_t step, const std::vector<EvaluationResult>& results);
+    // Once for all of the training data, and for each set of data.valid.
+    void warn_nothing_counts(int64_t step, const std::string& what);
     // Ends the run as asked, with a checkpoint of this step; is_saved: it is being written already.
     ExitCode stop(int64_t step, bool is_saved);
     void make_saver();
@@ -77,6 +80,7 @@ private:
     double peak_flops_per_second_ = 0;           // of this rank
     ResumePoint resumed_;                        // what an earlier run has done
     DataProgress progress_;                      // of all steps, earlier runs' included
+    std::set<std::string> without_counted_;      // what has been warned of
     bool owes_validation_ = false;               // of the last step done, cut short or left out
     std::string run_id_;                         // of this process's life of the run
     std::unique_ptr<CheckpointSaver> saver_;

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "data/indexed_dataset_writer.h"
+#include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
@@ -94,6 +96,51 @@ TEST_CASE("documents are kept apart alike on one process and on a pipeline", "[a
     CHECK(evaluated("alone", {}).at("tokens") == tokens - kDocuments);
     CHECK(evaluated("alone", {"--set", "data.keep_documents_apart=false"}).at("tokens") ==
           tokens - 1);
+}
+
+TEST_CASE("data of which no token counts is told of and has no loss", "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    make_documents(at);
+    IndexedDatasetWriter writer(at + "/data/single", 257);
+    for (int32_t i = 0; i < 200; ++i) writer.add_document(std::vector<int32_t>{i});
+    writer.finish();
+    write_text(at + "/run.yaml", tiny_run(3) + "evaluation: {interval: 1, batches: 1}\n");
+    const auto train = [&](const std::string& valid) {
+        const Outcome outcome =
+            trireme_in(at, {"train", "run.yaml", "--set", "data.train=[{path: data/single}]",
+                            "data.keep_documents_apart=true", "checkpoint.resume=never",
+                            "data.valid=" + valid});
+        INFO(outcome.error);
+        REQUIRE(outcome.code == 0);
+        return outcome.error;
+    };
+    const auto count = [](const std::string& text, const std::string& words) {
+        int found = 0;
+        for (size_t i = 0; (i = text.find(words, i)) != std::string::npos; ++i) ++found;
+        return found;
+    };
+    const std::string metrics = at + "/out/metrics.jsonl";
+    const std::string error = train("[{path: data/single}]");
+    CHECK(count(error, "warning: step 1: no token of the batch counts in a loss") == 1);
+    CHECK(count(error, "no token of the batch") == 1);
+    CHECK(count(error, "no token of the validation set single counts") == 1);
+    CHECK(count(error, "no valid loss: no token counts") == 3);
+    CHECK(count(error, "-nan") == 0);
+    CHECK(records_with(metrics, "valid_loss").empty());
+    CHECK(records_with(metrics, "valid_losses").size() == 3);
+    // Another set has its loss.
+    train("[{path: data/single}, {path: data/text}]");
+    const auto records = records_with(metrics, "valid_loss");
+    REQUIRE(records.size() == 3);
+    CHECK(records[0].at("valid_losses").size() == 1);
+    CHECK(records[0].at("valid_loss") == records[0].at("valid_losses").at("text"));
+
+    const Outcome evaluated = trireme_in(
+        at, {"eval", "--checkpoint", "out", "--data", "data/text", "--data", "data/single"});
+    CHECK(evaluated.code == 65);
+    CHECK(evaluated.out.empty());
+    CHECK(evaluated.error.find("data/single: no token counts in a loss") != std::string::npos);
 }
 
 }  // namespace trireme::test

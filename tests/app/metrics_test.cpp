@@ -84,6 +84,18 @@ TEST_CASE("a validation tells the loss of each set", "[app][metrics]") {
           "step 8/9 | valid loss 2.000000 | perplexity 7.389056 | web 2.250000 | code 1.000000");
 }
 
+TEST_CASE("a validation in which no token counts has no loss", "[app][metrics]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/metrics.jsonl";
+    const ValidationMetrics none{.step = 4, .loss = std::nullopt, .sets = {}};
+    CHECK_FALSE(has_validation(path, 4));
+    MetricsFile(path, 0).write(none);
+    CHECK(lines_of(path).at(0) == R"({"step":4,"valid_losses":{}})");
+    CHECK(has_validation(path, 4));
+    CHECK_FALSE(has_validation(path, 3));
+    CHECK(console_line(none, 9) == "step 4/9 | no valid loss: no token counts");
+}
+
 TEST_CASE("a loss comes back from the record bit for bit", "[app][metrics]") {
     const TemporaryFolder folder;
     const std::string path = folder.path() + "/metrics.jsonl";

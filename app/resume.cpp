@@ -154,6 +154,13 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
         publish_model(setup.engine());
     }
     point.extra[kDataKey] = data;
+    if (choice.folder.empty()) {
+        log.info("begins with initial values drawn from run.seed " +
+                 std::to_string(config.run.seed) + "; " +
+                 (config.checkpoint.resume == "never"
+                      ? "checkpoint.resume is never"
+                      : "no checkpoint in " + config.run.output + "/checkpoints"));
+    }
     if (choice.folder.empty() || control.rank() != 0) return point;
     for (const std::string& reason : choice.skipped) log.warn("skipped a checkpoint: " + reason);
     for (const std::string& text : warnings) log.warn(text);

@@ -1,4 +1,5 @@
 #include <csignal>
+#include <filesystem>
 
 #include "app/commands.h"
 #include "app/config.h"
@@ -9,6 +10,7 @@
 #include "app/start_watch.h"
 #include "app/trainer.h"
 #include "core/log.h"
+#include "parallel/checkpoint.h"
 #include "parallel/mpi/launcher.h"
 
 namespace trireme {
@@ -32,6 +34,28 @@ void warn_of_tokenizers(const World& world, const Config& config) {
     if (!warning.empty()) Log(world.rank(), world.size()).warn(warning);
 }
 
+// A run's config.yaml names the folder in which it ran: not the one in which it lies when that was
+// moved, or when a relative run.output means another folder today.
+void warn_of_checkpoints_beside(const World& world, const std::string& config_path,
+                                const Config& config) {
+    if (world.rank() != 0 || config.checkpoint.resume != "auto") return;
+    namespace fs = std::filesystem;
+    try {
+        if (!list_checkpoints(config.run.output + "/checkpoints").empty()) return;
+        const std::string beside = fs::weakly_canonical(config_path).parent_path().string();
+        if (list_checkpoints(beside + "/checkpoints").empty()) return;
+        Log(0, 1).warn("the folder of the configuration, " + beside +
+                       ", holds checkpoints, but run.output is " +
+                       fs::weakly_canonical(config.run.output).string() +
+                       ", which holds none, so that training begins afresh; to go on from those, "
+                       "stop and start with --set run.output=" +
+                       beside);
+    } catch (const Error&) {
+        // What cannot be listed is no reason not to train.
+    } catch (const fs::filesystem_error&) {
+    }
+}
+
 }  // namespace
 
 int train_command(const TrainArguments& arguments) {
@@ -48,6 +72,7 @@ int train_command(const TrainArguments& arguments) {
         warn_when_alone(world);
         check_same_config(world, config);
         warn_of_tokenizers(world, config);
+        warn_of_checkpoints_beside(world, arguments.config, config);
         RunGuard guard(world, config, stop);
         start.end();
         Trainer trainer(world, config, guard);

@@ -217,6 +217,44 @@ TEST_CASE("a resume on other training data is refused unless it is allowed",
     CHECK_THAT(allowed.error, Contains("warning: goes on with other training data"));
 }
 
+TEST_CASE("a run that begins afresh says so, and warns of checkpoints beside its configuration",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(2));
+    make_data(at, "text", 300);
+    const Outcome first = train(at, {"run.seed=7"});
+    INFO(first.error);
+    REQUIRE(first.code == 0);
+    CHECK_THAT(first.error, Contains("begins with initial values drawn from run.seed 7; no "
+                                     "checkpoint in out/checkpoints") &&
+                                !Contains("holds checkpoints"));
+    CHECK_THAT(train(at, {"run.steps=4"}).error, !Contains("initial values"));
+
+    fs::rename(at + "/out", at + "/moved");
+    const auto train_moved = [&](const Arguments& sets) {
+        Arguments arguments{"train", "moved/config.yaml", "--set"};
+        arguments.insert(arguments.end(), sets.begin(), sets.end());
+        return trireme_in(at, arguments);
+    };
+    const std::string moved = fs::canonical(at + "/moved").string();
+    const Outcome afresh = train_moved({"run.steps=2"});
+    INFO(afresh.error);
+    CHECK(afresh.code == 0);
+    CHECK_THAT(
+        afresh.error,
+        Contains("warning: the folder of the configuration, " + moved + ", holds checkpoints") &&
+            Contains(fs::canonical(at).string() + "/out") &&
+            Contains("--set run.output=" + moved) && Contains("begins with initial values"));
+    const Outcome never = train_moved({"run.output=third", "checkpoint.resume=never"});
+    CHECK_THAT(never.error,
+               Contains("; checkpoint.resume is never") && !Contains("holds checkpoints"));
+    const Outcome found = train_moved({"run.output=" + moved});
+    INFO(found.error);
+    CHECK(found.code == 0);
+    CHECK_THAT(found.error, Contains("nothing to do") && !Contains("holds checkpoints"));
+}
+
 TEST_CASE("tokens are counted on where a resume changes how long a sample is",
           "[app][process][long]") {
     const TemporaryFolder folder;

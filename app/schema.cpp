@@ -235,7 +235,8 @@ Rows data_rows() {
         phases_row(),
         sources(
             "data.valid",
-            "Datasets to validate on, each in full; valid_loss is their mean by weight, "
+            "Datasets to validate on, the first evaluation.batches global batches of each; a set "
+            "that has fewer samples is read again. valid_loss is their mean by weight, "
             "valid_losses holds each set's by name.",
             [](auto& c) -> auto& { return c.data.valid; }),
         defaults_to("model.max_sequence_length",

@@ -31,7 +31,8 @@ namespace {
 constexpr std::chrono::seconds kSaveGrace{30};
 // In CheckpointState::extra where the validation that was due after the step was not done.
 constexpr const char* kOwedValidation = "owed_validation";
-constexpr size_t kTraceSpans = 1 << 18;  // the newest are kept
+constexpr const char* kSampleOrder = "sample_order";  // there too: SampleSource::order_text
+constexpr size_t kTraceSpans = 1 << 18;               // the newest are kept
 
 // Whether the folder could be made and written, without making it: nothing is written before the
 // data and the checkpoint have been found good.
@@ -130,6 +131,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     owes_validation_ = finds_owed_validation();
     const bool is_done = resumed_.step >= config_.run.steps;
     if (is_done && !owes_validation_) return;
+    note_sample_order();
     open_output();
     make_saver();
     guard_.begin_run(setup_->control(), resumed_.step);
@@ -142,6 +144,18 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     LoaderOptions options = loader_options();
     options.counts_tokens = true;
     feed_.emplace(train_data_.get(), options, resumed_.samples);
+}
+
+void Trainer::note_sample_order() {
+    const std::string now = train_data_->order_text();
+    resumed_.extra[kSampleOrder] = now;
+    const auto before = resumed_.former_extra.find(kSampleOrder);
+    if (world_.rank() != 0 || resumed_.samples == 0 || before == resumed_.former_extra.end() ||
+        before->second == now) {
+        return;
+    }
+    log_.warn("the order of samples changes: found " + now + ", expected " + before->second +
+              "; of those that were read already some come again and others are left out");
 }
 
 GptDatasetOptions Trainer::data_options() const {

@@ -55,6 +55,12 @@ GptDataset::GptDataset(const DataSourceOptions& source, const GptDatasetOptions&
       order_(order_of(*corpus_, source, options,
                       range.value_or(SequenceRange{0, corpus_->n_sequences()}))) {}
 
+std::string GptDataset::order_text() const {
+    return "seed " + std::to_string(static_cast<uint32_t>(options_.seed)) + ", " +
+           std::to_string(order_.n_epochs) + (order_.n_epochs == 1 ? " epoch" : " epochs") +
+           (order_.separate_last_epoch ? " with the last shuffled apart" : "");
+}
+
 template <typename Visit>
 void GptDataset::for_runs(int64_t index, const Visit& visit) const {
     const auto sample = static_cast<int64_t>(order_.shuffle[static_cast<size_t>(index)]);
@@ -126,6 +132,12 @@ BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> parts,
                             std::to_string(taken) + "; lower its weight or add data");
         }
     }
+}
+
+std::string BlendedDataset::order_text() const {
+    std::string text;
+    for (const auto& part : parts_) text += (text.empty() ? "" : "; ") + part->order_text();
+    return text;
 }
 
 void BlendedDataset::read(int64_t index, std::span<int32_t> tokens,

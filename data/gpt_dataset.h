@@ -35,6 +35,7 @@ public:
 
     int64_t size() const override { return order_.n_samples(); }
     int64_t sequence_length() const override { return options_.sequence_length; }
+    std::string order_text() const override;
     void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
     int64_t document_begins(int64_t index, std::span<int32_t> begins) const override;
 
@@ -60,6 +61,7 @@ public:
 
     int64_t size() const override { return order_.size(); }
     int64_t sequence_length() const override { return parts_[0]->sequence_length(); }
+    std::string order_text() const override;
     void read(int64_t index, std::span<int32_t> tokens, std::span<int32_t> labels) const override;
     int64_t document_begins(int64_t index, std::span<int32_t> begins) const override;
 

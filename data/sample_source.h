@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace trireme {
 
@@ -15,6 +16,11 @@ public:
 
     virtual int64_t size() const = 0;  // samples
     virtual int64_t sequence_length() const = 0;
+
+    // What the order of the samples comes from beside data and weights, in words: as long as it is
+    // the same, a source that is made for more or fewer samples begins with the same ones. Empty:
+    // the order is always the same.
+    virtual std::string order_text() const { return {}; }
 
     // Sample `index` in [0, size()): tokens [T] and the labels [T] that follow each of them; a
     // label below zero does not count. Allocates as TokenSource::read does. Error(bad_data) when

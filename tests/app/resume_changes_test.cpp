@@ -217,6 +217,26 @@ TEST_CASE("a resume on other training data is refused unless it is allowed",
     CHECK_THAT(allowed.error, Contains("warning: goes on with other training data"));
 }
 
+TEST_CASE("a resume warns where the order of samples changes, also within as many epochs",
+          "[app][process][long]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    write_text(at + "/run.yaml", tiny_run(10));
+    make_data(at, "text", 20);  // 30 samples
+    const auto error_of = [&](const std::string& steps) {
+        const Outcome outcome = train(at, {"run.steps=" + steps});
+        INFO(outcome.error);
+        REQUIRE(outcome.code == 0);
+        return outcome.error;
+    };
+    // 40 samples, 44, and 60: then the second epoch is needed whole.
+    CHECK_THAT(error_of("10"), !Contains("the order of samples"));
+    CHECK_THAT(error_of("11"), !Contains("the order of samples"));
+    CHECK_THAT(error_of("15"),
+               Contains("warning: the order of samples changes: found seed 1234, 2 epochs, "
+                        "expected seed 1234, 2 epochs with the last shuffled apart;"));
+}
+
 TEST_CASE("a run that begins afresh says so, and warns of checkpoints beside its configuration",
           "[app][process][long]") {
     const TemporaryFolder folder;

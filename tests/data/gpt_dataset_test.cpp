@@ -86,6 +86,29 @@ TEST_CASE("a sample knows where documents begin, in every epoch", "[data][datase
     CHECK(from_the_middle > 0);
 }
 
+TEST_CASE("datasets whose orders are told alike begin with the same samples", "[data][dataset]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "d", {5, 1, 0, 9, 2, 2, 30, 7, 4});
+    const auto of = [&](int64_t n_samples) {
+        return GptDataset(
+            DataSourceOptions{folder / "d"},
+            {.sequence_length = 4, .n_samples = n_samples, .seed = 5, .vocab_size = 60});
+    };
+    CHECK(of(10).order_text() == "seed 5, 1 epoch");
+    CHECK(of(16).order_text() == "seed 5, 2 epochs with the last shuffled apart");
+    CHECK(of(29).order_text() == "seed 5, 2 epochs");
+    int alike = 0;
+    for (int64_t n = 2; n < 60; ++n) {
+        const GptDataset less = of(n - 1), more = of(n);
+        if (less.order_text() != more.order_text()) continue;
+        ++alike;
+        for (int64_t i = 0; i < n - 1; ++i) {
+            REQUIRE(read_sample(less, i).tokens == read_sample(more, i).tokens);
+        }
+    }
+    CHECK(alike > 40);
+}
+
 TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {5, 3, 9, 2});

@@ -3,9 +3,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -59,6 +62,16 @@ std::function<std::string(const std::string&)> within(double least, double most)
                       text.c_str(), least, most);
         return message;
     };
+}
+
+// CLI11's own check shows its range as a double with all its digits.
+std::string seed_problem(const std::string& text) {
+    uint64_t value = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    if (error == std::errc() && stop == end) return "";
+    return "found " + shown(text) + ", expected a whole number from 0 to " +
+           std::to_string(std::numeric_limits<uint64_t>::max());
 }
 
 void add_format(CLI::App* app, std::string& format) {
@@ -217,7 +230,7 @@ void add_generate(CLI::App& app, GenerateArguments& arguments, Command& chosen) 
         ->type_name("K")
         ->capture_default_str();
     command->add_option("--seed", arguments.seed, "Seed of the sampling")
-        ->check(CLI::NonNegativeNumber)
+        ->check(seed_problem)
         ->type_name("S")
         ->capture_default_str();
     add_sets(command, arguments.sets);

@@ -61,6 +61,16 @@ DataFormat format_of(const DataSourceOptions& source) {
     }
     const std::string first = list_inputs({source.path}).front();
     if (has_llmc_mark(first)) return DataFormat::llmc;
+    if (first.ends_with(".bin") || first.ends_with(".idx")) {
+        const std::string prefix = first.substr(0, first.size() - 4);
+        if (exists(prefix + ".bin") && exists(prefix + ".idx")) {
+            throw Error(ExitCode::bad_data,
+                        first +
+                            ": found one of the two files of a dataset, expected their prefix; "
+                            "give " +
+                            prefix);
+        }
+    }
     throw Error(ExitCode::bad_data,
                 first +
                     ": the format cannot be told: found no .idx beside it and no mark of "

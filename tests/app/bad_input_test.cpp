@@ -133,7 +133,7 @@ TEST_CASE("bad command lines end with 78 and a hint", "[app][process]") {
             {"a seed below zero",
              {"generate", "--checkpoint", "x", "--prompt", "a", "--seed", "-1"},
              78,
-             {"--seed", "-1"}},
+             {"--seed", "found -1, expected a whole number from 0 to 18446744073709551615"}},
             {"negative workers",
              {"prepare", "--input", "a", "--output", "b", "--workers", "-2"},
              78,

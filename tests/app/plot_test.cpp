@@ -65,6 +65,16 @@ TEST_CASE("a picture shows each run's loss, learning rate, throughput and memory
     CHECK_THAT(missing.error, Catch::StartsWith("plot: ") && Catch::Contains("nothing"));
 }
 
+TEST_CASE("a picture that cannot be written is refused in words", "[app][plot]") {
+    const TemporaryFolder folder;
+    write_text(folder.path() + "/run/metrics.jsonl", record(1, "3.0") + record(2, "2.0"));
+    const Outcome refused = plot(folder.path(), {"run", "--output", "nodir/p.svg"});
+    CHECK(refused.code == 1);
+    CHECK_THAT(refused.error,
+               Catch::StartsWith("plot: --output nodir/p.svg cannot be written: No such file") &&
+                   !Catch::Contains("Traceback"));
+}
+
 TEST_CASE("a picture of a resumed run shows each step once", "[app][plot]") {
     const TemporaryFolder folder;
     const auto svg_of = [&](const std::string& records) {

@@ -146,7 +146,7 @@ TEST_CASE("the format of a file can be given instead of told by its name", "[dat
               .train.bytes == 3);
     write_bytes(folder / "b.json", "{\n}\n");
     CHECK(
-        prepare({.inputs = {folder / "b.json"}, .output = folder / "b", .format = TextFormat::text})
+        prepare({.inputs = {folder / "b.json"}, .output = folder / "c", .format = TextFormat::text})
             .train.bytes == 4);
 }
 

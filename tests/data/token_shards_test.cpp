@@ -251,6 +251,18 @@ TEST_CASE("bad token files are refused with file and reason", "[data][shards]") 
     CHECK_THAT(mixed.message, Contains("a_1.bin") && Contains("uint32") && Contains("a_0.bin"));
 }
 
+TEST_CASE("a file of a dataset given for its prefix is answered with the prefix",
+          "[data][shards]") {
+    const TestFolder folder;
+    write_counting_dataset(folder / "docs", {3, 4});
+    for (const std::string name : {"docs.bin", "docs.idx", "docs.b*"}) {
+        const Caught error = caught([&] { open_tokens({.path = folder / name}); });
+        CHECK(error.code == ExitCode::bad_data);
+        CHECK_THAT(error.message, Contains("give " + (folder / "docs")) && !Contains("no .idx"));
+    }
+    CHECK(open_tokens({.path = folder / "docs"})->n_tokens() == 7);
+}
+
 TEST_CASE("an id beyond the vocabulary is named with its shard", "[data][shards]") {
     const TestFolder folder;
     write_bytes(folder / "s_0.bin", gpt2_file({1, 2, 3}));

@@ -24,9 +24,9 @@ void compare(const std::vector<std::string>& sets_of_rank_1) {
 }
 
 // Two ranks that find this dataset and that one.
-Caught compare_data(const DataSourceOptions& of_rank_0, const DataSourceOptions& of_rank_1,
-                    const DataSourceOptions& of_both) {
-    return caught([&] {
+Error compare_data(const DataSourceOptions& of_rank_0, const DataSourceOptions& of_rank_1,
+                   const DataSourceOptions& of_both) {
+    return error_of([&] {
         run_thread_ranks(2, [&](World& world) {
             const std::vector<DataSourceOptions> sources{
                 of_both, world.rank() == 0 ? of_rank_0 : of_rank_1, of_both};
@@ -73,18 +73,18 @@ TEST_CASE("ranks that find different datasets do not use them together", "[app][
     write_bytes(folder / "moved.bin", bytes);
     const DataSourceOptions both{folder / "one"};
 
-    CHECK(compare_data({folder / "one"}, {folder / "same"}, both).code == ExitCode::ok);
+    CHECK(compare_data({folder / "one"}, {folder / "same"}, both).code() == ExitCode::ok);
     for (const std::string other : {"longer", "moved"}) {
-        const Caught error = compare_data({folder / "one"}, {folder / other}, both);
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("dataset " + (folder / other) + ": found (bin ") &&
-                                      Contains(" on rank 1 on ") &&
-                                      Contains(", expected (bin 1120 bytes, crc ") &&
-                                      Contains(" as on rank 0; "));
+        const Error error = compare_data({folder / "one"}, {folder / other}, both);
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("dataset " + (folder / other) + ": found (bin ") &&
+                                     Contains(" on rank 1 on ") &&
+                                     Contains(", expected (bin 1120 bytes, crc ") &&
+                                     Contains(" as on rank 0; "));
     }
-    const Caught missing = compare_data({folder / "one"}, {folder / "none"}, both);
-    CHECK(missing.code == ExitCode::bad_data);
-    CHECK_THAT(missing.message, Contains("none.") && Contains("(rank 1)"));
+    const Error missing = compare_data({folder / "one"}, {folder / "none"}, both);
+    CHECK(missing.code() == ExitCode::bad_data);
+    CHECK_THAT(missing.what(), Contains("none.") && Contains("(rank 1)"));
 }
 
 TEST_CASE("training and evaluation refuse a dataset that differs between nodes",
@@ -137,18 +137,18 @@ TEST_CASE("training and evaluation refuse a dataset that differs between nodes",
 
 TEST_CASE("ranks that make other tokens of a prompt do not go on together", "[app][data]") {
     const auto compare_tokens = [](std::vector<int32_t> of_rank_1) {
-        return caught([&] {
+        return error_of([&] {
             run_thread_ranks(2, [&](World& world) {
                 const std::vector<int32_t> of_rank_0{1, 2, 3};
                 check_same_tokens(world, "prompt", world.rank() == 0 ? of_rank_0 : of_rank_1);
             });
         });
     };
-    CHECK(compare_tokens({1, 2, 3}).code == ExitCode::ok);
+    CHECK(compare_tokens({1, 2, 3}).code() == ExitCode::ok);
     for (const std::vector<int32_t>& other : {std::vector<int32_t>{1, 2}, {1, 2, 4}, {}}) {
-        const Caught error = compare_tokens(other);
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message,
+        const Error error = compare_tokens(other);
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(),
                    Contains("prompt: found (" + std::to_string(other.size()) + " tokens, crc ") &&
                        Contains(", expected (3 tokens, crc "));
     }

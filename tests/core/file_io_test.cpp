@@ -10,24 +10,12 @@
 #include <string>
 
 #include "core/error.h"
+#include "tests/core/error_of.h"
 #include "tests/core/temporary_folder.h"
 
 using namespace trireme;
 using Catch::Contains;
-
-namespace {
-
-template <typename F>
-Error error_of(F&& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error;
-    }
-    return Error(ExitCode::ok, "no error");
-}
-
-}  // namespace
+using trireme::test::error_of;
 
 TEST_CASE("what is written comes back from any offset", "[core][file]") {
     const TemporaryFolder folder;

@@ -231,9 +231,9 @@ TEST_CASE("an error while reading ahead comes out of next, in order and again", 
     CHECK(rows_of(loader.next()) == std::vector<int32_t>{0, 1});
     CHECK(rows_of(loader.next()) == std::vector<int32_t>{2, 3});
     for (int i = 0; i < 2; ++i) {
-        const Caught error = caught([&] { loader.next(); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK(error.message == "sample is bad");
+        const Error error = error_of([&] { loader.next(); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK(std::string(error.what()) == "sample is bad");
     }
 }
 

@@ -77,15 +77,15 @@ TEST_CASE("bad questions are refused with file and line", "[data][choices]") {
     };
     for (const auto& [line, expected] : cases) {
         INFO(line);
-        const Caught error =
-            caught([&, text = line] { read_from(folder, std::string(kArc) + "\n" + text + "\n"); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("q.jsonl:2") && Contains(expected));
+        const Error error = error_of(
+            [&, text = line] { read_from(folder, std::string(kArc) + "\n" + text + "\n"); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("q.jsonl:2") && Contains(expected));
     }
-    CHECK_THAT(caught([&] { read_from(folder, "\n \n"); }).message, Contains("no question"));
-    CHECK_THAT(caught([&] { read_from(folder, std::string(2 << 20, 'x')); }).message,
+    CHECK_THAT(error_of([&] { read_from(folder, "\n \n"); }).what(), Contains("no question"));
+    CHECK_THAT(error_of([&] { read_from(folder, std::string(2 << 20, 'x')); }).what(),
                Contains("q.jsonl:1") && Contains("1 MiB"));
-    CHECK(caught([&] { read_choices(folder / "none"); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { read_choices(folder / "none"); }).code() == ExitCode::bad_data);
 }
 
 TEST_CASE("context and choice are tokenized as one text and parted behind the context",
@@ -116,9 +116,9 @@ TEST_CASE("context and choice are tokenized as one text and parted behind the co
     const ChoiceTokens plain = tokenize_choice(bytes, "a", "b", 257, "here");
     CHECK(plain.tokens == Ids{'a', ' ', 'b'});
     CHECK(plain.first == 1);
-    const Caught error = caught([&] { tokenize_choice(bytes, "a", "z", 100, "q:7"); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("q:7") && Contains("token id 122"));
+    const Error error = error_of([&] { tokenize_choice(bytes, "a", "z", 100, "q:7"); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("q:7") && Contains("token id 122"));
 }
 
 TEST_CASE("a dataset is called by its name, its file or its path", "[data]") {

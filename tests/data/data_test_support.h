@@ -10,10 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "data/indexed_dataset_writer.h"
+#include "tests/core/error_of.h"
 
 namespace trireme {
+
+using test::error_of;
 
 // A folder of its own that goes away with the test.
 class TestFolder {
@@ -52,22 +54,6 @@ inline std::string read_bytes(const std::string& path) {
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {
     std::ofstream(path, std::ios::binary) << bytes;
-}
-
-struct Caught {
-    ExitCode code = ExitCode::ok;
-    std::string message;
-};
-
-// The Error that `action` throws; code ok when it throws none.
-template <typename Action>
-Caught caught(const Action& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        return {error.code(), error.what()};
-    }
-    return {};
 }
 
 // Documents of these lengths whose tokens count up over the whole dataset, modulo `vocab`.

@@ -32,7 +32,7 @@ TEST_CASE("a dataset is recognised wherever it lies, and not when it has changed
     // So small that the blocks overlap.
     write_counting_dataset(folder / "tiny", {3});
     CHECK(dataset_fingerprint({folder / "tiny"}).starts_with("bin 12 bytes"));
-    CHECK(caught([&] { dataset_fingerprint({folder / "none"}); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { dataset_fingerprint({folder / "none"}); }).code() == ExitCode::bad_data);
 }
 
 }  // namespace trireme

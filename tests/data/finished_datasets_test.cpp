@@ -133,7 +133,7 @@ TEST_CASE("a run stopped at any step never leaves old and new files as one datas
                 return publish_finished(run.folder / "out", run.finished.fingerprint,
                                         run.whole.prefixes);
             };
-            CHECK(caught(finish).code == ExitCode::output_busy);
+            CHECK(error_of(finish).code() == ExitCode::output_busy);
             // The manifest goes first, then the index; then the tokens come, then the index.
             const std::string old = "old " + part;
             CHECK(run.content(part + ".json") == "");
@@ -158,7 +158,7 @@ TEST_CASE("a run whose files do not all get their names is finished by the next"
         }
         const std::string path = run.folder / ("out" + part + ".json");
         std::filesystem::create_directory(path);
-        CHECK(caught([&] { prepare(run.options); }).code == ExitCode::output_busy);
+        CHECK(error_of([&] { prepare(run.options); }).code() == ExitCode::output_busy);
         CHECK(run.folder.names().contains("out.partial"));
         CHECK(run.content("-valid.bin.partial") == run.expected.at("-valid.bin"));
         CHECK((run.content("-train.json") != "") == (part == "-valid"));
@@ -180,14 +180,14 @@ TEST_CASE("only one of two runs gives the files of a killed one their names", "[
         {
             const auto other = LockedFile::find(run.folder / ("out" + std::string(held)));
             REQUIRE(other);
-            const Caught error = caught([&] { prepare(run.options); });
-            CHECK(error.code == ExitCode::output_busy);
-            CHECK_THAT(error.message, Contains("out" + std::string(held)));
+            const Error error = error_of([&] { prepare(run.options); });
+            CHECK(error.code() == ExitCode::output_busy);
+            CHECK_THAT(error.what(), Contains("out" + std::string(held)));
             CHECK(files_of(run.folder, "out") == before);
             if (held == std::string(".partial")) {
                 PrepareOptions anew = run.options;
                 anew.append_end_of_text = false;
-                CHECK(caught([&] { prepare(anew); }).code == ExitCode::output_busy);
+                CHECK(error_of([&] { prepare(anew); }).code() == ExitCode::output_busy);
                 CHECK(files_of(run.folder, "out") == before);
             }
         }

@@ -162,9 +162,9 @@ TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][da
     for (int64_t i = 0; i < 100; ++i) {
         REQUIRE(read_sample(*alone, i).tokens == read_sample(single, i).tokens);
     }
-    CHECK(caught([&] { make_dataset({}, options); }).code == ExitCode::config);
+    CHECK(error_of([&] { make_dataset({}, options); }).code() == ExitCode::config);
     const std::vector<DataSourceOptions> missing{{folder / "a", 3.0}, {folder / "no", 1.0}};
-    CHECK(caught([&] { make_dataset(missing, options); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { make_dataset(missing, options); }).code() == ExitCode::bad_data);
 }
 
 TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]") {
@@ -177,9 +177,9 @@ TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]
             GptDatasetOptions{.sequence_length = 4, .n_samples = 2, .seed = 1, .vocab_size = 60}));
     }
     const std::vector<double> weights{1.0, 2.0};
-    CHECK(caught([&] {
+    CHECK(error_of([&] {
               BlendedDataset(std::move(parts), make_blend_order(normalize_weights(weights), 5));
-          }).code == ExitCode::config);
+          }).code() == ExitCode::config);
 }
 
 TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][dataset]") {
@@ -187,10 +187,10 @@ TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][datase
     write_counting_dataset(folder / "d", {5, 6, 3});
     const GptDataset dataset(DataSourceOptions{folder / "d"},
                              {.sequence_length = 13, .n_samples = 1, .seed = 1, .vocab_size = 13});
-    const Caught error = caught([&] { read_sample(dataset, 0); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("d.bin: document 2, token 2 is id 13") &&
-                                  Contains("vocabulary has 13 ids"));
+    const Error error = error_of([&] { read_sample(dataset, 0); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("d.bin: document 2, token 2 is id 13") &&
+                                 Contains("vocabulary has 13 ids"));
 }
 
 TEST_CASE("an evaluation counts every token but the first exactly once", "[data][dataset]") {
@@ -232,7 +232,7 @@ TEST_CASE("an evaluation's windows know where documents begin", "[data][dataset]
 TEST_CASE("an evaluation needs two tokens", "[data][dataset]") {
     const TestFolder folder;
     write_counting_dataset(folder / "d", {1});
-    CHECK(caught([&] { make_sequential_dataset({folder / "d"}, 4, 12); }).code ==
+    CHECK(error_of([&] { make_sequential_dataset({folder / "d"}, 4, 12); }).code() ==
           ExitCode::bad_data);
 }
 

@@ -15,8 +15,8 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-Caught opening(const std::string& prefix) {
-    return caught([&] { IndexedDataset dataset(prefix); });
+Error opening(const std::string& prefix) {
+    return error_of([&] { IndexedDataset dataset(prefix); });
 }
 
 template <typename T>
@@ -68,7 +68,7 @@ TEST_CASE("what the writer wrote the reader reads, in every type", "[data][index
     CHECK(summary.shortest_sequence == 0);
     CHECK(summary.longest_sequence == 70001);
     CHECK(verify_dataset({prefix}) == 127);
-    CHECK(caught([&] { verify_dataset({prefix}, 127); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { verify_dataset({prefix}, 127); }).code() == ExitCode::bad_data);
 }
 
 TEST_CASE("the index is byte for byte Megatron's", "[data][indexed]") {
@@ -104,14 +104,14 @@ TEST_CASE("a truncated index is refused at every length, and so is a longer one"
     const std::string index = read_bytes(folder / "d.idx");
     for (size_t size = 0; size < index.size(); ++size) {
         write_bytes(folder / "d.idx", index.substr(0, size));
-        const Caught error = opening(folder / "d");
+        const Error error = opening(folder / "d");
         INFO(size);
-        REQUIRE(error.code == ExitCode::bad_data);
-        REQUIRE_THAT(error.message, Contains("d.idx at byte " + std::to_string(size)));
+        REQUIRE(error.code() == ExitCode::bad_data);
+        REQUIRE_THAT(error.what(), Contains("d.idx at byte " + std::to_string(size)));
     }
     for (size_t extra = 1; extra < 9; ++extra) {
         write_bytes(folder / "d.idx", index + std::string(extra, '\0'));
-        REQUIRE(opening(folder / "d").code == ExitCode::bad_data);
+        REQUIRE(opening(folder / "d").code() == ExitCode::bad_data);
     }
 }
 
@@ -124,10 +124,10 @@ TEST_CASE("a .bin file of another size than the index says is refused with both 
     for (size_t size = 0; size <= 40; ++size) {
         if (size == bin.size()) continue;
         write_bytes(folder / "d.bin", (bin + "12345678").substr(0, size));
-        const Caught error = opening(folder / "d");
-        REQUIRE(error.code == ExitCode::bad_data);
-        REQUIRE_THAT(error.message, Contains("d.bin has " + std::to_string(size) + " bytes") &&
-                                        Contains("says 32"));
+        const Error error = opening(folder / "d");
+        REQUIRE(error.code() == ExitCode::bad_data);
+        REQUIRE_THAT(error.what(), Contains("d.bin has " + std::to_string(size) + " bytes") &&
+                                       Contains("says 32"));
     }
 }
 
@@ -164,32 +164,32 @@ TEST_CASE("each broken rule of the index is refused with its offset", "[data][in
     };
     for (const Case& broken : cases) {
         write_bytes(prefix + ".idx", broken.index);
-        const Caught error = opening(prefix);
-        INFO(error.message);
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains(broken.message) && Contains("d.idx"));
+        const Error error = opening(prefix);
+        INFO(error.what());
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains(broken.message) && Contains("d.idx"));
     }
     write_bytes(prefix + ".idx", good);
-    CHECK(opening(prefix).code == ExitCode::ok);
+    CHECK(opening(prefix).code() == ExitCode::ok);
 }
 
 TEST_CASE("missing and empty datasets are refused", "[data][indexed]") {
     const TestFolder folder;
     const std::string prefix = folder / "d";
-    Caught error = opening(prefix);
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains(prefix + ".bin") && Contains(prefix + ".idx"));
+    Error error = opening(prefix);
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains(prefix + ".bin") && Contains(prefix + ".idx"));
 
     IndexedDatasetWriter(prefix, int64_t{257}).finish();
     error = opening(prefix);
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("empty"));
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("empty"));
 
     std::filesystem::remove(prefix + ".idx");
-    CHECK(opening(prefix).code == ExitCode::bad_data);
+    CHECK(opening(prefix).code() == ExitCode::bad_data);
     std::filesystem::remove(prefix + ".bin");
     std::filesystem::create_directory(prefix + ".bin");
-    CHECK(opening(prefix).code == ExitCode::bad_data);
+    CHECK(opening(prefix).code() == ExitCode::bad_data);
 }
 
 TEST_CASE("a token beyond the vocabulary is named with its place", "[data][indexed]") {
@@ -207,19 +207,19 @@ TEST_CASE("a token beyond the vocabulary is named with its place", "[data][index
     std::vector<int32_t> tokens(8);
     dataset.read(0, tokens, 100);
     CHECK(tokens[6] == 99);
-    Caught error = caught([&] { dataset.read(0, tokens, 99); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains(prefix + ".bin") &&
-                                  Contains("document 1, token 3 is id 99") &&
-                                  Contains("vocabulary has 99 ids"));
+    Error error = error_of([&] { dataset.read(0, tokens, 99); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains(prefix + ".bin") &&
+                                 Contains("document 1, token 3 is id 99") &&
+                                 Contains("vocabulary has 99 ids"));
 
     std::string bin = read_bytes(prefix + ".bin");
     write_bytes(prefix + ".bin", patched(bin, 8, int64_t{-2}));
-    error = caught([&] { dataset.read(0, tokens); });
-    CHECK_THAT(error.message, Contains("document 0, token 1 is id -2"));
+    error = error_of([&] { dataset.read(0, tokens); });
+    CHECK_THAT(error.what(), Contains("document 0, token 1 is id -2"));
     write_bytes(prefix + ".bin", patched(bin, 0, (int64_t{1} << 32) + 5));
-    error = caught([&] { dataset.read(0, tokens, int64_t{1} << 40); });
-    CHECK_THAT(error.message, Contains("token 0 is id 4294967301"));
+    error = error_of([&] { dataset.read(0, tokens, int64_t{1} << 40); });
+    CHECK_THAT(error.what(), Contains("token 0 is id 4294967301"));
 }
 
 TEST_CASE("a dataset that shrinks while open is an error, not a signal", "[data][indexed]") {
@@ -228,9 +228,9 @@ TEST_CASE("a dataset that shrinks while open is an error, not a signal", "[data]
     const IndexedDataset dataset(folder / "d");
     std::filesystem::resize_file(folder / "d.bin", 40001);
     std::vector<int32_t> tokens(12000);
-    const Caught error = caught([&] { dataset.read(0, tokens); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("ends at byte 40001"));
+    const Error error = error_of([&] { dataset.read(0, tokens); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("ends at byte 40001"));
 }
 
 TEST_CASE("an unfinished writer leaves the former dataset and nothing else", "[data][indexed]") {
@@ -240,8 +240,8 @@ TEST_CASE("an unfinished writer leaves the former dataset and nothing else", "[d
     {
         IndexedDatasetWriter writer(folder / "d", TokenType::u8);
         writer.add_document(std::vector<int32_t>(3000000, 7));
-        const Caught error = caught([&] { writer.add_document(std::vector<int32_t>{256}); });
-        CHECK(error.code == ExitCode::bad_data);
+        const Error error = error_of([&] { writer.add_document(std::vector<int32_t>{256}); });
+        CHECK(error.code() == ExitCode::bad_data);
     }
     CHECK(folder.names() == std::set<std::string>{"d.bin", "d.idx"});
     CHECK(read_bytes(folder / "d.bin") == bin);
@@ -254,8 +254,8 @@ TEST_CASE("an unfinished writer leaves the former dataset and nothing else", "[d
 TEST_CASE("a dataset has one writer at a time", "[data][indexed]") {
     const TestFolder folder;
     IndexedDatasetWriter writer(folder / "d", TokenType::u8);
-    const Caught error = caught([&] { IndexedDatasetWriter other(folder / "d", TokenType::u8); });
-    CHECK(error.code == ExitCode::output_busy);
+    const Error error = error_of([&] { IndexedDatasetWriter other(folder / "d", TokenType::u8); });
+    CHECK(error.code() == ExitCode::output_busy);
     writer.add_document(std::vector<int32_t>{1});
     writer.finish();
     CHECK(folder.names() == std::set<std::string>{"d.bin", "d.idx"});
@@ -270,9 +270,9 @@ TEST_CASE("outputs that cannot be created are refused", "[data][indexed]") {
     write_bytes(folder / "file", "x");
     std::filesystem::create_directory(folder / "d.idx");
     for (const std::string& prefix : {folder / "file/d", folder / "d", std::string("/proc/d")}) {
-        const Caught error = caught([&] { IndexedDatasetWriter writer(prefix, TokenType::u8); });
-        INFO(error.message);
-        CHECK(error.code == ExitCode::output_busy);
+        const Error error = error_of([&] { IndexedDatasetWriter writer(prefix, TokenType::u8); });
+        INFO(error.what());
+        CHECK(error.code() == ExitCode::output_busy);
     }
     CHECK(folder.names() == std::set<std::string>{"d.idx", "file"});
 }
@@ -284,15 +284,15 @@ TEST_CASE("a disk that refuses is an I/O error and leaves nothing", "[data][inde
     const auto former_handler = std::signal(SIGXFSZ, SIG_IGN);
     const rlimit small{1 << 20, former.rlim_max};
     ::setrlimit(RLIMIT_FSIZE, &small);
-    const Caught error = caught([&] {
+    const Error error = error_of([&] {
         IndexedDatasetWriter writer(folder / "d", TokenType::u8);
         writer.add_document(std::vector<int32_t>((1 << 20) + 1, 7));
         writer.finish();
     });
     ::setrlimit(RLIMIT_FSIZE, &former);
     std::signal(SIGXFSZ, former_handler);
-    CHECK(error.code == ExitCode::io);
-    CHECK_THAT(error.message, Contains("d.bin.partial"));
+    CHECK(error.code() == ExitCode::io);
+    CHECK_THAT(error.what(), Contains("d.bin.partial"));
     CHECK(folder.names().empty());
 }
 

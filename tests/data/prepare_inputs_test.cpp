@@ -36,7 +36,7 @@ TEST_CASE("bad lines are skipped, told and counted when asked for", "[data][prep
     CHECK_THAT(told[2], Contains("a.jsonl:4: not valid JSON"));
     CHECK_THAT(told[3], Contains("a.jsonl:6: not valid JSON"));
     options.on_bad_line = BadLine::fail;
-    CHECK_THAT(caught([&] { prepare(options); }).message, Contains("a.jsonl:2: "));
+    CHECK_THAT(error_of([&] { prepare(options); }).what(), Contains("a.jsonl:2: "));
 }
 
 TEST_CASE("zstd files of several frames are read, damaged ones refused", "[data][prepare]") {
@@ -52,10 +52,10 @@ TEST_CASE("zstd files of several frames are read, damaged ones refused", "[data]
     for (const std::string& bad : {packed.substr(0, packed.size() - 1), packed + "rest",
                                    std::string("no zstd at all"), std::string()}) {
         write_bytes(folder / "bad.zst", bad);
-        const Caught error =
-            caught([&] { prepare({.inputs = {folder / "bad.zst"}, .output = folder / "bad"}); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("bad.zst"));
+        const Error error =
+            error_of([&] { prepare({.inputs = {folder / "bad.zst"}, .output = folder / "bad"}); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("bad.zst"));
     }
 }
 
@@ -88,16 +88,16 @@ TEST_CASE("gzip files of several members are read to the last byte, or refused",
          {first + other_header, first + "plain text", first + second.substr(0, 5), padded,
           first + other_sum, first + second.substr(0, second.size() - 1)}) {
         write_bytes(folder / "bad.gz", bad);
-        const Caught error =
-            caught([&] { prepare({.inputs = {folder / "bad.gz"}, .output = folder / "bad"}); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("bad.gz") && Contains("near byte"));
+        const Error error =
+            error_of([&] { prepare({.inputs = {folder / "bad.gz"}, .output = folder / "bad"}); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("bad.gz") && Contains("near byte"));
         const FilePipe pipe(folder / "bad.gz");
         const StandardInput input(pipe.path());
-        const Caught of_pipe =
-            caught([&] { prepare({.inputs = {"-"}, .output = folder / "bad"}); });
-        CHECK(of_pipe.code == ExitCode::bad_data);
-        CHECK_THAT(of_pipe.message, Contains("input -") && Contains("near byte"));
+        const Error of_pipe =
+            error_of([&] { prepare({.inputs = {"-"}, .output = folder / "bad"}); });
+        CHECK(of_pipe.code() == ExitCode::bad_data);
+        CHECK_THAT(of_pipe.what(), Contains("input -") && Contains("near byte"));
     }
 }
 
@@ -125,16 +125,16 @@ TEST_CASE("a pattern stands for its files in order", "[data][prepare]") {
     std::vector<int32_t> ids(static_cast<size_t>(dataset.n_tokens()));
     dataset.read(0, ids);
     CHECK(std::string(ids.begin(), ids.end()) == "b1.txtb2.txta10.txt");
-    const Caught error =
-        caught([&] { prepare({.inputs = {folder / "z*"}, .output = folder / "o"}); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("matches no file"));
-    CHECK(caught([&] {
+    const Error error =
+        error_of([&] { prepare({.inputs = {folder / "z*"}, .output = folder / "o"}); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("matches no file"));
+    CHECK(error_of([&] {
               prepare({.inputs = {"-"}, .output = folder / "o", .valid_fraction = 0.1});
-          }).code == ExitCode::config);
-    CHECK(caught([&] {
+          }).code() == ExitCode::config);
+    CHECK(error_of([&] {
               prepare({.inputs = {"-", "-"}, .output = folder / "o"});
-          }).code == ExitCode::config);
+          }).code() == ExitCode::config);
 }
 
 TEST_CASE("the format of a file can be given instead of told by its name", "[data][prepare]") {

@@ -109,7 +109,7 @@ TEST_CASE("the standard input is read as a file is, also after a kill", "[data][
             REQUIRE(is_killed_after(2, options));
         }
         const StandardInput input(folder / "other");
-        CHECK(caught([&] { prepare(options); }).code == ExitCode::bad_data);
+        CHECK(error_of([&] { prepare(options); }).code() == ExitCode::bad_data);
     }
 }
 
@@ -182,14 +182,15 @@ TEST_CASE("too many open files are no reason to lose what a killed run wrote", "
     const DatasetWriterState state{1, 2, 0, 0};
     const int next = ::dup(STDIN_FILENO);
     ::close(next);
-    Caught error;
+    Error error(ExitCode::ok, "");
     for (const int n_more : {0, 1}) {
         {
             const SoftLimit limit(RLIMIT_NOFILE, static_cast<rlim_t>(next + n_more));
-            error = caught([&] { ResumableDatasetWriter(folder / "out", TokenType::u16, state); });
+            error =
+                error_of([&] { ResumableDatasetWriter(folder / "out", TokenType::u16, state); });
         }
-        INFO(error.message);
-        CHECK(error.code == ExitCode::io);
+        INFO(error.what());
+        CHECK(error.code() == ExitCode::io);
         CHECK(folder.names() == Names{"out.bin.partial", "out.lengths.partial"});
     }
     { ResumableDatasetWriter(folder / "out", TokenType::u16, state); }
@@ -209,11 +210,11 @@ TEST_CASE("more workers than the system has threads for are refused", "[data][pr
         const auto bytes = static_cast<rlim_t>(pages * ::getpagesize() + (int64_t{256} << 20));
         const rlimit limit{bytes, bytes};
         ::setrlimit(RLIMIT_AS, &limit);
-        const Caught error = caught([&] {
+        const Error error = error_of([&] {
             prepare({.inputs = {folder / "a.txt"}, .output = folder / "out", .workers = 2000});
         });
-        const bool is_told = error.message.find("lower --workers") != std::string::npos;
-        ::_exit(error.code == ExitCode::config && is_told ? 0 : 1);
+        const bool is_told = std::string(error.what()).find("lower --workers") != std::string::npos;
+        ::_exit(error.code() == ExitCode::config && is_told ? 0 : 1);
     }
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -240,9 +241,9 @@ TEST_CASE("an interrupted run's compressed input that has changed since is notic
     changed.resize(packed.size(), '\0');
     write_bytes(path, changed);
     std::filesystem::last_write_time(path, time);
-    const Caught error = caught([&] { prepare(options); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("a.txt.zst"));
+    const Error error = error_of([&] { prepare(options); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("a.txt.zst"));
     // With the right input again it goes on.
     write_bytes(path, packed);
     std::filesystem::last_write_time(path, time);
@@ -255,11 +256,11 @@ TEST_CASE("an interrupted run's compressed input that has changed since is notic
 TEST_CASE("after a failure nothing is left to go on from", "[data][prepare]") {
     const TestFolder folder;
     write_bytes(folder / "a.jsonl", json_lines(30000, "a") + "{\n");
-    CHECK(caught([&] {
+    CHECK(error_of([&] {
               prepare({.inputs = {folder / "a.jsonl"},
                        .output = folder / "out",
                        .checkpoint_bytes = 1});
-          }).code == ExitCode::bad_data);
+          }).code() == ExitCode::bad_data);
     CHECK(folder.names() == Names{"a.jsonl"});
 }
 

@@ -62,10 +62,10 @@ TEST_CASE("every byte survives the byte tokenizer", "[data][tokenizer]") {
     CHECK(tokenizer->decode(std::span(ids).subspan(1)) == text);
     CHECK(tokenizer->vocab_size() == 257);
     ids.push_back(257);
-    CHECK(caught([&] { tokenizer->decode(ids); }).code == ExitCode::bad_data);
-    const Caught error = caught([] { make_tokenizer("gpt2.json"); });
-    CHECK(error.code == ExitCode::config);
-    CHECK_THAT(error.message, Contains("gpt2.json") && Contains("no such file"));
+    CHECK(error_of([&] { tokenizer->decode(ids); }).code() == ExitCode::bad_data);
+    const Error error = error_of([] { make_tokenizer("gpt2.json"); });
+    CHECK(error.code() == ExitCode::config);
+    CHECK_THAT(error.what(), Contains("gpt2.json") && Contains("no such file"));
 }
 
 TEST_CASE("plain text is cut at line ends and nothing is lost", "[data][prepare]") {
@@ -221,11 +221,11 @@ TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
     std::string lines;
     for (int i = 0; i < 10000; ++i) lines += "{\"text\": \"fine\"}\n";
     write_bytes(folder / "in.jsonl", lines + "\n" + bad.line + "\n{also bad\n");
-    const Caught error = caught([&] {
+    const Error error = error_of([&] {
         prepare({.inputs = {folder / "in.jsonl"}, .output = folder / "out", .workers = workers});
     });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("in.jsonl:10002: ") && Contains(bad.message));
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("in.jsonl:10002: ") && Contains(bad.message));
     CHECK(folder.names() == Names{"in.jsonl"});
 }
 
@@ -246,24 +246,24 @@ TEST_CASE("inputs that cannot become a corpus are refused and leave nothing", "[
     const auto preparing = [&](std::vector<std::string> inputs, PrepareOptions options = {}) {
         options.inputs = std::move(inputs);
         options.output = folder / "out";
-        return caught([&] { prepare(options); });
+        return error_of([&] { prepare(options); });
     };
     const std::string good = folder / "good.gz";
     for (const char* bad :
          {"empty.txt", "blank.jsonl", "plain.gz", "cut.gz", "damaged.dz", "missing.txt", "."}) {
-        const Caught error = preparing({folder / bad});
-        INFO(error.message);
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains(folder / bad));
+        const Error error = preparing({folder / bad});
+        INFO(error.what());
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains(folder / bad));
     }
-    CHECK(preparing({good, folder / "cut.gz"}).code == ExitCode::bad_data);
-    CHECK(preparing({good, folder / "missing.txt"}).code == ExitCode::bad_data);
-    CHECK(preparing({folder / "one.txt"}, {.valid_fraction = 0.5}).code == ExitCode::bad_data);
-    CHECK(preparing({good}, {.tokenizer = "gpt2"}).code == ExitCode::config);
-    CHECK(preparing({good}, {.valid_fraction = 1.0}).code == ExitCode::config);
-    CHECK(preparing({good}, {.valid_fraction = -0.1}).code == ExitCode::config);
-    CHECK(preparing({good}, {.workers = 0}).code == ExitCode::config);
-    CHECK(preparing({}).code == ExitCode::config);
+    CHECK(preparing({good, folder / "cut.gz"}).code() == ExitCode::bad_data);
+    CHECK(preparing({good, folder / "missing.txt"}).code() == ExitCode::bad_data);
+    CHECK(preparing({folder / "one.txt"}, {.valid_fraction = 0.5}).code() == ExitCode::bad_data);
+    CHECK(preparing({good}, {.tokenizer = "gpt2"}).code() == ExitCode::config);
+    CHECK(preparing({good}, {.valid_fraction = 1.0}).code() == ExitCode::config);
+    CHECK(preparing({good}, {.valid_fraction = -0.1}).code() == ExitCode::config);
+    CHECK(preparing({good}, {.workers = 0}).code() == ExitCode::config);
+    CHECK(preparing({}).code() == ExitCode::config);
     CHECK(folder.names() == before);
 }
 
@@ -272,16 +272,16 @@ TEST_CASE("an output that cannot be written is refused and leaves nothing", "[da
     write_bytes(folder / "in.txt", "some text\nto learn from\n");
     std::filesystem::create_directory(folder / "out-valid.idx");
     const Names before = folder.names();
-    const Caught error =
-        caught([&] { prepare({.inputs = {folder / "in.txt"}, .output = folder / "in.txt/out"}); });
-    CHECK(error.code == ExitCode::output_busy);
-    CHECK(caught([&] {
+    const Error error = error_of(
+        [&] { prepare({.inputs = {folder / "in.txt"}, .output = folder / "in.txt/out"}); });
+    CHECK(error.code() == ExitCode::output_busy);
+    CHECK(error_of([&] {
               prepare(
                   {.inputs = {folder / "in.txt"}, .output = folder / "out", .valid_fraction = 0.4});
-          }).code == ExitCode::output_busy);
-    CHECK(caught([&] {
+          }).code() == ExitCode::output_busy);
+    CHECK(error_of([&] {
               prepare({.inputs = {folder / "in.txt"}, .output = "/proc/none/out"});
-          }).code == ExitCode::output_busy);
+          }).code() == ExitCode::output_busy);
     CHECK(folder.names() == before);
 }
 
@@ -318,14 +318,14 @@ TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
     GptDatasetOptions options{.sequence_length = 8, .n_samples = 4, .seed = 1, .vocab_size = 285};
     GptDataset(DataSourceOptions{folder / "out"}, options);
     options.vocab_size = 284;
-    const Caught error = caught([&] { GptDataset(DataSourceOptions{folder / "out"}, options); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("token id 284") && Contains("vocab_size is 284"));
-    CHECK(caught([&] { make_sequential_dataset({folder / "out"}, 8, 284); }).code ==
+    const Error error = error_of([&] { GptDataset(DataSourceOptions{folder / "out"}, options); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("token id 284") && Contains("vocab_size is 284"));
+    CHECK(error_of([&] { make_sequential_dataset({folder / "out"}, 8, 284); }).code() ==
           ExitCode::bad_data);
 
     write_bytes(folder / "out.json", "{\"format\": \"trireme-dataset\", \"version\": 1}");
-    CHECK(caught([&] { read_manifest(folder / "out"); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { read_manifest(folder / "out"); }).code() == ExitCode::bad_data);
     CHECK(describe_dataset({folder / "out"}).documents == 100);
     write_bytes(folder / "out.json", "{\"by\": \"another program\"}");
     CHECK_FALSE(read_manifest(folder / "out"));

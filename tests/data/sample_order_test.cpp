@@ -90,10 +90,10 @@ TEST_CASE("impossible sample orders are refused", "[data][order]") {
     const auto order = [](const std::vector<int32_t>& of, int64_t length, int64_t n) {
         return [=] { make_sample_order(of, 0, length, n, 1); };
     };
-    CHECK(caught(order(empty, 5, 1)).code == ExitCode::bad_data);
-    CHECK(caught(order(lengths, 5, int64_t{1} << 61)).code == ExitCode::config);
-    CHECK(caught(order(lengths, 5, int64_t{1} << 40)).code == ExitCode::config);
-    CHECK(caught(order({2000000000}, 1, int64_t{5} << 30)).code == ExitCode::config);
+    CHECK(error_of(order(empty, 5, 1)).code() == ExitCode::bad_data);
+    CHECK(error_of(order(lengths, 5, int64_t{1} << 61)).code() == ExitCode::config);
+    CHECK(error_of(order(lengths, 5, int64_t{1} << 40)).code() == ExitCode::config);
+    CHECK(error_of(order({2000000000}, 1, int64_t{5} << 30)).code() == ExitCode::config);
 }
 
 TEST_CASE("blend weights, sizes and order are Megatron's", "[data][blend]") {
@@ -179,11 +179,11 @@ TEST_CASE("phases of a blend take each dataset's samples in order, and by their 
 
 TEST_CASE("impossible blend weights are refused", "[data][blend]") {
     const std::vector<double> negative{1.0, -0.5}, zero{0.0, 0.0}, infinite{1.0, 1e308 * 10};
-    CHECK(caught([&] { normalize_weights(negative); }).code == ExitCode::config);
-    CHECK(caught([&] { normalize_weights(zero); }).code == ExitCode::config);
-    CHECK(caught([&] { normalize_weights(infinite); }).code == ExitCode::config);
+    CHECK(error_of([&] { normalize_weights(negative); }).code() == ExitCode::config);
+    CHECK(error_of([&] { normalize_weights(zero); }).code() == ExitCode::config);
+    CHECK(error_of([&] { normalize_weights(infinite); }).code() == ExitCode::config);
     const std::vector<double> many(32767, 1.0 / 32767);
-    CHECK(caught([&] { make_blend_order(many, 5); }).code == ExitCode::config);
+    CHECK(error_of([&] { make_blend_order(many, 5); }).code() == ExitCode::config);
 }
 
 TEST_CASE("a split string gives Megatron's sequence ranges", "[data][split]") {
@@ -198,7 +198,7 @@ TEST_CASE("a split string gives Megatron's sequence ranges", "[data][split]") {
     }
     for (const char* bad : {"", "none", "0,0", "1..5", ".", "1,2,3,4"}) {
         INFO(bad);
-        CHECK(caught([&] { split_sequences(bad, 10); }).code == ExitCode::config);
+        CHECK(error_of([&] { split_sequences(bad, 10); }).code() == ExitCode::config);
     }
 }
 

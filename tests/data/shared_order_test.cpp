@@ -176,9 +176,9 @@ TEST_CASE("an order that is damaged while in use is an error, not a crash", "[da
     file.close();
     int errors = 0;
     for (int64_t i = 0; i < 5000000; i += 7777) {
-        const Caught error = caught([&] { damaged.read(i, a, labels); });
-        if (error.code == ExitCode::ok) continue;
-        REQUIRE(error.code == ExitCode::bad_data);
+        const Error error = error_of([&] { damaged.read(i, a, labels); });
+        if (error.code() == ExitCode::ok) continue;
+        REQUIRE(error.code() == ExitCode::bad_data);
         ++errors;
     }
     CHECK(errors > 100);

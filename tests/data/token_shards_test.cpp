@@ -237,18 +237,18 @@ TEST_CASE("bad token files are refused with file and reason", "[data][shards]") 
     for (const Case& c : cases) {
         INFO(c.expected);
         write_bytes(folder / "s.bin", c.bytes);
-        const Caught error =
-            caught([&] { open_tokens({.path = folder / "s.bin", .format = c.format}); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("s.bin") && Contains(c.expected));
+        const Error error =
+            error_of([&] { open_tokens({.path = folder / "s.bin", .format = c.format}); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("s.bin") && Contains(c.expected));
     }
-    CHECK_THAT(caught([&] { open_tokens({folder / "x*.bin"}); }).message, Contains("no file"));
+    CHECK_THAT(error_of([&] { open_tokens({folder / "x*.bin"}); }).what(), Contains("no file"));
 
     write_bytes(folder / "a_0.bin", good);
     write_bytes(folder / "a_1.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({1})));
-    const Caught mixed = caught([&] { open_tokens({folder / "a_*"}); });
-    CHECK(mixed.code == ExitCode::bad_data);
-    CHECK_THAT(mixed.message, Contains("a_1.bin") && Contains("uint32") && Contains("a_0.bin"));
+    const Error mixed = error_of([&] { open_tokens({folder / "a_*"}); });
+    CHECK(mixed.code() == ExitCode::bad_data);
+    CHECK_THAT(mixed.what(), Contains("a_1.bin") && Contains("uint32") && Contains("a_0.bin"));
 }
 
 TEST_CASE("a file of a dataset given for its prefix is answered with the prefix",
@@ -256,9 +256,9 @@ TEST_CASE("a file of a dataset given for its prefix is answered with the prefix"
     const TestFolder folder;
     write_counting_dataset(folder / "docs", {3, 4});
     for (const std::string name : {"docs.bin", "docs.idx", "docs.b*"}) {
-        const Caught error = caught([&] { open_tokens({.path = folder / name}); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("give " + (folder / "docs")) && !Contains("no .idx"));
+        const Error error = error_of([&] { open_tokens({.path = folder / name}); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("give " + (folder / "docs")) && !Contains("no .idx"));
     }
     CHECK(open_tokens({.path = folder / "docs"})->n_tokens() == 7);
 }
@@ -269,24 +269,24 @@ TEST_CASE("an id beyond the vocabulary is named with its shard", "[data][shards]
     write_bytes(folder / "s_1.bin", gpt2_file({4, 257, 6}));
     const auto corpus = open_tokens({folder / "s_*"});
     std::vector<int32_t> tokens(6);
-    const Caught error = caught([&] { corpus->read(0, tokens, 257); });
-    CHECK(error.code == ExitCode::bad_data);
-    CHECK_THAT(error.message, Contains("s_1.bin: token 1 is id 257"));
-    CHECK_THAT(error.message, Contains("vocabulary has 257 ids (0 to 256)"));
+    const Error error = error_of([&] { corpus->read(0, tokens, 257); });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("s_1.bin: token 1 is id 257"));
+    CHECK_THAT(error.what(), Contains("vocabulary has 257 ids (0 to 256)"));
     write_bytes(folder / "n.bin", stored<uint16_t>(counting(0, 20000)));
     const auto bare = open_tokens({.path = folder / "n.bin", .format = DataFormat::nanogpt});
     tokens.resize(19000);
-    CHECK_THAT(caught([&] { bare->read(1000, tokens, 19999); }).message,
+    CHECK_THAT(error_of([&] { bare->read(1000, tokens, 19999); }).what(),
                Contains("n.bin: token 19999, read as nanoGPT's uint16, is id 19999"));
 
     const int32_t huge = -2;  // 4294967294 as uint32
     write_bytes(folder / "l.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({huge})));
-    CHECK_THAT(caught([&] { all_tokens(*open_tokens({folder / "l.bin"})); }).message,
+    CHECK_THAT(error_of([&] { all_tokens(*open_tokens({folder / "l.bin"})); }).what(),
                Contains("4294967294"));
     // Cut off after it was opened.
     write_bytes(folder / "s_1.bin", gpt2_file({4}));
     tokens.resize(6);
-    CHECK(caught([&] { corpus->read(0, tokens); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { corpus->read(0, tokens); }).code() == ExitCode::bad_data);
 }
 
 }  // namespace trireme

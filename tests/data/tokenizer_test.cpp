@@ -80,9 +80,9 @@ TEST_CASE("with ignore_merges a piece of the vocabulary is one token", "[data][t
     CHECK(encode(*tokenizer, "a hums").size() == 6);
     CHECK(encode(*tokenizer_from_json(kToy.json(change(false)), "toy"), "a hum").size() == 5);
     CHECK(tokenizer->vocab_size() == 501);
-    CHECK(caught([&] { tokenizer->decode(Ids{400}); }).code == ExitCode::bad_data);
-    CHECK_THAT(caught([&] { tokenizer->decode(Ids{501}); }).message, Contains("0 to 500"));
-    CHECK(caught([&] { tokenizer->decode(Ids{-1}); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { tokenizer->decode(Ids{400}); }).code() == ExitCode::bad_data);
+    CHECK_THAT(error_of([&] { tokenizer->decode(Ids{501}); }).what(), Contains("0 to 500"));
+    CHECK(error_of([&] { tokenizer->decode(Ids{-1}); }).code() == ExitCode::bad_data);
 }
 
 TEST_CASE("decoding what was encoded gives the text back", "[data][tokenizer]") {
@@ -286,10 +286,11 @@ TEST_CASE("features that are not supported are refused by name", "[data][tokeniz
         {"range", split_by("[\\s-a]")},
     };
     for (const Case& c : cases) {
-        const Caught error = caught([&] { tokenizer_from_json(kToy.json(c.change), "some.json"); });
-        INFO(c.name << ": " << error.message);
-        CHECK(error.code == ExitCode::config);
-        CHECK_THAT(error.message, Contains(c.name) && Contains("some.json"));
+        const Error error =
+            error_of([&] { tokenizer_from_json(kToy.json(c.change), "some.json"); });
+        INFO(c.name << ": " << error.what());
+        CHECK(error.code() == ExitCode::config);
+        CHECK_THAT(error.what(), Contains(c.name) && Contains("some.json"));
     }
 }
 
@@ -325,20 +326,21 @@ TEST_CASE("damaged tokenizer.json files are refused", "[data][tokenizer]") {
         {"at most", [](File& f) { ToyVocabulary::add_token(f, 1 << 30, "<new>", true); }},
     };
     for (const Case& c : cases) {
-        const Caught error = caught([&] { tokenizer_from_json(kToy.json(c.change), "some.json"); });
-        INFO(c.name << ": " << error.message);
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains(c.name) && Contains("some.json"));
+        const Error error =
+            error_of([&] { tokenizer_from_json(kToy.json(c.change), "some.json"); });
+        INFO(c.name << ": " << error.what());
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains(c.name) && Contains("some.json"));
     }
     const std::string good = kToy.json();
     for (size_t bytes = 0; bytes < good.size(); bytes += 1 + bytes / 8) {
-        CHECK(caught([&] { tokenizer_from_json(good.substr(0, bytes), "cut"); }).code ==
+        CHECK(error_of([&] { tokenizer_from_json(good.substr(0, bytes), "cut"); }).code() ==
               ExitCode::bad_data);
     }
     std::string twice = good;
     twice.insert(1, "\"version\": \"1.0\",");
-    CHECK_THAT(caught([&] { tokenizer_from_json(twice, "x"); }).message, Contains("twice"));
-    CHECK(caught([&] { tokenizer_from_json(std::string(100000, '['), "x"); }).code ==
+    CHECK_THAT(error_of([&] { tokenizer_from_json(twice, "x"); }).what(), Contains("twice"));
+    CHECK(error_of([&] { tokenizer_from_json(std::string(100000, '['), "x"); }).code() ==
           ExitCode::bad_data);
 }
 
@@ -401,17 +403,17 @@ TEST_CASE("damaged tiktoken files are refused", "[data][tokenizer]") {
         {"no rank for byte", "YWE= 3\n"},
     };
     for (const Case& c : cases) {
-        const Caught error =
-            caught([&] { tokenizer_from_tiktoken(c.content, "ranks", {.pattern = "gpt2"}); });
-        INFO(c.name << ": " << error.message);
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains(c.name) && Contains("ranks"));
+        const Error error =
+            error_of([&] { tokenizer_from_tiktoken(c.content, "ranks", {.pattern = "gpt2"}); });
+        INFO(c.name << ": " << error.what());
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains(c.name) && Contains("ranks"));
     }
-    CHECK_THAT(caught([&] { tokenizer_from_tiktoken(good, "x"); }).message,
+    CHECK_THAT(error_of([&] { tokenizer_from_tiktoken(good, "x"); }).what(),
                Contains("284 ranks") && Contains("cl100k"));
-    const Caught unknown = caught([&] { tokenizer_from_tiktoken(good, "x", {.pattern = "p"}); });
-    CHECK(unknown.code == ExitCode::config);
-    CHECK_THAT(unknown.message, Contains("unknown pattern 'p'") && Contains("o200k"));
+    const Error unknown = error_of([&] { tokenizer_from_tiktoken(good, "x", {.pattern = "p"}); });
+    CHECK(unknown.code() == ExitCode::config);
+    CHECK_THAT(unknown.what(), Contains("unknown pattern 'p'") && Contains("o200k"));
 }
 
 TEST_CASE("a tokenizer's name may say pattern and end of text", "[data][tokenizer]") {
@@ -425,14 +427,16 @@ TEST_CASE("a tokenizer's name may say pattern and end of text", "[data][tokenize
     CHECK(make_tokenizer(folder / "a.json:end=<|im_end|>")->end_of_text() == 300);
     CHECK(make_tokenizer(folder / "b:x.tiktoken:cl100k")->vocab_size() == 285);
     CHECK(make_tokenizer(folder / "b:x.tiktoken:cl100k:end=<|endoftext|>")->vocab_size() == 285);
-    CHECK(caught([&] { make_tokenizer(folder / "a.json:end=<none>"); }).code == ExitCode::config);
-    CHECK(caught([&] { make_tokenizer(folder / "b:x.tiktoken:none"); }).code == ExitCode::config);
-    const Caught useless = caught([&] { make_tokenizer(folder / "a.json:cl100k"); });
-    CHECK(useless.code == ExitCode::config);
-    CHECK_THAT(useless.message, Contains("'cl100k'") && Contains("a.json"));
-    CHECK(caught([&] { make_tokenizer(folder / "c.json"); }).code == ExitCode::config);
-    CHECK(caught([&] { make_tokenizer(folder / "."); }).code == ExitCode::config);
-    CHECK(caught([&] { make_tokenizer(folder / "empty"); }).code == ExitCode::bad_data);
+    CHECK(error_of([&] { make_tokenizer(folder / "a.json:end=<none>"); }).code() ==
+          ExitCode::config);
+    CHECK(error_of([&] { make_tokenizer(folder / "b:x.tiktoken:none"); }).code() ==
+          ExitCode::config);
+    const Error useless = error_of([&] { make_tokenizer(folder / "a.json:cl100k"); });
+    CHECK(useless.code() == ExitCode::config);
+    CHECK_THAT(useless.what(), Contains("'cl100k'") && Contains("a.json"));
+    CHECK(error_of([&] { make_tokenizer(folder / "c.json"); }).code() == ExitCode::config);
+    CHECK(error_of([&] { make_tokenizer(folder / "."); }).code() == ExitCode::config);
+    CHECK(error_of([&] { make_tokenizer(folder / "empty"); }).code() == ExitCode::bad_data);
 }
 
 TEST_CASE("several threads may encode at once", "[data][tokenizer]") {

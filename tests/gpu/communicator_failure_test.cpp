@@ -1,9 +1,9 @@
 #include <atomic>
-#include <cstdlib>
 #include <thread>
 
 #include "core/cpu/cpu_device.h"
 #include "parallel/forwarding_world.h"
+#include "tests/core/error_of.h"
 #include "tests/gpu/gpu_ranks.h"
 
 #ifdef TRIREME_CUDA_EMULATED
@@ -45,13 +45,7 @@ private:
 };
 
 Error error_of(int ranks, const RankBody& body, milliseconds timeout = kLong) {
-    try {
-        run_gpu_ranks(ranks, body, timeout);
-    } catch (const Error& error) {
-        return error;
-    }
-    FAIL("expected an Error");
-    std::abort();
+    return test::error_of([&] { run_gpu_ranks(ranks, body, timeout); });
 }
 
 // The time-out with which `ranks` are left waiting. A short one may pass before they have come to

@@ -148,13 +148,4 @@ void overwrite(const std::string& path, const std::string& content) {
     file.close();
 }
 
-Error error_of(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error;
-    }
-    return Error(ExitCode::ok, "no error");
-}
-
 }  // namespace trireme::test

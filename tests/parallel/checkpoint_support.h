@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -57,6 +56,5 @@ std::vector<std::string> faults_of(const std::string& folder);
 
 std::vector<std::string> names_in(const std::string& folder);  // sorted
 void overwrite(const std::string& path, const std::string& content);
-Error error_of(const std::function<void()>& f);
 
 }  // namespace trireme::test

@@ -2,12 +2,12 @@
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 
 #include "core/error.h"
 #include "parallel/rank_order_reduce.h"
 #include "parallel/self_communicator.h"
 #include "parallel/thread/thread_world.h"
+#include "tests/core/error_of.h"
 #include "tests/parallel/communicator_cases.h"
 
 using namespace trireme;
@@ -20,13 +20,7 @@ Tensor f32(std::vector<float>& data) {
 
 Error error_of(int ranks, const std::function<void(World&)>& body,
                std::chrono::milliseconds timeout = std::chrono::minutes(1)) {
-    try {
-        run_thread_ranks(ranks, body, timeout);
-    } catch (const Error& error) {
-        return error;
-    }
-    FAIL("expected an Error");
-    std::abort();
+    return test::error_of([&] { run_thread_ranks(ranks, body, timeout); });
 }
 
 // Of a wait that does not end. On a busy machine ranks may come too late for a short limit, so that

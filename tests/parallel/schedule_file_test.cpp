@@ -6,23 +6,11 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "tests/core/error_of.h"
 
 using namespace trireme;
 using Catch::Matchers::Contains;
-
-namespace {
-
-std::string error_of(const std::string& text, int stages, int micro_batches) {
-    try {
-        parse_schedule(text, "order.csv", stages, micro_batches);
-    } catch (const Error& error) {
-        REQUIRE(error.code() == ExitCode::config);
-        return error.what();
-    }
-    return {};
-}
-
-}  // namespace
+using trireme::test::error_of;
 
 TEST_CASE("a written schedule is read back the same", "[parallel][schedule]") {
     struct Case {
@@ -115,7 +103,9 @@ TEST_CASE("each fault of a schedule file is named with its place", "[parallel][s
     };
     for (const Case& c : cases) {
         CAPTURE(c.text);
-        REQUIRE_THAT(error_of(c.text, c.stages, c.micro_batches),
-                     Contains(c.message) && Contains("schedule file order.csv: "));
+        const Error error =
+            error_of([&] { parse_schedule(c.text, "order.csv", c.stages, c.micro_batches); });
+        REQUIRE(error.code() == ExitCode::config);
+        REQUIRE_THAT(error.what(), Contains(c.message) && Contains("schedule file order.csv: "));
     }
 }

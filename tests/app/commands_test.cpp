@@ -9,6 +9,7 @@
 #include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 #include "tests/data/tokenizer_test_support.h"
 
 // The commands as a user strings them together, from a text to what the model writes.

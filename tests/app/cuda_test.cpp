@@ -7,6 +7,7 @@
 #include "core/cuda_backend.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 using namespace trireme;
 using namespace trireme::test;

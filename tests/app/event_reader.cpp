@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "tests/app/process_support.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 

@@ -11,6 +11,7 @@
 #include "core/safetensors.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 #include "tests/data/tokenizer_test_support.h"
 
 // Folders that transformers has written (tests/oracles/huggingface_models.py), in and out again.

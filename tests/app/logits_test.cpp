@@ -10,6 +10,7 @@
 #include "core/safetensors.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 // What `eval --logits` writes, against the loss, another mesh and transformers
 // (tests/oracles/huggingface_models.py).

@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "tests/app/process_support.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 #include "tests/model/training_support.h"
 
 using namespace trireme;

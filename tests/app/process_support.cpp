@@ -7,16 +7,12 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -29,18 +25,6 @@ std::string small_text(int lines) {
     std::string text;
     for (int i = 0; i < lines; ++i) text += "line " + std::to_string(i * i) + " of a small text\n";
     return text;
-}
-
-std::string read_text(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::stringstream content;
-    content << file.rdbuf();
-    return content.str();
-}
-
-void write_text(const std::string& path, const std::string& content) {
-    fs::create_directories(fs::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << content;
 }
 
 Outcome run_program(const Arguments& command, const std::string& folder) {

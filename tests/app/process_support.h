@@ -21,7 +21,4 @@ Outcome trireme_in(const std::string& folder, Arguments arguments, int processes
 // So many different lines.
 std::string small_text(int lines);
 
-std::string read_text(const std::string& path);
-void write_text(const std::string& path, const std::string& content);  // makes its folder
-
 }  // namespace trireme::test

@@ -6,6 +6,7 @@
 #include "parallel/thread/thread_world.h"
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
+#include "tests/core/whole_file.h"
 #include "tests/data/data_test_support.h"
 
 namespace trireme::test {
@@ -36,7 +37,7 @@ Error compare_data(const DataSourceOptions& of_rank_0, const DataSourceOptions& 
 }
 
 // Two processes with this command, each in a folder of its own.
-Outcome run_in_two_folders(const TestFolder& folder, const Arguments& command) {
+Outcome run_in_two_folders(const TemporaryFolder& folder, const Arguments& command) {
     // MPI itself leaks at its end.
     Arguments all{"env", "ASAN_OPTIONS=detect_leaks=0", "mpirun", "--allow-run-as-root",
                   "--oversubscribe"};
@@ -62,15 +63,15 @@ TEST_CASE("ranks that read different configurations do not train together", "[ap
 }
 
 TEST_CASE("ranks that find different datasets do not use them together", "[app][data]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::vector<int32_t> lengths(40, 7);
     write_counting_dataset(folder / "one", lengths);
     write_counting_dataset(folder / "same", lengths);
     write_counting_dataset(folder / "longer", std::vector<int32_t>(41, 7));
     write_counting_dataset(folder / "moved", lengths);
-    std::string bytes = read_bytes(folder / "moved.bin");
+    std::string bytes = read_text(folder / "moved.bin");
     bytes[30] = static_cast<char>(bytes[30] + 1);
-    write_bytes(folder / "moved.bin", bytes);
+    write_text(folder / "moved.bin", bytes);
     const DataSourceOptions both{folder / "one"};
 
     CHECK(compare_data({folder / "one"}, {folder / "same"}, both).code() == ExitCode::ok);
@@ -89,7 +90,7 @@ TEST_CASE("ranks that find different datasets do not use them together", "[app][
 
 TEST_CASE("training and evaluation refuse a dataset that differs between nodes",
           "[app][data][process]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     for (const std::string node : {"one", "two"}) {
         make_data(folder / node, "text", 60);
         make_data(folder / node, "valid", node == "one" ? 60 : 61);

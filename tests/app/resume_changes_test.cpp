@@ -11,6 +11,7 @@
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 // What a run that goes on from a checkpoint may change, and what becomes of damaged ones.
 

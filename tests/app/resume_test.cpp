@@ -2,13 +2,12 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <vector>
 
 #include "app/model_checkpoint.h"
 #include "tests/app/resume_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 #include "tests/model/training_support.h"
 
 // Training that was saved and continued is training that was never interrupted, bit for bit; and
@@ -111,8 +110,7 @@ TEST_CASE("the ZeRO stages read each other's checkpoints, and write the same fil
         if (file.path().extension() != ".safetensors") continue;
         // Without the one thing that is particular to each checkpoint.
         const auto text = [](const std::filesystem::path& path) {
-            std::ifstream stream(path, std::ios::binary);
-            std::string all(std::istreambuf_iterator<char>(stream), {});
+            std::string all = read_text(path);
             const size_t id = all.find("checkpoint_id");
             REQUIRE(id != std::string::npos);
             return all.erase(id, std::strlen("checkpoint_id\":\"0123456789abcdef"));

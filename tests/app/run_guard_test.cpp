@@ -7,6 +7,7 @@
 #include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 // The program itself: how a run is stopped, refused and ended from outside. tests/faults has what
 // takes longer.

@@ -15,6 +15,7 @@
 #include "tests/app/process_support.h"
 #include "tests/core/error_of.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 

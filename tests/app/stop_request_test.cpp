@@ -10,6 +10,7 @@
 
 #include "tests/app/process_support.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 

@@ -12,6 +12,7 @@
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/app/process_support.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 

@@ -102,7 +102,7 @@ TEST_CASE("shards take each sample of a step exactly once, whatever their number
 }
 
 TEST_CASE("a resumed loader goes on exactly where the run stopped", "[data][loader]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {50, 31, 7, 12});
     const GptDataset dataset(
         DataSourceOptions{folder / "d"},

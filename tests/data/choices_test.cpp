@@ -11,8 +11,8 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-std::vector<ChoiceQuestion> read_from(const TestFolder& folder, const std::string& text) {
-    write_bytes(folder / "q.jsonl", text);
+std::vector<ChoiceQuestion> read_from(const TemporaryFolder& folder, const std::string& text) {
+    write_text(folder / "q.jsonl", text);
     return read_choices(folder / "q.jsonl");
 }
 
@@ -22,7 +22,7 @@ const char* const kArc =
 }  // namespace
 
 TEST_CASE("HellaSwag's questions lose the marks of their web pages", "[data][choices]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const auto questions = read_from(
         folder,
         "{\"ctx\": \" A man sits. he\", \"endings\": [\"runs [substeps] off.\", \" sits\"], "
@@ -41,7 +41,7 @@ TEST_CASE("HellaSwag's questions lose the marks of their web pages", "[data][cho
 }
 
 TEST_CASE("ARC's answers are found by their labels", "[data][choices]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const auto questions = read_from(
         folder, std::string(kArc) + "\n" +
                     R"({"id":"x","question":"2","choices":{"label":["1","2"],"text":["é","f"]},)"
@@ -54,7 +54,7 @@ TEST_CASE("ARC's answers are found by their labels", "[data][choices]") {
 }
 
 TEST_CASE("bad questions are refused with file and line", "[data][choices]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::pair<const char*, const char*> cases[] = {
         {"{", "q.jsonl:2"},
         {"[]", "no JSON object"},
@@ -90,9 +90,9 @@ TEST_CASE("bad questions are refused with file and line", "[data][choices]") {
 
 TEST_CASE("context and choice are tokenized as one text and parted behind the context",
           "[data][choices]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const ToyVocabulary toy;
-    write_bytes(folder / "t.json", toy.json());
+    write_text(folder / "t.json", toy.json());
     const auto bpe = make_tokenizer(folder / "t.json");
     const auto row = [&](const std::string& context, const std::string& choice) {
         return tokenize_choice(*bpe, context, choice, bpe->vocab_size(), "here");

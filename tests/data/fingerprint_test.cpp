@@ -7,7 +7,7 @@
 namespace trireme {
 
 TEST_CASE("a dataset is recognised wherever it lies, and not when it has changed", "[data]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::vector<int32_t> lengths(3000, 41);
     write_counting_dataset(folder / "one", lengths);
     write_counting_dataset(folder / "same", lengths);
@@ -18,15 +18,15 @@ TEST_CASE("a dataset is recognised wherever it lies, and not when it has changed
     CHECK(dataset_fingerprint({folder / "longer"}) != one);
 
     // The same size: the first and the last byte, and one of the index.
-    const std::string bin = read_bytes(folder / "one.bin");
+    const std::string bin = read_text(folder / "one.bin");
     REQUIRE(bin.size() > 64 * 4096);
     for (const size_t at : {size_t{0}, bin.size() - 1}) {
         std::string changed = bin;
         changed[at] = static_cast<char>(changed[at] ^ 1);
-        write_bytes(folder / "same.bin", changed);
+        write_text(folder / "same.bin", changed);
         CHECK(dataset_fingerprint({folder / "same"}) != one);
     }
-    write_bytes(folder / "same.bin", bin);
+    write_text(folder / "same.bin", bin);
     CHECK(dataset_fingerprint({folder / "same"}) == one);
 
     // So small that the blocks overlap.

@@ -18,13 +18,13 @@ using Catch::Matchers::Contains;
 class StoppedPreparation {
 public:
     StoppedPreparation() {
-        write_bytes(folder / "a.jsonl", json_lines(3000, "word"));
+        write_text(folder / "a.jsonl", json_lines(3000, "word"));
         options = {.inputs = {folder / "a.jsonl"},
                    .output = folder / "out",
                    .valid_fraction = 0.3,
                    .checkpoint_bytes = 1};
         REQUIRE(is_killed_after(2, options));
-        const auto note = nlohmann::json::parse(read_bytes(folder / "out.partial"));
+        const auto note = nlohmann::json::parse(read_text(folder / "out.partial"));
         const auto content = nlohmann::json::parse(note.at("content").get<std::string>());
         options.progress = [&](const PrepareOptions::Progress&) { ++n_batches; };
         whole = prepare(options);
@@ -46,26 +46,26 @@ public:
         for (size_t i = 0; i < names.size(); ++i) {
             const std::string path = folder / ("out" + names[i]);
             if (i < n_named) {
-                write_bytes(path, expected.at(names[i]));
+                write_text(path, expected.at(names[i]));
                 continue;
             }
-            if (older) write_bytes(path, "old " + names[i]);
-            if (!path.ends_with("json")) write_bytes(path + ".partial", expected.at(names[i]));
+            if (older) write_text(path, "old " + names[i]);
+            if (!path.ends_with("json")) write_text(path + ".partial", expected.at(names[i]));
         }
-        write_bytes(folder / "out-valid.lengths.partial", "some");
+        write_text(folder / "out-valid.lengths.partial", "some");
         write_finished(folder / "out", finished);
         n_batches = 0;
     }
 
     std::string content(const std::string& name) const {
         const std::string path = folder / ("out" + name);
-        return std::filesystem::is_regular_file(path) ? read_bytes(path) : "";
+        return std::filesystem::is_regular_file(path) ? read_text(path) : "";
     }
 
     // In the order in which they get them.
     const std::vector<std::string> names{"-train.bin", "-train.idx", "-train.json",
                                          "-valid.bin", "-valid.idx", "-valid.json"};
-    TestFolder folder;
+    TemporaryFolder folder;
     PrepareOptions options;
     PrepareResult whole;
     std::map<std::string, std::string> expected;
@@ -105,7 +105,7 @@ TEST_CASE("a run that was killed while it named its files is finished without re
         const std::string path = run.folder / "out-train.idx.partial";
         std::string index = run.expected.at("-train.idx");
         index.back() ^= 1;
-        if (!is_gone) write_bytes(path, index);
+        if (!is_gone) write_text(path, index);
         if (is_gone) std::filesystem::remove(path);
         CHECK(prepare(run.options).resumed_bytes == 0);
         CHECK(run.n_batches > 0);

@@ -25,7 +25,7 @@ Sample read_sample(const SampleSource& source, int64_t index) {
 TEST_CASE("samples are the tokens of the shuffled documents, cut every T tokens",
           "[data][dataset]") {
     const int length = GENERATE(1, 5, 7, 41, 4999);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
     write_counting_dataset(folder / "d", lengths);
     const GptDataset dataset(
@@ -58,7 +58,7 @@ std::vector<int32_t> begins_of(const SampleSource& source, int64_t index) {
 
 TEST_CASE("a sample knows where documents begin, in every epoch", "[data][dataset]") {
     const int length = GENERATE(1, 5, 7, 41, 499);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::vector<int32_t> lengths{5, 1, 0, 9, 2, 2, 30, 7, 4};
     write_counting_dataset(folder / "d", lengths);
     const GptDataset dataset(
@@ -87,7 +87,7 @@ TEST_CASE("a sample knows where documents begin, in every epoch", "[data][datase
 }
 
 TEST_CASE("datasets whose orders are told alike begin with the same samples", "[data][dataset]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {5, 1, 0, 9, 2, 2, 30, 7, 4});
     const auto of = [&](int64_t n_samples) {
         return GptDataset(
@@ -110,7 +110,7 @@ TEST_CASE("datasets whose orders are told alike begin with the same samples", "[
 }
 
 TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {5, 3, 9, 2});
     const GptDataset dataset(DataSourceOptions{folder / "d"},
                              {.sequence_length = 4, .n_samples = 30, .seed = 1, .vocab_size = 60},
@@ -126,7 +126,7 @@ TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
 }
 
 TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][dataset]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "a", {50, 20, 31}, 100);
     {
         IndexedDatasetWriter writer(folder / "b", TokenType::u16);
@@ -168,7 +168,7 @@ TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][da
 }
 
 TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "a", {9});
     std::vector<std::unique_ptr<SampleSource>> parts;
     for (int i = 0; i < 2; ++i) {
@@ -183,7 +183,7 @@ TEST_CASE("a part that is too small for its weight is refused", "[data][dataset]
 }
 
 TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][dataset]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {5, 6, 3});
     const GptDataset dataset(DataSourceOptions{folder / "d"},
                              {.sequence_length = 13, .n_samples = 1, .seed = 1, .vocab_size = 13});
@@ -195,7 +195,7 @@ TEST_CASE("a sample with a token beyond the vocabulary is named", "[data][datase
 
 TEST_CASE("an evaluation counts every token but the first exactly once", "[data][dataset]") {
     const int length = GENERATE(1, 2, 3, 10, 11, 12, 4097);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {5, 1, 5, 0, 1});  // 12 tokens
     const auto windows = make_sequential_dataset({folder / "d"}, length, 12);
     std::vector<int32_t> counted;
@@ -216,7 +216,7 @@ TEST_CASE("an evaluation counts every token but the first exactly once", "[data]
 
 TEST_CASE("an evaluation's windows know where documents begin", "[data][dataset]") {
     const int length = GENERATE(1, 2, 3, 10, 11, 12, 4097);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {0, 5, 1, 0, 0, 5, 1, 0});
     const std::set<int64_t> first{5, 6, 11};
     const auto windows = make_sequential_dataset({.path = folder / "d"}, length, 12);
@@ -230,7 +230,7 @@ TEST_CASE("an evaluation's windows know where documents begin", "[data][dataset]
 }
 
 TEST_CASE("an evaluation needs two tokens", "[data][dataset]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {1});
     CHECK(error_of([&] { make_sequential_dataset({folder / "d"}, 4, 12); }).code() ==
           ExitCode::bad_data);

@@ -28,7 +28,7 @@ std::string patched(std::string bytes, size_t at, T value) {
 TEST_CASE("what the writer wrote the reader reads, in every type", "[data][indexed]") {
     const auto type = GENERATE(TokenType::u8, TokenType::i8, TokenType::i16, TokenType::i32,
                                TokenType::i64, TokenType::u16);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string prefix = folder / "d";
     std::vector<int32_t> all;
     {
@@ -44,7 +44,7 @@ TEST_CASE("what the writer wrote the reader reads, in every type", "[data][index
         writer.finish();
     }
     REQUIRE(folder.names() == std::set<std::string>{"d.bin", "d.idx"});
-    REQUIRE(read_bytes(prefix + ".idx").size() == 34 + 12 * 4 + 8 * 4);
+    REQUIRE(read_text(prefix + ".idx").size() == 34 + 12 * 4 + 8 * 4);
 
     const IndexedDataset dataset(prefix);
     REQUIRE(dataset.token_type() == type);
@@ -72,7 +72,7 @@ TEST_CASE("what the writer wrote the reader reads, in every type", "[data][index
 }
 
 TEST_CASE("the index is byte for byte Megatron's", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     IndexedDatasetWriter writer(folder / "d", int64_t{257});
     writer.add_document(std::vector<int32_t>{256, 1});
     writer.add_document(std::vector<int32_t>{2});
@@ -91,39 +91,39 @@ TEST_CASE("the index is byte for byte Megatron's", "[data][indexed]") {
         "\1\0\0\0\0\0\0\0"
         "\2\0\0\0\0\0\0\0",
         34 + 24 + 24};
-    REQUIRE(read_bytes(folder / "d.idx") == expected);
-    REQUIRE(read_bytes(folder / "d.bin") == std::string("\0\1\1\0\2\0", 6));
+    REQUIRE(read_text(folder / "d.idx") == expected);
+    REQUIRE(read_text(folder / "d.bin") == std::string("\0\1\1\0\2\0", 6));
     CHECK(token_type_for(65499) == TokenType::u16);
     CHECK(token_type_for(65500) == TokenType::i32);
 }
 
 TEST_CASE("a truncated index is refused at every length, and so is a longer one",
           "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {3, 1, 4});
-    const std::string index = read_bytes(folder / "d.idx");
+    const std::string index = read_text(folder / "d.idx");
     for (size_t size = 0; size < index.size(); ++size) {
-        write_bytes(folder / "d.idx", index.substr(0, size));
+        write_text(folder / "d.idx", index.substr(0, size));
         const Error error = opening(folder / "d");
         INFO(size);
         REQUIRE(error.code() == ExitCode::bad_data);
         REQUIRE_THAT(error.what(), Contains("d.idx at byte " + std::to_string(size)));
     }
     for (size_t extra = 1; extra < 9; ++extra) {
-        write_bytes(folder / "d.idx", index + std::string(extra, '\0'));
+        write_text(folder / "d.idx", index + std::string(extra, '\0'));
         REQUIRE(opening(folder / "d").code() == ExitCode::bad_data);
     }
 }
 
 TEST_CASE("a .bin file of another size than the index says is refused with both sizes",
           "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {3, 1, 4});
-    const std::string bin = read_bytes(folder / "d.bin");
+    const std::string bin = read_text(folder / "d.bin");
     REQUIRE(bin.size() == 32);
     for (size_t size = 0; size <= 40; ++size) {
         if (size == bin.size()) continue;
-        write_bytes(folder / "d.bin", (bin + "12345678").substr(0, size));
+        write_text(folder / "d.bin", (bin + "12345678").substr(0, size));
         const Error error = opening(folder / "d");
         REQUIRE(error.code() == ExitCode::bad_data);
         REQUIRE_THAT(error.what(), Contains("d.bin has " + std::to_string(size) + " bytes") &&
@@ -132,10 +132,10 @@ TEST_CASE("a .bin file of another size than the index says is refused with both 
 }
 
 TEST_CASE("each broken rule of the index is refused with its offset", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string prefix = folder / "d";
     write_counting_dataset(prefix, {3, 1, 4});
-    const std::string good = read_bytes(prefix + ".idx");  // lengths 34, pointers 46, documents 70
+    const std::string good = read_text(prefix + ".idx");  // lengths 34, pointers 46, documents 70
     struct Case {
         std::string index;
         std::string message;
@@ -163,18 +163,18 @@ TEST_CASE("each broken rule of the index is refused with its offset", "[data][in
         {good + std::string(3, '\0'), "multimodal"},
     };
     for (const Case& broken : cases) {
-        write_bytes(prefix + ".idx", broken.index);
+        write_text(prefix + ".idx", broken.index);
         const Error error = opening(prefix);
         INFO(error.what());
         CHECK(error.code() == ExitCode::bad_data);
         CHECK_THAT(error.what(), Contains(broken.message) && Contains("d.idx"));
     }
-    write_bytes(prefix + ".idx", good);
+    write_text(prefix + ".idx", good);
     CHECK(opening(prefix).code() == ExitCode::ok);
 }
 
 TEST_CASE("missing and empty datasets are refused", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string prefix = folder / "d";
     Error error = opening(prefix);
     CHECK(error.code() == ExitCode::bad_data);
@@ -193,7 +193,7 @@ TEST_CASE("missing and empty datasets are refused", "[data][indexed]") {
 }
 
 TEST_CASE("a token beyond the vocabulary is named with its place", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string prefix = folder / "d";
     {
         IndexedDatasetWriter writer(prefix, TokenType::i64);
@@ -213,17 +213,17 @@ TEST_CASE("a token beyond the vocabulary is named with its place", "[data][index
                                  Contains("document 1, token 3 is id 99") &&
                                  Contains("vocabulary has 99 ids"));
 
-    std::string bin = read_bytes(prefix + ".bin");
-    write_bytes(prefix + ".bin", patched(bin, 8, int64_t{-2}));
+    std::string bin = read_text(prefix + ".bin");
+    write_text(prefix + ".bin", patched(bin, 8, int64_t{-2}));
     error = error_of([&] { dataset.read(0, tokens); });
     CHECK_THAT(error.what(), Contains("document 0, token 1 is id -2"));
-    write_bytes(prefix + ".bin", patched(bin, 0, (int64_t{1} << 32) + 5));
+    write_text(prefix + ".bin", patched(bin, 0, (int64_t{1} << 32) + 5));
     error = error_of([&] { dataset.read(0, tokens, int64_t{1} << 40); });
     CHECK_THAT(error.what(), Contains("token 0 is id 4294967301"));
 }
 
 TEST_CASE("a dataset that shrinks while open is an error, not a signal", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {5000, 7000});
     const IndexedDataset dataset(folder / "d");
     std::filesystem::resize_file(folder / "d.bin", 40001);
@@ -234,9 +234,9 @@ TEST_CASE("a dataset that shrinks while open is an error, not a signal", "[data]
 }
 
 TEST_CASE("an unfinished writer leaves the former dataset and nothing else", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {2});
-    const std::string bin = read_bytes(folder / "d.bin"), index = read_bytes(folder / "d.idx");
+    const std::string bin = read_text(folder / "d.bin"), index = read_text(folder / "d.idx");
     {
         IndexedDatasetWriter writer(folder / "d", TokenType::u8);
         writer.add_document(std::vector<int32_t>(3000000, 7));
@@ -244,15 +244,15 @@ TEST_CASE("an unfinished writer leaves the former dataset and nothing else", "[d
         CHECK(error.code() == ExitCode::bad_data);
     }
     CHECK(folder.names() == std::set<std::string>{"d.bin", "d.idx"});
-    CHECK(read_bytes(folder / "d.bin") == bin);
-    CHECK(read_bytes(folder / "d.idx") == index);
+    CHECK(read_text(folder / "d.bin") == bin);
+    CHECK(read_text(folder / "d.idx") == index);
 
     write_counting_dataset(folder / "d", {4, 1});
     CHECK(describe_dataset({folder / "d"}).tokens == 5);
 }
 
 TEST_CASE("a dataset has one writer at a time", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     IndexedDatasetWriter writer(folder / "d", TokenType::u8);
     const Error error = error_of([&] { IndexedDatasetWriter other(folder / "d", TokenType::u8); });
     CHECK(error.code() == ExitCode::output_busy);
@@ -260,14 +260,14 @@ TEST_CASE("a dataset has one writer at a time", "[data][indexed]") {
     writer.finish();
     CHECK(folder.names() == std::set<std::string>{"d.bin", "d.idx"});
 
-    write_bytes(folder / "e.bin.partial", "left by a writer that was killed");
+    write_text(folder / "e.bin.partial", "left by a writer that was killed");
     write_counting_dataset(folder / "e", {3});
     CHECK(describe_dataset({folder / "e"}).tokens == 3);
 }
 
 TEST_CASE("outputs that cannot be created are refused", "[data][indexed]") {
-    const TestFolder folder;
-    write_bytes(folder / "file", "x");
+    const TemporaryFolder folder;
+    write_text(folder / "file", "x");
     std::filesystem::create_directory(folder / "d.idx");
     for (const std::string& prefix : {folder / "file/d", folder / "d", std::string("/proc/d")}) {
         const Error error = error_of([&] { IndexedDatasetWriter writer(prefix, TokenType::u8); });
@@ -278,7 +278,7 @@ TEST_CASE("outputs that cannot be created are refused", "[data][indexed]") {
 }
 
 TEST_CASE("a disk that refuses is an I/O error and leaves nothing", "[data][indexed]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     rlimit former{};
     ::getrlimit(RLIMIT_FSIZE, &former);
     const auto former_handler = std::signal(SIGXFSZ, SIG_IGN);

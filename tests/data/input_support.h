@@ -29,7 +29,7 @@ inline std::string zstd_frame(const std::string& text) {
 }
 
 inline std::string zstd_file(const std::string& text, const std::string& path) {
-    write_bytes(path, zstd_frame(text));
+    write_text(path, zstd_frame(text));
     return path;
 }
 

@@ -86,7 +86,7 @@ TEST_CASE("each sample is read once an epoch while the mesh changes five times",
 namespace {
 
 // Samples that say which dataset they are of and which of its samples.
-std::unique_ptr<SampleSource> blend_with_phases(const TestFolder& folder, int64_t n_samples) {
+std::unique_ptr<SampleSource> blend_with_phases(const TemporaryFolder& folder, int64_t n_samples) {
     const std::vector<DataSourceOptions> sources{{folder / "a", 3.0}, {folder / "b", 1.0}};
     const std::vector<BlendPhase> phases{{60, {1.0, 4.0}}, {120, {0.0, 1.0}}};
     return make_dataset(
@@ -97,7 +97,7 @@ std::unique_ptr<SampleSource> blend_with_phases(const TestFolder& folder, int64_
 }  // namespace
 
 TEST_CASE("a blend in phases goes on inside a phase, on any mesh, with no sample twice", "[data]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     // Enough for one epoch: a repeated token is a repeated sample.
     write_counting_dataset(folder / "a", std::vector<int32_t>(60, 17));
     {

@@ -24,11 +24,11 @@ struct Kill {
 };
 
 void check_goes_on(double valid_fraction, const std::vector<Kill>& kills) {
-    const TestFolder folder;
-    write_bytes(folder / "toy.json", ToyVocabulary().json());
-    write_bytes(folder / "a.jsonl", json_lines(12000, "first") + "{broken\n");
+    const TemporaryFolder folder;
+    write_text(folder / "toy.json", ToyVocabulary().json());
+    write_text(folder / "a.jsonl", json_lines(12000, "first") + "{broken\n");
     gzipped(json_lines(12000, "second") + "[]\n", folder / "b.jsonl.gz");
-    write_bytes(folder / "c.txt", mixed_text(4, 300000));
+    write_text(folder / "c.txt", mixed_text(4, 300000));
     zstd_file(mixed_text(5, 300000), folder / "d.txt.zst");
     PrepareOptions options{
         .inputs = {folder / "[ab].jsonl*", folder / "c.txt", folder / "d.txt.zst"},
@@ -83,10 +83,10 @@ TEST_CASE("a preparation killed at many places goes on and gives the same files"
 }
 
 TEST_CASE("the standard input is read as a file is, also after a kill", "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string lines = json_lines(9000, "word");
-    write_bytes(folder / "a.jsonl", lines);
-    write_bytes(folder / "other", json_lines(9000, "bird"));
+    write_text(folder / "a.jsonl", lines);
+    write_text(folder / "other", json_lines(9000, "bird"));
     gzipped(lines, folder / "packed");
     prepare({.inputs = {folder / "a.jsonl"}, .output = folder / "file"});
     PrepareOptions options{.inputs = {"-"},
@@ -102,8 +102,8 @@ TEST_CASE("the standard input is read as a file is, also after a kill", "[data][
             const StandardInput input(folder / name);
             CHECK(prepare(options).resumed_bytes > 0);
         }
-        CHECK(read_bytes(folder / "out.bin") == read_bytes(folder / "file.bin"));
-        CHECK(read_bytes(folder / "out.idx") == read_bytes(folder / "file.idx"));
+        CHECK(read_text(folder / "out.bin") == read_text(folder / "file.bin"));
+        CHECK(read_text(folder / "out.idx") == read_text(folder / "file.idx"));
         {
             const StandardInput input(folder / name);
             REQUIRE(is_killed_after(2, options));
@@ -114,8 +114,8 @@ TEST_CASE("the standard input is read as a file is, also after a kill", "[data][
 }
 
 TEST_CASE("what was left of other options or inputs is not gone on from", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "a.txt", mixed_text(4, 900000));
+    const TemporaryFolder folder;
+    write_text(folder / "a.txt", mixed_text(4, 900000));
     PrepareOptions options{
         .inputs = {folder / "a.txt"}, .output = folder / "out", .checkpoint_bytes = 1};
     REQUIRE(is_killed_after(1, options));
@@ -123,12 +123,12 @@ TEST_CASE("what was left of other options or inputs is not gone on from", "[data
             Names{"a.txt", "out.bin.partial", "out.lengths.partial", "out.partial"});
     const int change = GENERATE(0, 1, 2, 3);
     if (change == 0) options.append_end_of_text = false;
-    if (change == 1) write_bytes(folder / "a.txt", mixed_text(5, 900000));
+    if (change == 1) write_text(folder / "a.txt", mixed_text(5, 900000));
     if (change == 2) std::filesystem::resize_file(folder / "out.bin.partial", 5);
     if (change == 3) {
-        std::string state = read_bytes(folder / "out.partial");
+        std::string state = read_text(folder / "out.partial");
         state[state.find("offset") + 10] ^= 1;
-        write_bytes(folder / "out.partial", state);
+        write_text(folder / "out.partial", state);
     }
     CHECK(prepare(options).resumed_bytes == 0);
     options.output = folder / "new";
@@ -137,11 +137,11 @@ TEST_CASE("what was left of other options or inputs is not gone on from", "[data
 }
 
 TEST_CASE("what an older run noted goes when another begins its files anew", "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     // So many lines that the second run has more in each file than the first, before it notes any.
     std::string lines;
     for (int i = 0; i < 300000; ++i) lines += "{\"text\":\"a\",\"b\":\"xyz\"}\n";
-    write_bytes(folder / "a.jsonl", lines);
+    write_text(folder / "a.jsonl", lines);
     PrepareOptions first{
         .inputs = {folder / "a.jsonl"}, .output = folder / "out", .checkpoint_bytes = 1};
     PrepareOptions second = first;
@@ -176,9 +176,9 @@ private:
 };
 
 TEST_CASE("too many open files are no reason to lose what a killed run wrote", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "out.bin.partial", "four");
-    write_bytes(folder / "out.lengths.partial", "four");
+    const TemporaryFolder folder;
+    write_text(folder / "out.bin.partial", "four");
+    write_text(folder / "out.lengths.partial", "four");
     const DatasetWriterState state{1, 2, 0, 0};
     const int next = ::dup(STDIN_FILENO);
     ::close(next);
@@ -200,8 +200,8 @@ TEST_CASE("too many open files are no reason to lose what a killed run wrote", "
 #ifndef __SANITIZE_THREAD__  // which cannot do with so little memory
 
 TEST_CASE("more workers than the system has threads for are refused", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "a.txt", "text");
+    const TemporaryFolder folder;
+    write_text(folder / "a.txt", "text");
     const pid_t child = ::fork();
     if (child == 0) {
         ::alarm(20);
@@ -226,7 +226,7 @@ TEST_CASE("more workers than the system has threads for are refused", "[data][pr
 
 TEST_CASE("an interrupted run's compressed input that has changed since is noticed",
           "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "a.txt.zst";
     const std::string text = mixed_text(4, 900000);
     zstd_file(text, path);
@@ -234,18 +234,18 @@ TEST_CASE("an interrupted run's compressed input that has changed since is notic
     PrepareOptions options{.inputs = {path}, .output = folder / "out", .checkpoint_bytes = 1};
     REQUIRE(is_killed_after(1, options));
     // Same size and time: only its content tells.
-    std::string packed = read_bytes(path);
+    std::string packed = read_text(path);
     std::string other = text;
     other[100] = other[100] == 'x' ? 'y' : 'x';
     std::string changed = zstd_frame(other);
     changed.resize(packed.size(), '\0');
-    write_bytes(path, changed);
+    write_text(path, changed);
     std::filesystem::last_write_time(path, time);
     const Error error = error_of([&] { prepare(options); });
     CHECK(error.code() == ExitCode::bad_data);
     CHECK_THAT(error.what(), Contains("a.txt.zst"));
     // With the right input again it goes on.
-    write_bytes(path, packed);
+    write_text(path, packed);
     std::filesystem::last_write_time(path, time);
     CHECK(prepare(options).resumed_bytes > 0);
     options.output = folder / "new";
@@ -254,8 +254,8 @@ TEST_CASE("an interrupted run's compressed input that has changed since is notic
 }
 
 TEST_CASE("after a failure nothing is left to go on from", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "a.jsonl", json_lines(30000, "a") + "{\n");
+    const TemporaryFolder folder;
+    write_text(folder / "a.jsonl", json_lines(30000, "a") + "{\n");
     CHECK(error_of([&] {
               prepare({.inputs = {folder / "a.jsonl"},
                        .output = folder / "out",

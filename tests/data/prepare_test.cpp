@@ -69,9 +69,9 @@ TEST_CASE("every byte survives the byte tokenizer", "[data][tokenizer]") {
 }
 
 TEST_CASE("plain text is cut at line ends and nothing is lost", "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string text = some_text(3500001) + "\xff\x80 no line end at the end";
-    write_bytes(folder / "in.txt", text);
+    write_text(folder / "in.txt", text);
     int64_t done = 0, total = 0;
     const PrepareResult result = prepare({.inputs = {folder / "in.txt"},
                                           .output = folder / "new/out",
@@ -97,13 +97,13 @@ TEST_CASE("plain text is cut at line ends and nothing is lost", "[data][prepare]
 }
 
 TEST_CASE("the output does not depend on the number of workers", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "a.txt", some_text(9000017));
+    const TemporaryFolder folder;
+    write_text(folder / "a.txt", some_text(9000017));
     std::string lines;
     for (int i = 0; i < 20000; ++i) {
         lines += "{\"text\": \"line " + std::to_string(i) + " \\u00e9\\n\", \"id\": 3}\n";
     }
-    write_bytes(folder / "b.jsonl", lines);
+    write_text(folder / "b.jsonl", lines);
     gzipped(some_text(2000003), folder / "c.txt.gz");
     for (const int workers : {1, 3, 8}) {
         prepare({.inputs = {folder / "a.txt", folder / "b.jsonl", folder / "c.txt.gz"},
@@ -112,20 +112,20 @@ TEST_CASE("the output does not depend on the number of workers", "[data][prepare
                  .workers = workers});
     }
     for (const char* end : {"-train.bin", "-train.idx", "-valid.bin", "-valid.idx"}) {
-        CHECK(!read_bytes(folder / (std::string("out1") + end)).empty());
-        CHECK(read_bytes(folder / (std::string("out1") + end)) ==
-              read_bytes(folder / (std::string("out3") + end)));
-        CHECK(read_bytes(folder / (std::string("out1") + end)) ==
-              read_bytes(folder / (std::string("out8") + end)));
+        CHECK(!read_text(folder / (std::string("out1") + end)).empty());
+        CHECK(read_text(folder / (std::string("out1") + end)) ==
+              read_text(folder / (std::string("out3") + end)));
+        CHECK(read_text(folder / (std::string("out1") + end)) ==
+              read_text(folder / (std::string("out8") + end)));
     }
 }
 
 TEST_CASE("the held-out part is the tail, in the fraction asked for", "[data][prepare]") {
     const size_t bytes = GENERATE(size_t{1000}, size_t{100003}, size_t{2600000});
     const double fraction = GENERATE(0.01, 0.1, 0.5, 0.9);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string text = some_text(bytes);
-    write_bytes(folder / "in", text);
+    write_text(folder / "in", text);
     const PrepareResult result =
         prepare({.inputs = {folder / "in"}, .output = folder / "out", .valid_fraction = fraction});
     CHECK(result.prefixes == std::vector<std::string>{folder / "out-train", folder / "out-valid"});
@@ -139,16 +139,16 @@ TEST_CASE("the held-out part is the tail, in the fraction asked for", "[data][pr
 
 TEST_CASE("whole JSON lines are held out, and whole files where the cut falls between two",
           "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::string lines;
     for (char c = 'a'; c <= 'j'; ++c) lines += std::string("{\"text\": \"") + c + "\"}\n";
-    write_bytes(folder / "in.jsonl", lines);
+    write_text(folder / "in.jsonl", lines);
     prepare({.inputs = {folder / "in.jsonl"}, .output = folder / "out", .valid_fraction = 0.3});
     CHECK(text_of(folder / "out-train") == "abcdefg");
     CHECK(documents_of(folder / "out-valid") == std::vector<std::string>{"h", "i", "j"});
 
-    write_bytes(folder / "a", "no line end");
-    write_bytes(folder / "b", "as long too");
+    write_text(folder / "a", "no line end");
+    write_text(folder / "b", "as long too");
     prepare(
         {.inputs = {folder / "a", folder / "b"}, .output = folder / "ab", .valid_fraction = 0.5});
     CHECK(documents_of(folder / "ab-train") == std::vector<std::string>{"no line end"});
@@ -156,10 +156,10 @@ TEST_CASE("whole JSON lines are held out, and whole files where the cut falls be
 }
 
 TEST_CASE("the held-out part of a gzip file does not depend on its name", "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string text = some_text(300000);
     gzipped(text, folder / "in.txt");
-    REQUIRE(read_bytes(folder / "in.txt").size() < 250000);
+    REQUIRE(read_text(folder / "in.txt").size() < 250000);
     const PrepareResult result =
         prepare({.inputs = {folder / "in.txt"}, .output = folder / "out", .valid_fraction = 0.3});
     CHECK(result.valid.bytes >= 90000 - 1);
@@ -168,10 +168,10 @@ TEST_CASE("the held-out part of a gzip file does not depend on its name", "[data
 }
 
 TEST_CASE("text without line ends is cut between characters", "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::string text;
     while (text.size() < 2500000) text += "a\xe2\x82\xac\xf0\x9f\x98\x80\xc3\xa9";
-    write_bytes(folder / "in", text);
+    write_text(folder / "in", text);
     prepare({.inputs = {folder / "in"}, .output = folder / "out", .valid_fraction = 0.31});
     CHECK(text_of(folder / "out-train") + text_of(folder / "out-valid") == text);
     for (const char* part : {"out-train", "out-valid"}) {
@@ -179,15 +179,15 @@ TEST_CASE("text without line ends is cut between characters", "[data][prepare]")
             CHECK((static_cast<unsigned char>(document[0]) & 0xC0u) != 0x80u);
         }
     }
-    write_bytes(folder / "in", std::string(1500000, '\x80'));
+    write_text(folder / "in", std::string(1500000, '\x80'));
     CHECK(prepare({.inputs = {folder / "in"}, .output = folder / "out"}).train.bytes == 1500000);
 }
 
 TEST_CASE("each JSON line is a document, blank lines and empty texts are none", "[data][prepare]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string long_text(2500000, 'x');
-    write_bytes(folder / "a.jsonl",
-                "{\"t\":\"one\\n\\u20ac\"}\r\n\n  \n{\"t\":\"\"}\n{\"t\":\"" + long_text + "\"}\n");
+    write_text(folder / "a.jsonl",
+               "{\"t\":\"one\\n\\u20ac\"}\r\n\n  \n{\"t\":\"\"}\n{\"t\":\"" + long_text + "\"}\n");
     gzipped("{\"x\":[1],\"t\":\"last\"}", folder / "b.jsonl.gz");
     prepare({.inputs = {folder / "a.jsonl", folder / "b.jsonl.gz"},
              .output = folder / "out",
@@ -217,10 +217,10 @@ TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
         {"{\"text\": 3}", "key 'text' holds a JSON number, expected a string"},
     }));
     const int workers = GENERATE(1, 3);
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::string lines;
     for (int i = 0; i < 10000; ++i) lines += "{\"text\": \"fine\"}\n";
-    write_bytes(folder / "in.jsonl", lines + "\n" + bad.line + "\n{also bad\n");
+    write_text(folder / "in.jsonl", lines + "\n" + bad.line + "\n{also bad\n");
     const Error error = error_of([&] {
         prepare({.inputs = {folder / "in.jsonl"}, .output = folder / "out", .workers = workers});
     });
@@ -230,17 +230,17 @@ TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
 }
 
 TEST_CASE("inputs that cannot become a corpus are refused and leave nothing", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "empty.txt", "");
-    write_bytes(folder / "blank.jsonl", "\n{\"text\":\"\"}\n");
-    write_bytes(folder / "plain.gz", "not compressed");
-    write_bytes(folder / "one.txt", "a");
+    const TemporaryFolder folder;
+    write_text(folder / "empty.txt", "");
+    write_text(folder / "blank.jsonl", "\n{\"text\":\"\"}\n");
+    write_text(folder / "plain.gz", "not compressed");
+    write_text(folder / "one.txt", "a");
     gzipped(some_text(300000), folder / "good.gz");
-    const std::string packed = read_bytes(folder / "good.gz");
-    write_bytes(folder / "cut.gz", packed.substr(0, packed.size() - 9));
+    const std::string packed = read_text(folder / "good.gz");
+    write_text(folder / "cut.gz", packed.substr(0, packed.size() - 9));
     std::string damaged = packed;
     damaged[packed.size() - 6] ^= 1;
-    write_bytes(folder / "damaged.dz", damaged);
+    write_text(folder / "damaged.dz", damaged);
     const Names before = folder.names();
 
     const auto preparing = [&](std::vector<std::string> inputs, PrepareOptions options = {}) {
@@ -268,8 +268,8 @@ TEST_CASE("inputs that cannot become a corpus are refused and leave nothing", "[
 }
 
 TEST_CASE("an output that cannot be written is refused and leaves nothing", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "in.txt", "some text\nto learn from\n");
+    const TemporaryFolder folder;
+    write_text(folder / "in.txt", "some text\nto learn from\n");
     std::filesystem::create_directory(folder / "out-valid.idx");
     const Names before = folder.names();
     const Error error = error_of(
@@ -286,9 +286,9 @@ TEST_CASE("an output that cannot be written is refused and leaves nothing", "[da
 }
 
 TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
-    const TestFolder folder;
-    write_bytes(folder / "toy.json", ToyVocabulary().json());
-    write_bytes(folder / "a.jsonl", json_lines(100, "a"));
+    const TemporaryFolder folder;
+    write_text(folder / "toy.json", ToyVocabulary().json());
+    write_text(folder / "a.jsonl", json_lines(100, "a"));
     prepare({.inputs = {folder / "a.jsonl"},
              .output = folder / "out",
              .tokenizer = folder / "toy.json"});
@@ -299,19 +299,19 @@ TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
     CHECK(manifest->end_of_text == 284);
     CHECK(manifest->largest_id == 284);
     CHECK(manifest->token_type == "uint16");
-    const std::string bin = read_bytes(folder / "out.bin");
-    const std::string idx = read_bytes(folder / "out.idx");
+    const std::string bin = read_text(folder / "out.bin");
+    const std::string idx = read_text(folder / "out.idx");
     CHECK(manifest->bin.bytes == static_cast<int64_t>(bin.size()));
     CHECK(manifest->bin.checksum == crc32c(bin.data(), bin.size()));
     CHECK(manifest->idx.bytes == static_cast<int64_t>(idx.size()));
     CHECK(manifest->idx.checksum == crc32c(idx.data(), idx.size()));
 
     CHECK(compare_with_manifest(folder / "out").value().empty());
-    write_bytes(folder / "out.bin", std::string(bin.size(), '\0'));
+    write_text(folder / "out.bin", std::string(bin.size(), '\0'));
     const auto differences = compare_with_manifest(folder / "out").value();
     REQUIRE(differences.size() == 1);
     CHECK_THAT(differences[0], Contains("out.bin does not have the checksum"));
-    write_bytes(folder / "out.bin", bin);
+    write_text(folder / "out.bin", bin);
     write_counting_dataset(folder / "bare", {3});
     CHECK_FALSE(compare_with_manifest(folder / "bare").has_value());
 
@@ -324,10 +324,10 @@ TEST_CASE("the manifest beside a dataset tells what it is", "[data][prepare]") {
     CHECK(error_of([&] { make_sequential_dataset({folder / "out"}, 8, 284); }).code() ==
           ExitCode::bad_data);
 
-    write_bytes(folder / "out.json", "{\"format\": \"trireme-dataset\", \"version\": 1}");
+    write_text(folder / "out.json", "{\"format\": \"trireme-dataset\", \"version\": 1}");
     CHECK(error_of([&] { read_manifest(folder / "out"); }).code() == ExitCode::bad_data);
     CHECK(describe_dataset({folder / "out"}).documents == 100);
-    write_bytes(folder / "out.json", "{\"by\": \"another program\"}");
+    write_text(folder / "out.json", "{\"by\": \"another program\"}");
     CHECK_FALSE(read_manifest(folder / "out"));
 }
 

@@ -44,12 +44,12 @@ inline bool is_killed_after(int n_batches, PrepareOptions options) {
 }
 
 // The folder's files whose names begin so, by the rest of the name.
-inline std::map<std::string, std::string> files_of(const TestFolder& folder,
+inline std::map<std::string, std::string> files_of(const TemporaryFolder& folder,
                                                    const std::string& begin) {
     std::map<std::string, std::string> files;
     for (const std::string& name : folder.names()) {
         if (name.starts_with(begin)) {
-            files[name.substr(begin.size())] = read_bytes(folder / name);
+            files[name.substr(begin.size())] = read_text(folder / name);
         }
     }
     return files;

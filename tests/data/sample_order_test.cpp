@@ -117,7 +117,7 @@ TEST_CASE("blend weights, sizes and order are Megatron's", "[data][blend]") {
 }
 
 TEST_CASE("the samples of blended runs of several epochs are Megatron's", "[data][blend]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     int64_t most_epochs = 0;
     for (const json& row : golden()["runs"]) {
         INFO("seed " << row["seed"] << ", T " << row["sequence_length"]);

@@ -29,7 +29,7 @@ bool is_right(const SampleOrder& order) {
            same(order.shuffle, expected.shuffle);
 }
 
-std::string order_file(const TestFolder& folder) {
+std::string order_file(const TemporaryFolder& folder) {
     for (const std::string& name : folder.names()) {
         if (name.starts_with("order-") && !name.ends_with(".lock")) return folder / name;
     }
@@ -39,7 +39,7 @@ std::string order_file(const TestFolder& folder) {
 }  // namespace
 
 TEST_CASE("an order from the cache is the one that was put there", "[data][order]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     int made = 0;
     const auto order_of = [&](const std::string& key, int64_t least = 0) {
         return shared_sample_order(
@@ -62,7 +62,7 @@ TEST_CASE("an order from the cache is the one that was put there", "[data][order
 }
 
 TEST_CASE("an order's file that is damaged or of another key is made again", "[data][order]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     int made = 0;
     const auto order_of = [&] {
         return shared_sample_order(
@@ -75,7 +75,7 @@ TEST_CASE("an order's file that is damaged or of another key is made again", "[d
     };
     order_of();
     const std::string path = order_file(folder);
-    const std::string good = read_bytes(path);
+    const std::string good = read_text(path);
     std::vector<std::string> damaged{good.substr(0, good.size() - 1),
                                      good.substr(0, good.size() - 64),
                                      good.substr(0, 100),
@@ -95,10 +95,10 @@ TEST_CASE("an order's file that is damaged or of another key is made again", "[d
     for (size_t i = 0; i < damaged.size(); ++i) {
         INFO("damage " << i);
         made = 0;
-        write_bytes(path, damaged[i]);
+        write_text(path, damaged[i]);
         CHECK(is_right(order_of()));
         CHECK(made == 1);
-        CHECK(read_bytes(path) == good);
+        CHECK(read_text(path) == good);
     }
     made = 0;
     CHECK(is_right(order_of()));
@@ -106,7 +106,7 @@ TEST_CASE("an order's file that is damaged or of another key is made again", "[d
 }
 
 TEST_CASE("of processes that come together one makes the order", "[data][order]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::vector<pid_t> children;
     for (int i = 0; i < 6; ++i) {
         const pid_t child = ::fork();
@@ -120,7 +120,7 @@ TEST_CASE("of processes that come together one makes the order", "[data][order]"
             const SampleOrder order = shared_sample_order(
                 folder / "cache", "key", 1000,
                 [&] {
-                    write_bytes(folder / ("made-" + std::to_string(i)), "");
+                    write_text(folder / ("made-" + std::to_string(i)), "");
                     ::usleep(50000);
                     return make();
                 },
@@ -139,7 +139,7 @@ TEST_CASE("of processes that come together one makes the order", "[data][order]"
 }
 
 TEST_CASE("an order that is damaged while in use is an error, not a crash", "[data][order]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     // So many documents that the order is shared.
     std::vector<int32_t> lengths(60000, 3);
     write_counting_dataset(folder / "d", lengths);

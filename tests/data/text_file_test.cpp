@@ -18,10 +18,10 @@ std::string rest_of(TextFile& file, size_t at_once) {
 }
 
 TEST_CASE("a plain file is read in parts of any size and from any byte", "[data][text]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string text = mixed_text(5, 700000);  // more than is looked at first
     const std::string path = folder / "a.txt";
-    write_bytes(path, text);
+    write_text(path, text);
     const auto size = static_cast<int64_t>(text.size());
     for (const size_t at_once : {size_t{1000}, size_t{262144}, size_t{1} << 20}) {
         TextFile file(path);
@@ -42,7 +42,7 @@ TEST_CASE("a plain file is read in parts of any size and from any byte", "[data]
     CHECK(text_size(path) == size);
     // Each would begin a gzip file, were it not all.
     for (const std::string& little : {std::string("\x1f"), std::string()}) {
-        write_bytes(path, little);
+        write_text(path, little);
         TextFile file(path);
         CHECK(file.is_plain());
         CHECK(rest_of(file, 10) == little);
@@ -50,7 +50,7 @@ TEST_CASE("a plain file is read in parts of any size and from any byte", "[data]
 }
 
 TEST_CASE("gzip is unpacked under any name, and its name holds to it", "[data][text]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string text = mixed_text(6, 700000);
     for (const char* name : {"a.txt", "a.txt.gz", "a.txt.dz"}) {
         const std::string path = gzipped(text, folder / name);
@@ -62,17 +62,17 @@ TEST_CASE("gzip is unpacked under any name, and its name holds to it", "[data][t
         CHECK(text_size(path) == static_cast<int64_t>(text.size()));
     }
     for (const std::string& other : {std::string("plain text"), std::string()}) {
-        write_bytes(folder / "b.gz", other);
-        const Caught error = caught([&] { TextFile file(folder / "b.gz"); });
-        CHECK(error.code == ExitCode::bad_data);
-        CHECK_THAT(error.message, Contains("b.gz") && Contains("no gzip header"));
+        write_text(folder / "b.gz", other);
+        const Error error = error_of([&] { TextFile file(folder / "b.gz"); });
+        CHECK(error.code() == ExitCode::bad_data);
+        CHECK_THAT(error.what(), Contains("b.gz") && Contains("no gzip header"));
     }
 }
 
 TEST_CASE("the standard input loses nothing to those that only open it", "[data][text]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string text = mixed_text(7, 700000);
-    write_bytes(folder / "a.txt", text);
+    write_text(folder / "a.txt", text);
     for (const std::string& path : {folder / "a.txt", gzipped(text, folder / "a.gz")}) {
         const StandardInput input(path);
         CHECK(TextFile("-").stored_size() == 0);

@@ -50,13 +50,13 @@ std::vector<int32_t> counting(int32_t first, int32_t n) {
 }  // namespace
 
 TEST_CASE("llm.c's shards are one text in the order of their names", "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::vector<int32_t> all;
     // One is empty, one is longer than what is read at a time.
     const std::vector<int32_t> sizes{5, 0, 20001, 3};
     for (size_t i = 0; i < sizes.size(); ++i) {
         const auto tokens = counting(static_cast<int32_t>(all.size()), sizes[i]);
-        write_bytes(folder / ("s_" + std::to_string(i) + ".bin"), gpt2_file(tokens));
+        write_text(folder / ("s_" + std::to_string(i) + ".bin"), gpt2_file(tokens));
         all.insert(all.end(), tokens.begin(), tokens.end());
     }
     const auto corpus = open_tokens({folder / "s_*.bin"});
@@ -73,32 +73,32 @@ TEST_CASE("llm.c's shards are one text in the order of their names", "[data][sha
 }
 
 TEST_CASE("more shards than are kept open are read all the same", "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     std::vector<int32_t> all;
     for (int32_t i = 1000; i < 1300; ++i) {
-        write_bytes(folder / ("s_" + std::to_string(i) + ".bin"), gpt2_file({i, 2 * i}));
+        write_text(folder / ("s_" + std::to_string(i) + ".bin"), gpt2_file({i, 2 * i}));
         all.insert(all.end(), {i, 2 * i});
     }
     CHECK(all_tokens(*open_tokens({folder / "s_*"})) == all);
 }
 
 TEST_CASE("Llama 3's ids and nanoGPT's bare files are read", "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::vector<int32_t> tokens{128000, 5, 128255, 70000, 128000, 1};
-    write_bytes(folder / "l.bin", llmc_file(20240801, 7, 6, stored<uint32_t>(tokens)));
+    write_text(folder / "l.bin", llmc_file(20240801, 7, 6, stored<uint32_t>(tokens)));
     const auto llama = open_tokens({folder / "l.bin"});
     CHECK(llama->token_type() == TokenType::u32);
     CHECK(all_tokens(*llama) == tokens);
 
-    write_bytes(folder / "n.bin", stored<uint16_t>({1, 2, 65535, 4}));
+    write_text(folder / "n.bin", stored<uint16_t>({1, 2, 65535, 4}));
     const DataSourceOptions source{.path = folder / "n.bin", .format = DataFormat::nanogpt};
     CHECK(all_tokens(*open_tokens(source)) == std::vector<int32_t>{1, 2, 65535, 4});
 }
 
 TEST_CASE("documents are counted by the end of text, before or behind each", "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const int32_t end = kGpt2End;
-    write_bytes(folder / "n.bin", stored<uint16_t>({1, 2, end, 3, end, end, 4, 5, 6, 7}));
+    write_text(folder / "n.bin", stored<uint16_t>({1, 2, end, 3, end, end, 4, 5, 6, 7}));
     const DatasetSummary bare =
         describe_dataset({.path = folder / "n.bin", .format = DataFormat::nanogpt});
     CHECK(bare.format == "nanogpt");
@@ -109,8 +109,8 @@ TEST_CASE("documents are counted by the end of text, before or behind each", "[d
     CHECK(bare.bytes == 20);
 
     // The second shard goes on with the first one's last document.
-    write_bytes(folder / "s_0.bin", gpt2_file({end, 1, end, 2, 3}));
-    write_bytes(folder / "s_1.bin", gpt2_file({4, 5, end, 6}));
+    write_text(folder / "s_0.bin", gpt2_file({end, 1, end, 2, 3}));
+    write_text(folder / "s_1.bin", gpt2_file({4, 5, end, 6}));
     const DatasetSummary shards = describe_dataset({folder / "s_*.bin"});
     CHECK(shards.format == "llmc");
     CHECK(shards.files == 2);
@@ -119,18 +119,18 @@ TEST_CASE("documents are counted by the end of text, before or behind each", "[d
     CHECK(shards.longest_sequence == 5);
 
     const std::vector<int32_t> llama{128000, 1, 50256, 2, 128000, 3};
-    write_bytes(folder / "l.bin", llmc_file(20240801, 7, 6, stored<uint32_t>(llama)));
+    write_text(folder / "l.bin", llmc_file(20240801, 7, 6, stored<uint32_t>(llama)));
     CHECK(describe_dataset({folder / "l.bin"}).documents == 2);
     CHECK(verify_dataset({folder / "l.bin"}) == 128000);
 }
 
 TEST_CASE("the samples of shards are those of an indexed dataset with a document a shard",
           "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "indexed", {41, 30, 77});
-    write_bytes(folder / "s_0.bin", gpt2_file(counting(0, 41)));
-    write_bytes(folder / "s_1.bin", gpt2_file(counting(41, 30)));
-    write_bytes(folder / "s_2.bin", gpt2_file(counting(71, 77)));
+    write_text(folder / "s_0.bin", gpt2_file(counting(0, 41)));
+    write_text(folder / "s_1.bin", gpt2_file(counting(41, 30)));
+    write_text(folder / "s_2.bin", gpt2_file(counting(71, 77)));
     const GptDatasetOptions options{
         .sequence_length = 7, .n_samples = 55, .seed = 3, .vocab_size = 148};
     const GptDataset indexed(DataSourceOptions{folder / "indexed"}, options);
@@ -153,9 +153,9 @@ TEST_CASE("the samples of shards are those of an indexed dataset with a document
 TEST_CASE("samples of shards begin a document behind each end of text and with each shard",
           "[data][shards]") {
     const int64_t length = GENERATE(1, 3, 8, 50);
-    const TestFolder folder;
-    write_bytes(folder / "a.bin", stored<uint16_t>({kGpt2End, 1, 2, kGpt2End, 3, kGpt2End}));
-    write_bytes(folder / "b.bin", stored<uint16_t>({4, 5, 6, 7, kGpt2End, kGpt2End, 8}));
+    const TemporaryFolder folder;
+    write_text(folder / "a.bin", stored<uint16_t>({kGpt2End, 1, 2, kGpt2End, 3, kGpt2End}));
+    write_text(folder / "b.bin", stored<uint16_t>({4, 5, 6, 7, kGpt2End, kGpt2End, 8}));
     const DataSourceOptions source{.path = folder / "?.bin", .format = DataFormat::nanogpt};
     const auto begins_of = [&](const SampleSource& samples, int64_t index) {
         std::vector<int32_t> begins(static_cast<size_t>(length), -7);
@@ -194,22 +194,22 @@ TEST_CASE("samples of shards begin a document behind each end of text and with e
 }
 
 TEST_CASE("a changed, a missing and a further shard are another dataset", "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const DataSourceOptions source{folder / "s_*.bin"};
-    write_bytes(folder / "s_0.bin", gpt2_file({1, 2, 3}));
-    write_bytes(folder / "s_1.bin", gpt2_file({4, 5, 6}));
+    write_text(folder / "s_0.bin", gpt2_file({1, 2, 3}));
+    write_text(folder / "s_1.bin", gpt2_file({4, 5, 6}));
     const std::string before = dataset_fingerprint(source);
     CHECK(before.starts_with("2 files"));
-    write_bytes(folder / "s_1.bin", gpt2_file({4, 5, 7}));
+    write_text(folder / "s_1.bin", gpt2_file({4, 5, 7}));
     CHECK(dataset_fingerprint(source) != before);
-    write_bytes(folder / "s_1.bin", gpt2_file({4, 5, 6}));
+    write_text(folder / "s_1.bin", gpt2_file({4, 5, 6}));
     CHECK(dataset_fingerprint(source) == before);
-    write_bytes(folder / "s_2.bin", gpt2_file({4, 5, 6}));
+    write_text(folder / "s_2.bin", gpt2_file({4, 5, 6}));
     CHECK(dataset_fingerprint(source) != before);
 }
 
 TEST_CASE("bad token files are refused with file and reason", "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     const std::string good = gpt2_file({1, 2, 3});
     const std::string tokens = stored<uint16_t>({1, 2, 3});
     struct Case {
@@ -236,7 +236,7 @@ TEST_CASE("bad token files are refused with file and reason", "[data][shards]") 
     };
     for (const Case& c : cases) {
         INFO(c.expected);
-        write_bytes(folder / "s.bin", c.bytes);
+        write_text(folder / "s.bin", c.bytes);
         const Error error =
             error_of([&] { open_tokens({.path = folder / "s.bin", .format = c.format}); });
         CHECK(error.code() == ExitCode::bad_data);
@@ -244,8 +244,8 @@ TEST_CASE("bad token files are refused with file and reason", "[data][shards]") 
     }
     CHECK_THAT(error_of([&] { open_tokens({folder / "x*.bin"}); }).what(), Contains("no file"));
 
-    write_bytes(folder / "a_0.bin", good);
-    write_bytes(folder / "a_1.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({1})));
+    write_text(folder / "a_0.bin", good);
+    write_text(folder / "a_1.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({1})));
     const Error mixed = error_of([&] { open_tokens({folder / "a_*"}); });
     CHECK(mixed.code() == ExitCode::bad_data);
     CHECK_THAT(mixed.what(), Contains("a_1.bin") && Contains("uint32") && Contains("a_0.bin"));
@@ -253,7 +253,7 @@ TEST_CASE("bad token files are refused with file and reason", "[data][shards]") 
 
 TEST_CASE("a file of a dataset given for its prefix is answered with the prefix",
           "[data][shards]") {
-    const TestFolder folder;
+    const TemporaryFolder folder;
     write_counting_dataset(folder / "docs", {3, 4});
     for (const std::string name : {"docs.bin", "docs.idx", "docs.b*"}) {
         const Error error = error_of([&] { open_tokens({.path = folder / name}); });
@@ -264,27 +264,27 @@ TEST_CASE("a file of a dataset given for its prefix is answered with the prefix"
 }
 
 TEST_CASE("an id beyond the vocabulary is named with its shard", "[data][shards]") {
-    const TestFolder folder;
-    write_bytes(folder / "s_0.bin", gpt2_file({1, 2, 3}));
-    write_bytes(folder / "s_1.bin", gpt2_file({4, 257, 6}));
+    const TemporaryFolder folder;
+    write_text(folder / "s_0.bin", gpt2_file({1, 2, 3}));
+    write_text(folder / "s_1.bin", gpt2_file({4, 257, 6}));
     const auto corpus = open_tokens({folder / "s_*"});
     std::vector<int32_t> tokens(6);
     const Error error = error_of([&] { corpus->read(0, tokens, 257); });
     CHECK(error.code() == ExitCode::bad_data);
     CHECK_THAT(error.what(), Contains("s_1.bin: token 1 is id 257"));
     CHECK_THAT(error.what(), Contains("vocabulary has 257 ids (0 to 256)"));
-    write_bytes(folder / "n.bin", stored<uint16_t>(counting(0, 20000)));
+    write_text(folder / "n.bin", stored<uint16_t>(counting(0, 20000)));
     const auto bare = open_tokens({.path = folder / "n.bin", .format = DataFormat::nanogpt});
     tokens.resize(19000);
     CHECK_THAT(error_of([&] { bare->read(1000, tokens, 19999); }).what(),
                Contains("n.bin: token 19999, read as nanoGPT's uint16, is id 19999"));
 
     const int32_t huge = -2;  // 4294967294 as uint32
-    write_bytes(folder / "l.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({huge})));
+    write_text(folder / "l.bin", llmc_file(20240801, 7, 1, stored<uint32_t>({huge})));
     CHECK_THAT(error_of([&] { all_tokens(*open_tokens({folder / "l.bin"})); }).what(),
                Contains("4294967294"));
     // Cut off after it was opened.
-    write_bytes(folder / "s_1.bin", gpt2_file({4}));
+    write_text(folder / "s_1.bin", gpt2_file({4}));
     tokens.resize(6);
     CHECK(error_of([&] { corpus->read(0, tokens); }).code() == ExitCode::bad_data);
 }

@@ -417,12 +417,12 @@ TEST_CASE("damaged tiktoken files are refused", "[data][tokenizer]") {
 }
 
 TEST_CASE("a tokenizer's name may say pattern and end of text", "[data][tokenizer]") {
-    const TestFolder folder;
-    write_bytes(folder / "a.json", kToy.json([](File& file) {
+    const TemporaryFolder folder;
+    write_text(folder / "a.json", kToy.json([](File& file) {
         ToyVocabulary::add_token(file, 300, "<|im_end|>", true);
     }));
-    write_bytes(folder / "b:x.tiktoken", kToy.tiktoken());
-    write_bytes(folder / "empty", "\n");
+    write_text(folder / "b:x.tiktoken", kToy.tiktoken());
+    write_text(folder / "empty", "\n");
     CHECK(make_tokenizer(folder / "a.json")->end_of_text() == 284);
     CHECK(make_tokenizer(folder / "a.json:end=<|im_end|>")->end_of_text() == 300);
     CHECK(make_tokenizer(folder / "b:x.tiktoken:cl100k")->vocab_size() == 285);

@@ -1,12 +1,11 @@
 #include <catch2/catch.hpp>
 
-#include <fstream>
 #include <functional>
-#include <sstream>
 
 #include "core/trace.h"
 #include "parallel/throttled_world.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 #include "tests/model/training_support.h"
 
 // Exposed communication is put down to the mesh axis that it belongs to.
@@ -106,11 +105,10 @@ TEST_CASE("waits that last stand in the trace under their axis", "[model][waits]
     waits_of(scenario_on(kTensorAndData),
              {{MeshAxis::tensor, 1.0, 0.0}, {MeshAxis::data, 1.0, 0.0}}, &trace);
     trace.write_json(path);
-    std::stringstream text;
-    text << std::ifstream(path).rdbuf();
-    CHECK(text.str().find("\"wait for tensor\"") != std::string::npos);
-    CHECK(text.str().find("\"wait for data\"") != std::string::npos);
-    CHECK(text.str().find("\"wait for pipeline\"") == std::string::npos);
+    const std::string text = read_text(path);
+    CHECK(text.find("\"wait for tensor\"") != std::string::npos);
+    CHECK(text.find("\"wait for data\"") != std::string::npos);
+    CHECK(text.find("\"wait for pipeline\"") == std::string::npos);
 }
 
 }  // namespace trireme::test

@@ -1,12 +1,11 @@
 #include "parallel/schedule_file.h"
 
 #include <catch2/catch.hpp>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 
 #include "core/error.h"
 #include "tests/core/error_of.h"
+#include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 using namespace trireme;
 using Catch::Matchers::Contains;
@@ -47,16 +46,15 @@ TEST_CASE("a schedule file may have comments, gaps and spaces", "[parallel][sche
 }
 
 TEST_CASE("make_schedule reads a schedule file", "[parallel][schedule]") {
-    const std::string path =
-        std::filesystem::temp_directory_path() / ("trireme_schedule_" + std::to_string(::getpid()));
+    const TemporaryFolder folder;
+    const std::string path = folder / "schedule";
     const ScheduleProgram program = make_schedule("zb-v", 3, 2, 8);
-    std::ofstream(path) << write_schedule(program);
+    test::write_text(path, write_schedule(program));
     REQUIRE(make_schedule("file:" + path, 3, 2, 8) == program);
     REQUIRE_THROWS_WITH(make_schedule("file:" + path, 3, 1, 8),
                         Contains("has 2 chunks a rank, found virtual_stages 1; set "
                                  "virtual_stages to 2"));
     REQUIRE_THROWS_WITH(make_schedule("file:" + path, 2, 2, 8), Contains("row 4 is one too many"));
-    std::filesystem::remove(path);
 }
 
 TEST_CASE("each fault of a schedule file is named with its place", "[parallel][schedule]") {

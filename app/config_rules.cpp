@@ -156,13 +156,13 @@ public:
         check_pieces(tokens);
     }
 
-    // So many that their number is no nonsense and stays far from overflow.
+    // More would be nonsense, and their number would not stay far from overflow.
     void check_ranks() {
         constexpr int64_t kMostOfRun = 1 << 20;
         const MeshShape& mesh = c.mesh;
-        const double ranks = static_cast<double>(mesh.tensor) * mesh.context * mesh.pipeline *
+        const double ranks = 1.0 * mesh.tensor * mesh.context * mesh.pipeline *
                              std::max(mesh.data, 1);
-        check({"mesh.tensor", "mesh.pipeline", "mesh.context", "mesh.data"}, ranks <= static_cast<double>(kMostOfRun),
+        check({"mesh.tensor", "mesh.pipeline", "mesh.context", "mesh.data"}, ranks <= kMostOfRun,
               "found tensor " + text_of(mesh.tensor) + " * pipeline " + text_of(mesh.pipeline) +
                   " * context " + text_of(mesh.context) +
                   (mesh.data > 0 ? " * data " + text_of(mesh.data) : "") +

@@ -218,6 +218,8 @@ TEST_CASE("train and eval warn of a dataset whose tokenizer is not data.tokenize
     Arguments right = train;
     right.insert(right.end(), {"run.output=right", "data.tokenizer=tokenizer.json"});
     CHECK_THAT(succeed(at, right).error, !Contains("tokenizer"));
+}
+
 TEST_CASE("without a tokenizer a run trains, is evaluated and exported, and writes no text",
           "[app][process]") {
     const TemporaryFolder folder;

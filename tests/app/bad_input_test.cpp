@@ -307,6 +307,10 @@ TEST_CASE("train refuses bad configurations and data before it writes", "[app][p
             {"missing checkpoint", train_with("checkpoint.resume=none"), 65, {"none"}},
             {"output below a file", train_with("run.output=corpus.txt/out"), 73, {"corpus.txt"}},
             {"output that is a file", train_with("run.output=corpus.txt"), 73, {"corpus.txt"}},
+            {"a model of 800 GB",
+             {"train", "tiny.yaml", "--set", "model.hidden=16384", "model.layers=64"},
+             71,
+             {"'parameters'", "free of the", "data_parallel.zero: 2 or 3", "trireme plan"}},
         },
         at);
 }

@@ -46,7 +46,7 @@ void warn_of_checkpoints_beside(const World& world, const std::string& config_pa
         if (list_checkpoints(beside + "/checkpoints").empty()) return;
         Log(0, 1).warn("the folder of the configuration, " + beside +
                        ", holds checkpoints, but run.output is " +
-                       fs::weakly_canonical(config.run.output).string() +
+                       fs::weakly_canonical(fs::absolute(config.run.output)).string() +
                        ", which holds none, so that training begins afresh; to go on from those, "
                        "stop and start with --set run.output=" +
                        beside);

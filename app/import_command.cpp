@@ -100,7 +100,7 @@ private:
     // A run that goes on with the model; what follows the model section is a beginning to edit.
     Config make_config() const {
         namespace fs = std::filesystem;
-        fs::path output = fs::absolute(arguments_.output).lexically_normal();
+        fs::path output = fs::weakly_canonical(fs::absolute(arguments_.output));
         if (!output.has_filename()) output = output.parent_path();
         Config config;
         config.run.name = output.filename();

@@ -15,14 +15,20 @@ namespace trireme {
 
 namespace {
 
+// -1 where there is none.
+int64_t step_of(const nlohmann::json& record) {
+    if (!record.is_object()) return -1;
+    const auto step = record.find("step");
+    return step != record.end() && step->is_number_integer() ? step->get<int64_t>() : -1;
+}
+
 // Lines of an existing file whose step is at most `last_step`.
 std::string records_until(const std::string& path, int64_t last_step) {
     std::ifstream in(path);
     std::string kept;
     for (std::string line; std::getline(in, line);) {
-        const auto record = nlohmann::json::parse(line, nullptr, false);
-        if (!record.is_object() || record.value("step", int64_t{-1}) < 0) continue;
-        if (record["step"].get<int64_t>() <= last_step) kept += line + "\n";
+        const int64_t step = step_of(nlohmann::json::parse(line, nullptr, false));
+        if (step >= 0 && step <= last_step) kept += line + "\n";
     }
     return kept;
 }
@@ -56,10 +62,7 @@ bool has_validation(const std::string& path, int64_t step) {
     std::ifstream in(path);
     for (std::string line; std::getline(in, line);) {
         const auto record = nlohmann::json::parse(line, nullptr, false);
-        if (record.is_object() && record.contains("valid_losses") &&
-            record.value("step", int64_t{-1}) == step) {
-            return true;
-        }
+        if (step_of(record) == step && record.contains("valid_losses")) return true;
     }
     return false;
 }

@@ -66,11 +66,13 @@ void remove_traces(const std::string& folder) {
     const std::string begin = "rank-", end = ".json";
     std::error_code error;
     std::vector<std::filesystem::path> former;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-        const std::string name = entry.path().filename().string();
+    std::filesystem::directory_iterator entry(folder, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        const std::string name = entry->path().filename().string();
         if (!name.starts_with(begin) || !name.ends_with(end)) continue;
         const size_t digits_end = name.find_first_not_of("0123456789", begin.size());
-        if (digits_end + end.size() == name.size()) former.push_back(entry.path());
+        const bool has_digits = digits_end > begin.size();
+        if (has_digits && digits_end + end.size() == name.size()) former.push_back(entry->path());
     }
     for (const std::filesystem::path& path : former) {
         if (!error) std::filesystem::remove(path, error);
@@ -131,7 +133,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     owes_validation_ = finds_owed_validation();
     const bool is_done = resumed_.step >= config_.run.steps;
     if (is_done && !owes_validation_) return;
-    note_sample_order();
+    note_sample_order(is_done);
     open_output();
     make_saver();
     guard_.begin_run(setup_->control(), resumed_.step);
@@ -146,14 +148,12 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     feed_.emplace(train_data_.get(), options, resumed_.samples);
 }
 
-void Trainer::note_sample_order() {
-    const std::string now = train_data_->order_text();
-    resumed_.extra[kSampleOrder] = now;
+void Trainer::note_sample_order(bool is_done) {
     const auto before = resumed_.former_extra.find(kSampleOrder);
-    if (world_.rank() != 0 || resumed_.samples == 0 || before == resumed_.former_extra.end() ||
-        before->second == now) {
-        return;
-    }
+    const bool is_known = before != resumed_.former_extra.end();
+    const std::string now = is_done && is_known ? before->second : train_data_->order_text();
+    resumed_.extra[kSampleOrder] = now;
+    if (world_.rank() != 0 || resumed_.samples == 0 || !is_known || before->second == now) return;
     log_.warn("the order of samples changes: found " + now + ", expected " + before->second +
               "; of those that were read already some come again and others are left out");
 }
@@ -308,7 +308,8 @@ ExitCode Trainer::train() {
 ExitCode Trainer::stop(int64_t step, bool is_saved) {
     if (owes_validation_) {
         log_.info("the validation of step " + std::to_string(step) +
-                  " is not done; the next start begins with it");
+                  " is not done; the next start begins with it, unless it has "
+                  "evaluation.interval=0");
     }
     if (!is_saved) {
         check_replicas(step);

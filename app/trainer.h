@@ -41,8 +41,9 @@ private:
     // Evaluates and reports; false: a request to stop has ended it, and the next start owes it.
     bool validate(int64_t step);
     bool finds_owed_validation() const;
-    // Puts what the order depends on into coming checkpoints; warns where it was another.
-    void note_sample_order();
+    // Puts what the order depends on into coming checkpoints; warns where it was another. is_done:
+    // no sample is read any more.
+    void note_sample_order(bool is_done);
     // Of each set of data.valid. Nothing when a request to stop has ended it.
     std::optional<std::vector<EvaluationResult>> evaluate();
     void report_validation(int64_t step, const std::vector<EvaluationResult>& results);

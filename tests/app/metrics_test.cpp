@@ -8,6 +8,7 @@
 #include "app/metrics.h"
 #include "app/sampling.h"
 #include "tests/core/temporary_folder.h"
+#include "tests/core/whole_file.h"
 
 namespace trireme::test {
 
@@ -94,6 +95,16 @@ TEST_CASE("a validation in which no token counts has no loss", "[app][metrics]")
     CHECK(has_validation(path, 4));
     CHECK_FALSE(has_validation(path, 3));
     CHECK(console_line(none, 9) == "step 4/9 | no valid loss: no token counts");
+}
+
+TEST_CASE("records whose step is no number are no records", "[app][metrics]") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/metrics.jsonl";
+    const std::string good = R"({"step":2,"loss":3.5})";
+    write_text(path, "{\"step\":null,\"valid_losses\":{}}\n{\"step\":\"2\"}\n7\n" + good + "\n");
+    CHECK_FALSE(has_validation(path, 2));
+    const MetricsFile file(path, 4);
+    CHECK(lines_of(path) == std::vector<std::string>{good});
 }
 
 TEST_CASE("a loss comes back from the record bit for bit", "[app][metrics]") {

@@ -72,7 +72,8 @@ def main():
     with open(run + "/config.yaml", encoding="utf-8") as file:
         config = "".join("    " + line for line in file)
     if text.decode() != config:
-        sys.exit("the configuration shown differs from config.yaml")
+        sys.exit("the configuration shown differs from config.yaml (a run that is started from that "
+                 "very file leaves it as it is; check one that is not)")
     tags = {tag for tag, _ in found}
     print(f"TensorBoard's reader found {len(found)} points of {len(tags)} tags, all as in "
           "metrics.jsonl, and the configuration as in config.yaml")

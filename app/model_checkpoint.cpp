@@ -98,9 +98,4 @@ void publish_model(Engine& engine) {
     for (auto& optimizer : engine.optimizers()) optimizer->publish_master();
 }
 
-void load_model(Engine& engine, CheckpointReader& reader) {
-    read_model(engine, reader);
-    publish_model(engine);
-}
-
 }  // namespace trireme

@@ -20,7 +20,4 @@ void read_model(Engine& engine, CheckpointReader& reader);
 // Brings what was read to where the next step expects it. Collective.
 void publish_model(Engine& engine);
 
-// Both. Collective.
-void load_model(Engine& engine, CheckpointReader& reader);
-
 }  // namespace trireme

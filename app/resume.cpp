@@ -148,20 +148,18 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
                   ", written on " + state.mesh.to_string() + ")";
     };
     const LoadChoice choice = load_first_sound(control, folders, load);
-    if (choice.folder.empty()) {
-        setup.engine().draw_initial_values();
-    } else {
-        publish_model(setup.engine());
-    }
     point.extra[kDataKey] = data;
     if (choice.folder.empty()) {
+        setup.engine().draw_initial_values();
         log.info("begins with initial values drawn from run.seed " +
                  std::to_string(config.run.seed) + "; " +
                  (config.checkpoint.resume == "never"
                       ? "checkpoint.resume is never"
                       : "no checkpoint in " + config.run.output + "/checkpoints"));
+        return point;
     }
-    if (choice.folder.empty() || control.rank() != 0) return point;
+    publish_model(setup.engine());
+    if (control.rank() != 0) return point;
     for (const std::string& reason : choice.skipped) log.warn("skipped a checkpoint: " + reason);
     for (const std::string& text : warnings) log.warn(text);
     log.info(resumed);

@@ -131,9 +131,8 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         train_data_ = make_train_data();
     }
     owes_validation_ = finds_owed_validation();
-    const bool is_done = resumed_.step >= config_.run.steps;
-    if (is_done && !owes_validation_) return;
-    note_sample_order(is_done);
+    if (has_nothing_to_do()) return;
+    note_sample_order();
     open_output();
     make_saver();
     guard_.begin_run(setup_->control(), resumed_.step);
@@ -142,16 +141,16 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         peak_matmul_rate(setup_->device(), config_.precision.compute,
                          cpu_share_of_rank(config_.device.threads, world.local_size()));
     if (!setup_->needs_data()) train_data_.reset();  // its index may be large
-    if (is_done) return;
+    if (is_trained()) return;
     LoaderOptions options = loader_options();
     options.counts_tokens = true;
     feed_.emplace(train_data_.get(), options, resumed_.samples);
 }
 
-void Trainer::note_sample_order(bool is_done) {
+void Trainer::note_sample_order() {
     const auto before = resumed_.former_extra.find(kSampleOrder);
     const bool is_known = before != resumed_.former_extra.end();
-    const std::string now = is_done && is_known ? before->second : train_data_->order_text();
+    const std::string now = is_trained() && is_known ? before->second : train_data_->order_text();
     resumed_.extra[kSampleOrder] = now;
     if (world_.rank() != 0 || resumed_.samples == 0 || !is_known || before->second == now) return;
     log_.warn("the order of samples changes: found " + now + ", expected " + before->second +
@@ -243,7 +242,7 @@ ExitCode Trainer::train() {
               " parameters on " + config_.mesh.to_string() + " (" + setup_->device().description() +
               "), " + std::to_string(tokens_per_step) +
               " tokens a step; TFLOP/s count attention as causal, that is half");
-    if (resumed_.step >= config_.run.steps && !owes_validation_) {
+    if (has_nothing_to_do()) {
         log_.info("nothing to do: step " + std::to_string(resumed_.step) + " of " +
                   std::to_string(config_.run.steps) + " is done");
         guard_.finished();
@@ -251,9 +250,8 @@ ExitCode Trainer::train() {
     }
     if (guard_.is_stop_agreed(setup_->control()))
         return stop(resumed_.step, is_own_checkpoint(resumed_));
-    if (owes_validation_ && !validate(resumed_.step)) {
-        return stop(resumed_.step, is_own_checkpoint(resumed_));
-    }
+    owes_validation_ = owes_validation_ && !validate(resumed_.step);
+    if (owes_validation_) return stop(resumed_.step, is_own_checkpoint(resumed_));
     for (int64_t step = resumed_.step + 1; step <= config_.run.steps; ++step) {
         guard_.enter(Phase::step, step);
         const auto begin = std::chrono::steady_clock::now();
@@ -389,8 +387,7 @@ bool Trainer::validate(int64_t step) {
     const TraceSpan span(trace_.get(), "evaluation", "step", step);
     const std::optional<std::vector<EvaluationResult>> results = evaluate();
     if (results) report_validation(step, *results);
-    owes_validation_ = !results;
-    return !owes_validation_;
+    return results.has_value();
 }
 
 std::optional<std::vector<EvaluationResult>> Trainer::evaluate() {

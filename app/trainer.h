@@ -38,12 +38,12 @@ private:
     void write_config() const;
     LoaderOptions loader_options() const;
     ExitCode train();
-    // Evaluates and reports; false: a request to stop has ended it, and the next start owes it.
+    // Evaluates and reports; false: a request to stop has ended it, so that it is owed.
     bool validate(int64_t step);
     bool finds_owed_validation() const;
-    // Puts what the order depends on into coming checkpoints; warns where it was another. is_done:
+    // Puts what the order depends on into coming checkpoints; warns where it was another, unless
     // no sample is read any more.
-    void note_sample_order(bool is_done);
+    void note_sample_order();
     // Of each set of data.valid. Nothing when a request to stop has ended it.
     std::optional<std::vector<EvaluationResult>> evaluate();
     void report_validation(int64_t step, const std::vector<EvaluationResult>& results);
@@ -53,6 +53,9 @@ private:
     ExitCode stop(int64_t step, bool is_saved);
     void make_saver();
     void write_trace() const;
+    // Whether all steps were done by earlier starts; a validation may be left.
+    bool is_trained() const { return resumed_.step >= config_.run.steps; }
+    bool has_nothing_to_do() const { return is_trained() && !owes_validation_; }
     // Whether what the run begins from lies in its own folder.
     bool is_own_checkpoint(const ResumePoint& point) const {
         return point.step > 0 && config_.checkpoint.resume == "auto";

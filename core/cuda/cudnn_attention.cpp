@@ -24,8 +24,7 @@ public:
     bool supports(const AttentionShape& shape) override {
         // What cuDNN refuses in any case does not need to be asked.
         if (shape.head_dim % 8 != 0 || shape.head_dim > 256 || shape.sequence < 2) return false;
-        const Plans& plans = plans_for(shape);
-        return is_supported(plans);
+        return is_supported(plans_for(shape));
     }
 
     void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out,

@@ -18,7 +18,8 @@ Curve run_stretch(const Scenario& scenario, const Stretch& stretch) {
         Engine engine(context_of(scenario, *device, mesh), engine_options_of(scenario));
         if (!stretch.load.empty()) {
             CheckpointReader reader(stretch.load);
-            load_model(engine, reader);
+            read_model(engine, reader);
+            publish_model(engine);
         }
         Curve own = run_steps(engine, scenario, stretch.first_step, stretch.last_step);
         if (world.rank() == 0) curve = std::move(own);

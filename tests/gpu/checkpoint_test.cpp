@@ -17,7 +17,8 @@ Curve train_with_checkpoint(const Scenario& scenario, int first, int last,
         Engine& engine = rank.engine;
         if (first > 1) {
             CheckpointReader reader(resolve_checkpoint(folder));
-            load_model(engine, reader);
+            read_model(engine, reader);
+            publish_model(engine);
         }
         Curve own = run_steps(engine, scenario, first, last);
         CheckpointState state;

@@ -3,6 +3,7 @@
 #include <cfloat>
 
 #include "core/cuda/attention_tile.h"
+#include "core/cuda/tensor_core_attention.h"
 
 namespace trireme {
 
@@ -129,6 +130,10 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 void own_attention_forward(cudaStream_t stream, const AttentionShape& shape, const Tensor& qkv,
                            const Tensor& out, const Tensor& lse) {
+    if (takes_tensor_cores(shape, {qkv, out})) {
+        tensor_core_attention_forward(stream, shape, qkv, out, lse);
+        return;
+    }
     with_chunks(
         shape, qkv.dtype, {qkv.data, out.data}, [&]<typename T, int n, int chunks, bool apart>() {
             launch(attention_forward_kernel<T, n, chunks, apart>,

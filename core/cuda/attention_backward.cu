@@ -1,5 +1,6 @@
 #include "core/cuda/attention.h"
 #include "core/cuda/attention_tile.h"
+#include "core/cuda/tensor_core_attention.h"
 
 namespace trireme {
 
@@ -37,17 +38,6 @@ __global__ void __launch_bounds__(kBlockThreads)
     delta[row_statistics(s, token / s.sequence, head) + token % s.sequence] = sum;
 }
 
-// Tensors of backward, as the kernels take them.
-template <typename T>
-struct Backward {
-    const T* dout;
-    const T* qkv;
-    const float* lse;
-    const float* delta;
-    T* dqkv;
-    const int32_t* document_begin;  // null where documents are not kept apart
-};
-
 // One entry of the matrix of scores: in, the scaled score and the gradient of the dropped-out
 // probability; out, the dropped-out probability and the gradient of the scaled score.
 __device__ void backward_entry(bool visible, float lse, float delta, float factor, float& score,
@@ -60,7 +50,7 @@ __device__ void backward_entry(bool visible, float lse, float delta, float facto
 // Gradients of a tile of queries, over all keys before them that they see.
 template <typename T, int n, int chunks, bool apart>
 __global__ void __launch_bounds__(kThreads, 3)
-    attention_dqueries_kernel(const AttentionShape s, const Backward<T> t) {
+    attention_dqueries_kernel(const AttentionShape s, const BackwardTensors<T> t) {
     __shared__ Tile x, y;
     const int64_t b = blockIdx.x / s.heads;
     const int head = static_cast<int>(blockIdx.x) % s.heads;
@@ -110,7 +100,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 // heads that share them. Products have keys as rows here.
 template <typename T, int n, int chunks, bool apart>
 __global__ void __launch_bounds__(kThreads, chunks == 1 ? 3 : 2)
-    attention_dkeys_kernel(const AttentionShape s, const Backward<T> t) {
+    attention_dkeys_kernel(const AttentionShape s, const BackwardTensors<T> t) {
     __shared__ Tile x, y;
     const int64_t b = blockIdx.x / s.kv_heads;
     const int kv = static_cast<int>(blockIdx.x) % s.kv_heads;
@@ -166,15 +156,20 @@ void own_attention_backward(cudaStream_t stream, Scratch& scratch, const Attenti
                             const Tensor& lse, const Tensor& dqkv) {
     const int64_t rows = shape.batch * shape.sequence * shape.heads;
     auto* delta = scratch.reserve_elements<float>(rows);
+    with_packs(qkv.dtype, shape.head_dim, {dout.data, out.data}, [&]<typename T, int n>() {
+        const auto blocks = static_cast<unsigned>(divide_up(rows * kDeltaLanes, kBlockThreads));
+        launch(attention_delta_kernel<T, n>, {dim3(blocks), dim3(kBlockThreads)}, stream, shape,
+               dout.as<T>(), out.as<T>(), delta);
+    });
+    if (takes_tensor_cores(shape, {dout, qkv, dqkv})) {
+        tensor_core_attention_backward(stream, shape, dout, qkv, lse, delta, dqkv);
+        return;
+    }
     with_chunks(
-        shape, qkv.dtype, {dout.data, qkv.data, out.data, dqkv.data},
+        shape, qkv.dtype, {dout.data, qkv.data, dqkv.data},
         [&]<typename T, int n, int chunks, bool apart>() {
-            const auto delta_blocks = (rows * kDeltaLanes + kBlockThreads - 1) / kBlockThreads;
-            launch(attention_delta_kernel<T, n>,
-                   {dim3(static_cast<unsigned>(delta_blocks)), dim3(kBlockThreads)}, stream, shape,
-                   dout.as<T>(), out.as<T>(), delta);
-            const Backward<T> tensors{dout.as<T>(), qkv.as<T>(),  lse.as<float>(),
-                                      delta,        dqkv.as<T>(), document_begins(shape)};
+            const BackwardTensors<T> tensors{dout.as<T>(), qkv.as<T>(),  lse.as<float>(),
+                                             delta,        dqkv.as<T>(), document_begins(shape)};
             launch(attention_dkeys_kernel<T, n, chunks, apart>,
                    tile_grid(shape.batch * shape.kv_heads, shape, chunks), stream, shape, tensors);
             launch(attention_dqueries_kernel<T, n, chunks, apart>,

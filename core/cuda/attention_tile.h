@@ -1,11 +1,8 @@
 #pragma once
 
-#include "core/cuda/device_code.h"
-#include "core/formulas.h"
-#include "core/ops.h"
-#include "core/random.h"
+#include "core/cuda/attention_heads.h"
 
-// What the attention kernels share. For .cu files only.
+// What the attention kernels without tensor cores share. For .cu files only.
 //
 // A block of threads works on a tile of 64 queries and 64 keys at a time: rows of one against rows
 // of the other give 64 x 64 products, of which each thread holds 8 x 4 in registers, and these
@@ -13,8 +10,6 @@
 // columns at a time, so that shared memory does not limit the head dimension.
 namespace trireme::attention_tile {
 
-inline constexpr int kTile = 64;
-inline constexpr int kThreads = 128;
 inline constexpr int kRowGroups = 8;      // threads along the rows of products
 inline constexpr int kColumnGroups = 16;  // and along their columns: half a warp
 inline constexpr int kRows = kTile / kRowGroups;
@@ -45,65 +40,6 @@ struct AsRows {
 };
 struct AsColumns {
     static __device__ int position(int r) { return r % kColumns * kColumnGroups + r / kColumns; }
-};
-
-// One head's part of a tensor: a row of `depth` elements for each token of a sequence.
-template <typename T>
-struct Head {
-    T* first;
-    int64_t stride;
-    int64_t tokens;
-    int depth;
-    float factor;  // that elements are multiplied by when they are read
-};
-
-// Parts of the packed rows: query heads, then key heads, then value heads.
-template <typename T>
-__device__ inline Head<T> packed_head(const AttentionShape& s, T* qkv, int64_t b, int index,
-                                      float factor = 1.0f) {
-    const int64_t stride = static_cast<int64_t>(s.heads + 2 * s.kv_heads) * s.head_dim;
-    return {qkv + b * s.sequence * stride + static_cast<int64_t>(index) * s.head_dim, stride,
-            s.sequence, s.head_dim, factor};
-}
-template <typename T>
-__device__ inline Head<T> output_head(const AttentionShape& s, T* out, int64_t b, int head) {
-    const int64_t stride = static_cast<int64_t>(s.heads) * s.head_dim;
-    return {out + b * s.sequence * stride + static_cast<int64_t>(head) * s.head_dim, stride,
-            s.sequence, s.head_dim, 1.0f};
-}
-__device__ inline int64_t row_statistics(const AttentionShape& s, int64_t b, int head) {
-    return (b * s.heads + head) * s.sequence;
-}
-
-// The tile with the first query whose output is wanted.
-__host__ __device__ inline int first_query_tile(const AttentionShape& s) {
-    return s.first_query / kTile;
-}
-
-// Where the documents of a sequence begin. Where they are not kept apart nothing of this is left in
-// a kernel.
-template <bool apart>
-struct Documents {
-    __device__ Documents(const AttentionShape& s, const int32_t* document_begin, int64_t b)
-        : of_token(apart ? document_begin + b * s.sequence : nullptr), tokens(s.sequence) {}
-
-    // The first key that a query sees; never falls. Queries beyond the sequence are as its last.
-    __device__ int64_t first_key(int64_t query) const {
-        if constexpr (apart) {
-            return of_token[query < tokens ? query : tokens - 1];
-        } else {
-            return 0;
-        }
-    }
-    // Where the first tile of keys begins that a tile of queries needs.
-    __device__ int64_t first_key_tile(int64_t first_query) const {
-        return first_key(first_query) / kTile * kTile;
-    }
-    // Whether a query of which first_key() is given sees a key that does not stand behind it.
-    static __device__ bool sees(int64_t first, int64_t key) { return !apart || key >= first; }
-
-    const int32_t* of_token;
-    int64_t tokens;
 };
 
 // 64 columns of 64 rows, zeros beyond the head's end. n: elements an access.
@@ -240,43 +176,6 @@ __device__ inline void store_rows(const Part (&sums)[chunks], const float (&fact
     }
 }
 
-// 0 or 1 / (1 - probability) for n keys (a multiple of 4) of one query from `key` on.
-template <int n>
-__device__ inline void dropout_factors(const AttentionShape& s, int64_t b, int head, int64_t query,
-                                       int64_t key, float (&factors)[n]) {
-    const uint64_t element =
-        s.dropout.first_element +
-        static_cast<uint64_t>(((b * s.heads_global + head) * s.sequence + query) * s.sequence +
-                              key);
-    const uint64_t first = element / 4 * 4;
-    uint32_t words[n + 4];
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-        // Four neighbours come of one Philox block, which the compiler finds out.
-        words[i] = philox_word(s.dropout.key, s.dropout.stream, first + static_cast<uint64_t>(i));
-    }
-    if (element != first) {
-#pragma unroll
-        for (int i = n; i < n + 4; ++i) {
-            words[i] =
-                philox_word(s.dropout.key, s.dropout.stream, first + static_cast<uint64_t>(i));
-        }
-        // Two shifts by constants keep the words in registers.
-        const auto skipped = static_cast<unsigned>(element - first);
-#pragma unroll
-        for (unsigned shift = 1; shift <= 2; ++shift) {
-            if ((skipped & shift) == 0) continue;
-#pragma unroll
-            for (unsigned i = 0; i + shift < n + 4; ++i) words[i] = words[i + shift];
-        }
-    }
-    const float keep = 1.0f / (1.0f - s.dropout.probability);
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-        factors[i] = uniform_from_bits(words[i]) >= s.dropout.probability ? keep : 0.0f;
-    }
-}
-
 // --- host --------------------------------------------------------------------------------------
 
 // Blocks for (unit, tile, part of the head dimension); tiles vary slowest among the first two, so
@@ -310,10 +209,6 @@ void with_chunks(const AttentionShape& s, DType type, std::initializer_list<cons
             with_documents.template operator()<kMostChunks>();
         }
     });
-}
-
-inline const int32_t* document_begins(const AttentionShape& s) {
-    return s.document_begin ? s.document_begin.as<int32_t>() : nullptr;
 }
 
 }  // namespace trireme::attention_tile

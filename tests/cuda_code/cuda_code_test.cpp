@@ -85,6 +85,11 @@ TEST_CASE("single elements need no wide accesses, tiles may spill a little", "[c
     kernel.stack_bytes = 0;
     kernel.fused_multiply_adds = 0;
     CHECK(problems_of(kernel).size() == 1);
+    kernel.name = "tensor_core_attention_kernel<64, true, false>";
+    kernel.global.stores_of_16_bytes = 4;
+    CHECK(problems_of(kernel).size() == 1);
+    kernel.tensor_core_products = 64;
+    CHECK(problems_of(kernel).empty());
 }
 
 TEST_CASE("the threads that a multiprocessor holds follow from registers and shared memory",

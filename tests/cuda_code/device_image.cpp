@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint16_t kCudaMachine = 190;
 constexpr uint32_t kInfoSection = 0x70000000;
+// At the beginning of a block's shared memory, for the system; a section's size holds it.
+constexpr int64_t kReservedShared = 1 << 10;
 
 // Attributes of a kernel in the sections .nv.info: a byte of format, a byte of meaning, two bytes
 // of value or, in the format kSized, of the size of the value that follows.
@@ -26,11 +28,13 @@ enum : uint8_t { kMaxThreads = 0x05, kFrameSize = 0x11, kRegisters = 0x2f };
 enum : uint32_t {
     kLoadGlobal = 0x981,
     kStoreGlobal = 0x986,
+    kCopyGlobalToShared = 0xfae,
     kLoadLocal = 0x983,
     kStoreLocal = 0x387,
     kStoreLocalUniform = 0x987
 };
 constexpr uint32_t kEightBytes = 5, kSixteenBytes = 6;
+constexpr uint32_t kTensorCoreProduct = 0x23c;
 // Its lowest 9 bits; the next 3 say what the operands are.
 constexpr uint32_t kFusedMultiplyAdd = 0x023;
 
@@ -104,10 +108,14 @@ void count_instructions(std::string_view code, KernelCode& kernel) {
         if ((opcode & 0x1ff) == kFusedMultiplyAdd) ++kernel.fused_multiply_adds;
         switch (opcode) {
             case kLoadGlobal:
+            case kCopyGlobalToShared:
                 ++(is_wide ? kernel.global.loads_of_16_bytes : kernel.global.other_loads);
                 break;
             case kStoreGlobal:
                 ++(is_wide ? kernel.global.stores_of_16_bytes : kernel.global.other_stores);
+                break;
+            case kTensorCoreProduct:
+                ++kernel.tensor_core_products;
                 break;
             case kLoadLocal:
             case kStoreLocal:
@@ -134,7 +142,10 @@ public:
                 count_instructions(bytes, kernels_[*kernel]);
                 count_split_accesses(bytes, kernels_[*kernel]);
             } else if (const auto user = after(name, ".nv.shared.")) {
-                if (*user != "reserved.0") kernels_[*user].shared_bytes = s.sh_size;
+                if (*user != "reserved.0") {
+                    kernels_[*user].shared_bytes =
+                        static_cast<int64_t>(s.sh_size) - kReservedShared;
+                }
             } else if (const auto described = after(name, ".nv.info.")) {
                 for_attributes(bytes, [&](uint8_t meaning, std::string_view value) {
                     if (meaning != kMaxThreads) return;

@@ -25,6 +25,7 @@ struct KernelCode {
     int local_accesses = 0;  // to the stack: spilled registers, arrays indexed at run time
     int instructions = 0;
     int fused_multiply_adds = 0;  // of f32
+    int tensor_core_products = 0;
     Accesses global;
     // Global accesses of less than 8 bytes right beside another: of a pack that was taken apart.
     int split_accesses = 0;

@@ -25,6 +25,9 @@ struct KernelRule {
 constexpr int64_t kTileStack = 192;
 constexpr char kTileReason[] = "bound by arithmetic; some registers are put aside for a tile";
 
+// With 255 registers at most, two blocks of four warps have room on a multiprocessor.
+constexpr char kTensorCoreReason[] = "bound by arithmetic of tensor cores; as other tiles";
+
 constexpr KernelRule kRules[] = {
     {"adamw_kernel<", kBoth, 0, ""},
     {"add_columns_kernel", kNothing, 0, "sums of blocks, a hundredth of what was read"},
@@ -71,6 +74,9 @@ constexpr KernelRule kRules[] = {
     {"sum_runs_kernel<", kBoth, 0, ""},
     {"swiglu_backward_kernel<", kBoth, 0, ""},
     {"swiglu_forward_kernel<", kBoth, 0, ""},
+    {"tensor_core_attention_dkeys_kernel<", kBoth, kTileStack, kTensorCoreReason},
+    {"tensor_core_attention_dqueries_kernel<", kBoth, kTileStack, kTensorCoreReason},
+    {"tensor_core_attention_kernel<", kBoth, kTileStack, kTensorCoreReason},
     {"token_rows_kernel", kNothing, 0, "two numbers a row"},
 };
 
@@ -92,6 +98,10 @@ const KernelRule* rule_of(const KernelCode& kernel) {
         if (kernel.name.rfind(rule.prefix, 0) == 0) return &rule;
     }
     return nullptr;
+}
+
+bool is_tile(const KernelRule& rule) {
+    return rule.reason == kTileReason || rule.reason == kTensorCoreReason;
 }
 
 // Elements of an access: the first number among the template arguments, else 1.
@@ -151,7 +161,7 @@ std::vector<std::string> problems_of(const KernelCode& kernel) {
             problems.push_back(line("%s: no 16-byte store to global memory", name));
         }
         // A pair may be two numbers that happen to be neighbours; tiles read some of each row.
-        if (kernel.split_accesses > 1 && rule->reason != kTileReason) {
+        if (kernel.split_accesses > 1 && !is_tile(*rule)) {
             problems.push_back(
                 line("%s: %d narrow accesses side by side: the compiler took packs "
                      "apart",
@@ -174,7 +184,11 @@ std::vector<std::string> problems_of(const KernelCode& kernel) {
         problems.push_back(line("%s: %d fused multiply-adds in the products of tiles", name,
                                 kernel.fused_multiply_adds));
     }
-    const int least = rule->reason == kTileReason ? kLeastResidentOfTiles : kLeastResident;
+    if (rule->reason == kTensorCoreReason && kernel.tensor_core_products < 64) {
+        problems.push_back(line("%s: %d products of tensor cores in those of tiles", name,
+                                kernel.tensor_core_products));
+    }
+    const int least = is_tile(*rule) ? kLeastResidentOfTiles : kLeastResident;
     if (resident_threads(kernel) < least) {
         problems.push_back(
             line("%s: %d registers for blocks of %d threads leave a multiprocessor "

@@ -18,6 +18,8 @@
 
 #include <cuda_runtime.h>
 
+#include "tests/cuda_emulation/block.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -103,6 +105,7 @@ struct Fiber {
     Context context{};
     char* stack = nullptr;
     ThreadPlace place{};
+    LateCopies copies;
     void* fake_stack = nullptr;
     void* tsan_fiber = nullptr;
 };
@@ -138,18 +141,16 @@ public:
                 }
             }
         }
-        // Two orders, so that a missing barrier shows.
+        // Two orders, and each warp as far as it can go, so that a missing barrier shows.
         const bool descending = (index.x + index.y + index.z) % 2 == 1;
-        int left = n;
-        while (left > 0) {
+        const int warps = (n + kWarp - 1) / kWarp;
+        ended_ = 0;
+        while (ended_ < n) {
             bool progressed = false;
-            for (int k = 0; k < n; ++k) {
-                const int at = descending ? n - 1 - k : k;
-                const Waits& waits = waits_[static_cast<size_t>(at)];
-                if (waits != Waits::nothing) continue;
-                resume(at);
-                progressed = true;
-                if (waits == Waits::ended) --left;
+            for (int k = 0; k < warps; ++k) {
+                const int first = (descending ? warps - 1 - k : k) * kWarp;
+                const int end = std::min(first + kWarp, n);
+                while (run_warp(first, end, descending)) progressed = true;
             }
             if (!progressed) fail("a barrier that some threads of a block never reach");
         }
@@ -169,15 +170,25 @@ public:
         yield();
     }
 
-    // The value that `lane` of this thread's warp gave. A thread can be one exchange ahead of
-    // another, whose value it must not write over yet; so values lie in two places in turn.
-    uint64_t exchange(uint64_t value, int lane) {
+    // What each lane of this thread's warp gave, from lane 0 on. A thread can be one exchange ahead
+    // of another, whose words it must not write over yet; so words lie in two places in turn.
+    const WarpWords* share(const WarpWords& words) {
         const int first = current_ / kWarp * kWarp;
-        auto& values = values_[turn_[static_cast<size_t>(current_)] ^= 1];
-        values[static_cast<size_t>(current_)] = value;
+        auto& shared = shared_[turn_[static_cast<size_t>(current_)] ^= 1];
+        shared[static_cast<size_t>(current_)] = words;
         synchronize_warp(first);
-        if (first + lane >= n_threads_) fail("a shuffle with a lane that does not exist");
-        return values[static_cast<size_t>(first + lane)];
+        return &shared[static_cast<size_t>(first)];
+    }
+
+    uint64_t exchange(uint64_t value, int lane) {
+        if (current_ / kWarp * kWarp + lane >= n_threads_) {
+            fail("a shuffle with a lane that does not exist");
+        }
+        return share({value})[lane][0];
+    }
+
+    LateCopies& copies() {
+        return current().copies;
     }
 
     int lane() const {
@@ -185,6 +196,20 @@ public:
     }
 
 private:
+    // Each of the threads until it waits. False where all of them wait already.
+    bool run_warp(int first, int end, bool descending) {
+        bool progressed = false;
+        for (int k = 0; k < end - first; ++k) {
+            const int at = descending ? end - 1 - k : first + k;
+            const Waits& waits = waits_[static_cast<size_t>(at)];
+            if (waits != Waits::nothing) continue;
+            resume(at);
+            progressed = true;
+            if (waits == Waits::ended) ++ended_;
+        }
+        return progressed;
+    }
+
     const Fiber& current() const {
         return *fibers_[static_cast<size_t>(current_)];
     }
@@ -278,7 +303,7 @@ private:
     std::array<Count, kMostThreads / kWarp> warps_{};
     // Of each thread.
     std::array<Waits, kMostThreads> waits_{};
-    std::array<std::array<uint64_t, kMostThreads>, 2> values_{};  // given to the warp
+    std::array<std::array<WarpWords, kMostThreads>, 2> shared_{};  // given to the warp
     std::array<uint8_t, kMostThreads> turn_{};
     Context scheduler_{};
     const void* scheduler_stack_ = nullptr;
@@ -286,6 +311,7 @@ private:
     void* scheduler_fake_stack_ = nullptr;
     void* scheduler_tsan_ = nullptr;
     int n_threads_ = 0;
+    int ended_ = 0;
     int current_ = 0;
     const std::function<void()>* body_ = nullptr;
 };
@@ -326,6 +352,7 @@ void Block::enter() {
     Block& here = block();
     here.arrived();
     (*here.body_)();
+    if (!here.copies().empty()) fail("a thread ended before its copies were there");
     here.wait_as(Waits::ended);
     ++here.block_.ended;
     ++here.warps_[static_cast<size_t>(here.current_ / kWarp)].ended;
@@ -350,6 +377,22 @@ uint64_t exchange_in_warp(uint64_t value, int mask) {
 
 uint64_t take_from_lane(uint64_t value, int lane) {
     return block().exchange(value, lane);
+}
+
+void synchronize_warp() {
+    block().share({});
+}
+
+const WarpWords* share_in_warp(const WarpWords& words) {
+    return block().share(words);
+}
+
+int lane_of_warp() {
+    return block().lane();
+}
+
+LateCopies& copies_of_thread() {
+    return block().copies();
 }
 
 void* dynamic_shared_memory() {

@@ -131,6 +131,16 @@ void synchronize_block();
 uint64_t exchange_in_warp(uint64_t value, int mask);
 // The same with the value of a certain lane.
 uint64_t take_from_lane(uint64_t value, int lane);
+void synchronize_warp();
+
+// What core/cuda/tensor_core.h is made of, with the layouts that it describes.
+void multiply_add_in_warp(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]);
+void load_matrices_in_warp(uint32_t (&to)[4], const void* row, bool transposed);
+// 16 bytes, of which those behind `bytes` are zeros. Rubbish until it has been waited for.
+void copy_later(void* to, const void* from, int bytes);
+void mark_copies();
+void wait_for_copies(int but);
+
 void* dynamic_shared_memory();
 
 void enqueue(cudaStream_t stream, std::function<void()> work);
@@ -171,6 +181,9 @@ T from_word(uint64_t word) {
 
 inline void __syncthreads() {
     ::cuda_emulation::synchronize_block();
+}
+inline void __syncwarp() {
+    ::cuda_emulation::synchronize_warp();
 }
 
 template <typename T>

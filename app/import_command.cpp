@@ -112,7 +112,7 @@ private:
         config.data.sequence_length = std::min(theirs_.model.max_sequence_length, 1024);
         if (fs::is_regular_file(arguments_.input + "/tokenizer.json")) {
             config.data.tokenizer = (output / "tokenizer" / "tokenizer.json").string();
-        } else if (theirs_.model.vocab_size < ByteTokenizer().vocab_size()) {
+        } else if (theirs_.model.vocab_size != ByteTokenizer().vocab_size()) {
             config.data.tokenizer = "none";
         }
         config.batch.global = 8;

@@ -273,7 +273,8 @@ int inspect_command(const InspectArguments& arguments) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     check_standard_output();
     if (report.faults.empty()) return static_cast<int>(ExitCode::ok);
-    std::string message = std::to_string(report.faults.size()) + " faults found";
+    const size_t n = report.faults.size();
+    std::string message = std::to_string(n) + (n == 1 ? " fault found" : " faults found");
     for (const std::string& fault : report.faults) message += "\n  " + fault;
     throw Error(ExitCode::bad_data, message);
 }

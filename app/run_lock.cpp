@@ -195,19 +195,32 @@ RunLock::~RunLock() {
     close(descriptor_);
 }
 
+// The file gets its name when it is whole, so that a process killed here leaves none that names no
+// owner. File systems without a second name for a file get it under its name at once.
 bool RunLock::try_to_make() {
-    Descriptor file(open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    if (access(path_.c_str(), F_OK) == 0) return false;
+    const std::string fresh = path_ + "." + us_.id;
+    Descriptor file(write_new(fresh));
+    const int problem = link(fresh.c_str(), path_.c_str()) == 0 ? 0 : errno;
+    unlink(fresh.c_str());
+    if (problem == EEXIST) return false;
+    descriptor_ = problem == 0 ? file.release() : write_new(path_);
+    return descriptor_ >= 0;
+}
+
+// The descriptor of a file that names this process; -1 where the lock has been made meanwhile.
+int RunLock::write_new(const std::string& path) const {
+    Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
     if (!file.is_open()) {
-        if (errno == EEXIST) return false;
-        throw failure(path_, "cannot be made");
+        if (errno == EEXIST && path == path_) return -1;
+        throw failure(path, "cannot be made");
     }
     if (!write_whole(file.number(), to_text(us_)) || fsync(file.number()) != 0) {
-        const Error error = failure(path_, "cannot be written");
-        unlink(path_.c_str());
+        const Error error = failure(path, "cannot be written");
+        unlink(path.c_str());
         throw error;
     }
-    descriptor_ = file.release();
-    return true;
+    return file.release();
 }
 
 Error RunLock::refusal(const RunLockOwner& owner) const {
@@ -246,10 +259,8 @@ bool RunLock::take_over(const RunLockOwner& owner) {
         return false;
     }
     const std::string fresh = path_ + "." + us_.id;
-    Descriptor file(open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-    if (!file.is_open()) throw failure(fresh, "cannot be made");
-    if (!write_whole(file.number(), to_text(us_)) || fsync(file.number()) != 0 ||
-        rename(fresh.c_str(), path_.c_str()) != 0) {
+    Descriptor file(write_new(fresh));
+    if (rename(fresh.c_str(), path_.c_str()) != 0) {
         const Error error = failure(path_, "cannot be replaced");
         unlink(fresh.c_str());
         throw error;

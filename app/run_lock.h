@@ -59,6 +59,7 @@ public:
 
 private:
     bool try_to_make();
+    int write_new(const std::string& path) const;
     Error refusal(const RunLockOwner& owner) const;
     std::optional<RunLockOwner> read_owner() const;
     bool is_ours() const;

@@ -16,7 +16,7 @@ namespace {
 // A time, or a word that stands for 0.
 template <typename At>
 SchemaRow duration(std::string key, const std::string& word, std::string description, At at) {
-    const std::string type = "seconds, HH:MM:SS or " + word;
+    const std::string type = "seconds, HH:MM:SS, D-HH:MM:SS or " + word;
     SchemaRow row{.key = std::move(key),
                   .type = type,
                   .allowed = word + ", above 0",

@@ -1,12 +1,11 @@
 #include "app/stop_request.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <ctime>
-
-#include "core/file_io.h"
 
 namespace trireme {
 
@@ -40,6 +39,12 @@ struct sigaction action_of(void (*handler)(int)) {
     return action;
 }
 
+// A folder of that name is somebody's, and no request.
+bool is_there(const std::string& file) {
+    struct stat found {};
+    return stat(file.c_str(), &found) == 0 && !S_ISDIR(found.st_mode);
+}
+
 std::string name_of_signal(int number) {
     if (number == SIGTERM) return "SIGTERM";
     return number == SIGINT ? "SIGINT" : "SIGUSR1";
@@ -51,10 +56,15 @@ StopRequest::StopRequest() {
     caught_signal.store(0);
     caught_ns.store(0);
     const struct sigaction action = action_of(catch_stop_signal);
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int number : kSignals) sigaddset(&signals, number);
+    thread_.emplace(signals);
     for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
 }
 
 StopRequest::~StopRequest() {
+    thread_.reset();
     for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
 }
 
@@ -77,7 +87,7 @@ const std::string& StopRequest::reason(const std::function<double()>& needed_sec
     const Moment now = Moment::now();
     if (!watches_ || now.steady - looked_at_ < std::chrono::seconds(1)) return reason_;
     looked_at_ = now.steady;
-    if (access(stop_file_.c_str(), F_OK) == 0) {
+    if (is_there(stop_file_)) {
         reason_ = "file " + stop_file_;
     } else if (limit_.is_due(now, needed_seconds())) {
         reason_ = limit_.describe(now);
@@ -88,7 +98,7 @@ const std::string& StopRequest::reason(const std::function<double()>& needed_sec
 void StopRequest::honour() {
     const struct sigaction action = action_of(SIG_IGN);
     for (const int number : kSignals) sigaction(number, &action, nullptr);
-    if (watches_) remove_tree(stop_file_);
+    if (watches_) unlink(stop_file_.c_str());
 }
 
 }  // namespace trireme

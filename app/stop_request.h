@@ -8,14 +8,16 @@
 #include <optional>
 #include <string>
 
+#include "app/signal_thread.h"
 #include "app/time_limit.h"
 
 namespace trireme {
 
 // Whether this process has been asked to stop: by SIGTERM, SIGINT or SIGUSR1, and, where it looks
 // for them, by a file STOP in the output folder or by a time limit. Signals are caught from the
-// moment it is made; the second one ends the process at once with code 128 + signal. One object a
-// process. Ranks agree on stopping by adding up their votes.
+// moment it is made, by a thread of their own; the second one ends the process at once with code
+// 128 + signal. One object a process, made before the threads that compute. Ranks agree on stopping
+// by adding up their votes.
 class StopRequest {
 public:
     StopRequest();
@@ -44,6 +46,7 @@ private:
     static constexpr std::array<int, 3> kSignals{SIGTERM, SIGINT, SIGUSR1};
 
     std::array<struct sigaction, kSignals.size()> before_{};
+    std::optional<SignalThread> thread_;
     std::string reason_;
     std::string stop_file_;
     TimeLimit limit_;

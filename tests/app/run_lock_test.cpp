@@ -175,6 +175,24 @@ TEST_CASE("a lock that was taken away is noticed, and not removed at the end", "
     CHECK_FALSE(lock.beat());
 }
 
+TEST_CASE("a lock leaves no other file beside it", "[app][lock]") {
+    Folder folder;
+    const auto files = [&] {
+        std::vector<std::string> names;
+        for (const auto& entry : std::filesystem::directory_iterator(folder.path)) {
+            names.push_back(entry.path().filename());
+        }
+        return names;
+    };
+    {
+        const RunLock lock(folder.path, folder.options());
+        CHECK(files() == std::vector<std::string>{"run.lock"});
+        CHECK_FALSE(folder.refusal().empty());
+        CHECK(files() == std::vector<std::string>{"run.lock"});
+    }
+    CHECK(files().empty());
+}
+
 TEST_CASE("a lock file without an owner is refused, not deleted", "[app][lock]") {
     Folder folder;
     write_text(folder.lock, "rubbish\n");

@@ -25,6 +25,12 @@ Moment at(int64_t second) {
             std::chrono::steady_clock::time_point(seconds(second))};
 }
 
+// As a launcher does; another thread than this one may take it.
+void send_to_this_process(int number) {
+    kill(getpid(), number);
+    for (int i = 0; i < 5000 && !StopRequest::is_signalled(); ++i) usleep(1000);
+}
+
 }  // namespace
 
 TEST_CASE("durations are seconds or hours, minutes and seconds", "[app][stop]") {
@@ -81,7 +87,7 @@ TEST_CASE("each signal is a request, and a file STOP that is gone once honoured"
     for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
         StopRequest stop;
         CHECK(stop.vote(kAtOnce) == 0.0);
-        raise(number);
+        send_to_this_process(number);
         CHECK(stop.vote(kAtOnce) == 1.0);
         CHECK_THAT(stop.reason(kAtOnce), Catch::StartsWith("signal SIG"));
     }
@@ -95,11 +101,42 @@ TEST_CASE("each signal is a request, and a file STOP that is gone once honoured"
     CHECK_FALSE(std::filesystem::exists(folder.path() + "/STOP"));
 }
 
+TEST_CASE("stop signals interrupt no thread that computes", "[app][stop]") {
+    const auto taken_here = [] {
+        sigset_t blocked;
+        pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+        int taken = 0;
+        for (const int number : {SIGTERM, SIGINT, SIGUSR1}) taken += !sigismember(&blocked, number);
+        return taken;
+    };
+    CHECK(taken_here() == 3);
+    {
+        StopRequest stop;
+        CHECK(taken_here() == 0);
+        int taken_by_another = -1;
+        std::thread([&] { taken_by_another = taken_here(); }).join();
+        CHECK(taken_by_another == 0);
+        send_to_this_process(SIGINT);
+        CHECK(stop.vote(kAtOnce) == 1.0);
+    }
+    CHECK(taken_here() == 3);
+}
+
+TEST_CASE("a folder called STOP is no request and stays", "[app][stop]") {
+    const TemporaryFolder folder;
+    std::filesystem::create_directory(folder.path() + "/STOP");
+    StopRequest stop;
+    stop.watch(folder.path(), {});
+    CHECK(stop.vote(kAtOnce) == 0.0);
+    stop.honour();
+    CHECK(std::filesystem::exists(folder.path() + "/STOP"));
+}
+
 TEST_CASE("signals do afterwards what they did before", "[app][stop]") {
     const auto former_handler = signal(SIGUSR1, SIG_IGN);
     {
         StopRequest stop;
-        raise(SIGUSR1);
+        send_to_this_process(SIGUSR1);
         CHECK(stop.vote(kAtOnce) == 1.0);
         stop.honour();
     }
@@ -126,9 +163,10 @@ TEST_CASE("a second signal leaves at once, the same one sent twice does not", "[
         const pid_t child = fork();
         if (child == 0) {
             const StopRequest stop;
-            raise(SIGTERM);
+            send_to_this_process(SIGTERM);
             if (wait_between) usleep(120000);
-            raise(SIGTERM);
+            kill(getpid(), SIGTERM);
+            usleep(20000);
             _exit(0);
         }
         int status = 0;

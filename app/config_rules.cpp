@@ -1,6 +1,7 @@
 #include "app/config_rules.h"
 
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 
 #include "app/build_info.h"
@@ -101,6 +102,11 @@ public:
                   "set data.tokenizer none for tokens of another program");
         check({"data.train"}, !c.data.train.empty(),
               "found an empty list, expected at least one dataset");
+        double weights = 0;
+        for (const DataSourceOptions& source : c.data.train) weights += source.weight;
+        check({"data.train"}, std::isfinite(weights),
+              "found weights that add up to no number, expected smaller ones: only their ratios "
+              "count");
         for (const DataPhaseOptions& phase : c.data.phases) {
             check({"data.phases", "data.train"}, phase.weights.size() == c.data.train.size(),
                   "found " + text_of(std::ssize(phase.weights)) + " weights after step " +

@@ -71,6 +71,9 @@ private:
         return interval > 0 && step % interval == 0;
     }
 
+    // In CheckpointState::extra where the validation that was due after the step was not done.
+    static constexpr const char* kOwedValidation = "owed_validation";
+
     World& world_;
     Config config_;
     RunGuard& guard_;

@@ -50,7 +50,10 @@ std::vector<std::string> names_in(const std::string& folder) {
     for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
         names.push_back(it->path().filename().string());
     }
-    if (error && error != std::errc::no_such_file_or_directory) {
+    // What can have no such name has no checkpoints either; who wants to write there is told.
+    const bool is_absent = error == std::errc::no_such_file_or_directory ||
+                           error == std::errc::filename_too_long;
+    if (error && !is_absent) {
         throw Error(ExitCode::io, "cannot list folder " + folder + ": " + error.message());
     }
     return names;

@@ -23,6 +23,7 @@ TEST_CASE("a damaged newest checkpoint gives way to the one before, with the rea
     const std::string checkpoints = folder.path() + "/checkpoints";
     std::vector<std::string> skipped;
     CHECK(!find_newest_checkpoint(checkpoints, &skipped));
+    CHECK(!find_newest_checkpoint(folder.path() + "/" + std::string(300, 'n'), &skipped));
     std::mt19937 random(6);
     for (const int64_t step : {9, 100, 123456789}) {
         save_well(checkpoints, step, random_pieces(make_tensors(), 2, random));

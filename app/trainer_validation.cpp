@@ -1,0 +1,70 @@
+// The trainer's validations, and those that a stopped run owes.
+
+#include "app/trainer.h"
+#include "core/trace.h"
+
+namespace trireme {
+
+// The note stays in the checkpoint; that a start since then has done it says its record.
+bool Trainer::finds_owed_validation() const {
+    if (valid_data_.empty() || resumed_.former_extra.count(kOwedValidation) == 0) return false;
+    const bool is_done =
+        world_.rank() == 0 && has_validation(config_.run.output + "/metrics.jsonl", resumed_.step);
+    return setup_->control().largest(is_done ? 1 : 0) == 0;
+}
+
+bool Trainer::validate(int64_t step) {
+    guard_.enter(Phase::evaluation, step);
+    const TraceSpan span(trace_.get(), "evaluation", "step", step);
+    const std::optional<std::vector<EvaluationResult>> results = evaluate();
+    if (results) report_validation(step, *results);
+    return results.has_value();
+}
+
+std::optional<std::vector<EvaluationResult>> Trainer::evaluate() {
+    const int micro_batches = config_.evaluation.batches * config_.micro_batches();
+    std::vector<EvaluationResult> results;
+    for (const auto& set : valid_data_) {
+        // The same samples each time.
+        MicroBatchFeed feed(setup_->needs_data() ? set.get() : nullptr, loader_options(), 0);
+        const EvaluationResult result = setup_->engine().evaluate(
+            micro_batches, [&](int) { return feed.next(); },
+            [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
+        if (!result.is_complete) return std::nullopt;
+        results.push_back(result);
+    }
+    return results;
+}
+
+void Trainer::report_validation(int64_t step, const std::vector<EvaluationResult>& results) {
+    ValidationMetrics metrics;
+    metrics.step = step;
+    double weights = 0;
+    const std::vector<std::string> names = names_of(config_.data.valid);
+    for (size_t i = 0; i < results.size(); ++i) {
+        if (results[i].tokens > 0) {
+            weights += config_.data.valid[i].weight;
+        } else {
+            warn_nothing_counts(step, "the validation set " + names[i]);
+        }
+    }
+    for (size_t i = 0; i < results.size(); ++i) {
+        if (results[i].tokens == 0) continue;
+        const double loss = results[i].loss_sum / static_cast<double>(results[i].tokens);
+        metrics.sets.emplace_back(names[i], loss);
+        metrics.loss = metrics.loss.value_or(0) + loss * (config_.data.valid[i].weight / weights);
+    }
+    log_.info(console_line(metrics, config_.run.steps));
+    if (metrics_) metrics_->write(metrics);
+    if (tensorboard_) tensorboard_->write(metrics);
+}
+
+void Trainer::warn_nothing_counts(int64_t step, const std::string& what) {
+    if (world_.rank() != 0 || !without_counted_.insert(what).second) return;
+    log_.warn("step " + std::to_string(step) + ": no token of " + what +
+              " counts in a loss: each document in it has one token only, and with "
+              "data.keep_documents_apart the first of a document does not count. Give longer "
+              "documents, or set it to false. Said once");
+}
+
+}  // namespace trireme

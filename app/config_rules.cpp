@@ -47,6 +47,14 @@ public:
               "found cuda, which is not built in, expected auto or cpu");
     }
 
+    void check_weights(const char* key, const std::vector<DataSourceOptions>& sets) {
+        double sum = 0;
+        for (const DataSourceOptions& set : sets) sum += set.weight;
+        check({key}, std::isfinite(sum),
+              "found weights whose sum is too large for a number, expected smaller ones: only "
+              "their ratios count");
+    }
+
     void check_model() {
         const ModelOptions& m = c.model;
         check({"model.heads", "model.hidden", "model.head_dim"}, m.head_dim > 0,
@@ -102,11 +110,8 @@ public:
                   "set data.tokenizer none for tokens of another program");
         check({"data.train"}, !c.data.train.empty(),
               "found an empty list, expected at least one dataset");
-        double weights = 0;
-        for (const DataSourceOptions& source : c.data.train) weights += source.weight;
-        check({"data.train"}, std::isfinite(weights),
-              "found weights that add up to no number, expected smaller ones: only their ratios "
-              "count");
+        check_weights("data.train", c.data.train);
+        check_weights("data.valid", c.data.valid);
         for (const DataPhaseOptions& phase : c.data.phases) {
             check({"data.phases", "data.train"}, phase.weights.size() == c.data.train.size(),
                   "found " + text_of(std::ssize(phase.weights)) + " weights after step " +

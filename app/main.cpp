@@ -1,5 +1,7 @@
 #include <fcntl.h>
+#include <sys/prctl.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -25,6 +27,8 @@ void open_standard_descriptors() {
 int main(int argc, char** argv) {
     using trireme::ExitCode;
     open_standard_descriptors();
+    // Not that of /proc/self/exe, by which it may have been started anew.
+    prctl(PR_SET_NAME, program_invocation_short_name);
     trireme::prepare_openmp_environment(argv);
     trireme::prepare_cuda_environment();
     // A write beyond the limit of a file's size (ulimit -f) is then an error like a full disk.

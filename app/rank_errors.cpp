@@ -26,7 +26,9 @@ const char* const kMemoryAdvice =
 
 Error describe(const std::exception_ptr& exception) {
     const Error error = as_error(exception);
-    if (error.code() != ExitCode::out_of_memory) return error;
+    const bool is_advised =
+        std::string(error.what()).find("Less is needed with") != std::string::npos;
+    if (error.code() != ExitCode::out_of_memory || is_advised) return error;
     return {error.code(), error.what() + std::string(kMemoryAdvice)};
 }
 

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -183,10 +184,11 @@ RunLock::RunLock(const std::string& folder, const Options& options)
                 options.warn(path_ + ": taken over from " + owner->who() +
                              ", which has ended without removing it");
             }
-            return;
+            break;
         }
         if (++contended > 100) throw refusal(*owner);
     }
+    remove_leftovers();
 }
 
 RunLock::~RunLock() {
@@ -196,15 +198,16 @@ RunLock::~RunLock() {
 }
 
 // The file gets its name when it is whole, so that a process killed here leaves none that names no
-// owner. File systems without a second name for a file get it under its name at once.
+// owner. Where that cannot be, as on file systems without second names, it is made under its name.
 bool RunLock::try_to_make() {
-    if (access(path_.c_str(), F_OK) == 0) return false;
+    if (access(path_.c_str(), F_OK) == 0) return false;  // writes nothing
     const std::string fresh = path_ + "." + us_.id;
     Descriptor file(write_new(fresh));
     const int problem = link(fresh.c_str(), path_.c_str()) == 0 ? 0 : errno;
+    const bool is_made = problem == 0 || is_at(path_, file.number());  // NFS may lose the answer
     unlink(fresh.c_str());
-    if (problem == EEXIST) return false;
-    descriptor_ = problem == 0 ? file.release() : write_new(path_);
+    if (problem == EEXIST && !is_made) return false;
+    descriptor_ = is_made ? file.release() : write_new(path_);
     return descriptor_ >= 0;
 }
 
@@ -213,14 +216,30 @@ int RunLock::write_new(const std::string& path) const {
     Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
     if (!file.is_open()) {
         if (errno == EEXIST && path == path_) return -1;
-        throw failure(path, "cannot be made");
+        throw failure(path_, "cannot be made");
     }
     if (!write_whole(file.number(), to_text(us_)) || fsync(file.number()) != 0) {
-        const Error error = failure(path, "cannot be written");
+        const Error error = failure(path_, "cannot be written");
         unlink(path.c_str());
         throw error;
     }
     return file.release();
+}
+
+// Of processes that were killed while they made the lock.
+void RunLock::remove_leftovers() const {
+    namespace fs = std::filesystem;
+    const fs::path lock = path_;
+    const std::string prefix = lock.filename().string() + ".";
+    std::error_code unknown;
+    for (const auto& entry : fs::directory_iterator(lock.parent_path(), unknown)) {
+        const std::string path = entry.path().string();
+        if (entry.path().filename().string().rfind(prefix, 0) != 0) continue;
+        const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!file.is_open()) continue;
+        const std::optional<RunLockOwner> owner = parse_lock_owner(read_descriptor(file.number()));
+        if (owner && judge_lock(*owner, us_) == LockState::stale) unlink(path.c_str());
+    }
 }
 
 Error RunLock::refusal(const RunLockOwner& owner) const {

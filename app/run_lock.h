@@ -60,6 +60,7 @@ public:
 private:
     bool try_to_make();
     int write_new(const std::string& path) const;
+    void remove_leftovers() const;
     Error refusal(const RunLockOwner& owner) const;
     std::optional<RunLockOwner> read_owner() const;
     bool is_ours() const;

@@ -8,10 +8,10 @@
 
 namespace trireme {
 
-// Takes signals in place of the thread that makes it and of all threads that one starts from then
-// on, whose handlers then run on a stack with nothing else on it. For oneDNN's sake: kernels that
-// it generates (2.6, f32 products with AVX2) keep data below the stack pointer, beyond what a
-// signal leaves alone, so that any handler on their stack overwrites it.
+// Takes signals in place of the thread that makes it and of all threads and processes that one
+// starts from then on. For oneDNN's sake: f32 products that it generates (2.6, with AVX2) put the
+// stack pointer at the beginning of a block of the heap, so that a handler in the middle of one
+// overwrites what lies below. A signal sent to one of those threads alone (raise) waits for ever.
 class SignalThread {
 public:
     // Throws std::system_error when no thread can be started.

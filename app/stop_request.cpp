@@ -59,12 +59,12 @@ StopRequest::StopRequest() {
     sigset_t signals;
     sigemptyset(&signals);
     for (const int number : kSignals) sigaddset(&signals, number);
-    thread_.emplace(signals);
+    thread_.emplace(signals);  // first: where it cannot be started no handler is left behind
     for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
 }
 
 StopRequest::~StopRequest() {
-    thread_.reset();
+    thread_.reset();  // first: what is pending then meets the handler
     for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
 }
 

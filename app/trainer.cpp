@@ -178,8 +178,8 @@ std::unique_ptr<SampleSource> Trainer::make_train_data() const {
         throw Error(ExitCode::out_of_memory,
                     "no memory for the order of " + std::to_string(data.n_samples) +
                         " samples (run.steps times batch.global), which takes 12 to 14 bytes for "
-                        "each in every process; fewer of them, or data.index_cache: FOLDER, which "
-                        "keeps it in files, need less");
+                        "each in every process. Less is needed with fewer run.steps, a smaller "
+                        "batch.global or data.index_cache: FOLDER, which keeps it in files");
     }
 }
 

@@ -1,10 +1,8 @@
 #include "core/cpu/openmp_environment.h"
 
 #include <sys/auxv.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -18,8 +16,6 @@ bool are_processors_busy(const std::string& stat, int processors) {
 }
 
 void prepare_openmp_environment(char** argv) {
-    // By the name that it was started by, also after the start from /proc/self/exe below.
-    prctl(PR_SET_NAME, program_invocation_short_name);
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     // Started as an argument of the dynamic loader, which then has no loader itself: the program
     // that would be started anew is the loader, with arguments that it does not understand.

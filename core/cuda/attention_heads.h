@@ -7,7 +7,7 @@
 
 // Where the attention kernels find what belongs to a head, a document and an element. For .cu files
 // only.
-namespace trireme::attention_tile {
+namespace trireme::attention_heads {
 
 // A block of threads works on a tile of this many queries or keys at a time.
 inline constexpr int kTile = 64;
@@ -47,17 +47,17 @@ __host__ __device__ inline int first_query_tile(const AttentionShape& s) {
 }
 
 // Where the documents of a sequence begin. With `apart` false nothing of this is left in a kernel;
-// with `apart` and not `always` there may still be none (document_begin null).
-template <bool apart, bool always = true>
+// with `apart` and not `given` there may still be none (document_begin null).
+template <bool apart, bool given = true>
 struct Documents {
     __device__ Documents(const AttentionShape& s, const int32_t* document_begin, int64_t b)
-        : of_token(apart && (always || document_begin) ? document_begin + b * s.sequence : nullptr),
+        : of_token(apart && (given || document_begin) ? document_begin + b * s.sequence : nullptr),
           tokens(s.sequence) {}
 
     // The first key that a query sees; never falls. Queries beyond the sequence are as its last.
     __device__ int first_key(int64_t query) const {
         if constexpr (!apart) return 0;
-        if (!always && !of_token) return 0;
+        if (!given && !of_token) return 0;
         return of_token[query < tokens ? query : tokens - 1];
     }
     // Where the first tile of keys begins that a tile of queries needs.
@@ -129,4 +129,4 @@ inline const int32_t* document_begins(const AttentionShape& s) {
     return s.document_begin ? s.document_begin.as<int32_t>() : nullptr;
 }
 
-}  // namespace trireme::attention_tile
+}  // namespace trireme::attention_heads

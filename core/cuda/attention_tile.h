@@ -10,6 +10,8 @@
 // columns at a time, so that shared memory does not limit the head dimension.
 namespace trireme::attention_tile {
 
+using namespace attention_heads;
+
 inline constexpr int kRowGroups = 8;      // threads along the rows of products
 inline constexpr int kColumnGroups = 16;  // and along their columns: half a warp
 inline constexpr int kRows = kTile / kRowGroups;

@@ -78,7 +78,7 @@ __device__ inline uint32_t two_bf16(float first, float second) {
 }
 
 // 2^x, within 2 ulp of f32; 0 for -inf.
-__device__ inline float power_of_2(float x) {
+__device__ inline float approximate_exp2(float x) {
 #ifdef __CUDACC__
     float result;
     asm("ex2.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
@@ -88,17 +88,18 @@ __device__ inline float power_of_2(float x) {
 #endif
 }
 
-// From global to shared memory without waiting, or zeros, for which nothing is read and `from` may
-// point anywhere. The copies of a thread between two of its marks are a group.
+// From global to shared memory without waiting, or zeros, for which `from` is not looked at. The
+// copies of a thread between two of its marks are a group.
 __device__ inline void copy_async(EightBf16* to, const EightBf16* from, bool zeros) {
-    const int bytes = zeros ? 0 : 16;  // what is left of 16 is zeros
 #ifdef __CUDACC__
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address),
-                 "l"(__cvta_generic_to_global(from)), "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "{ .reg .pred zeros; setp.ne.b32 zeros, %2, 0;"
+        " cp.async.cg.shared.global [%0], [%1], 16, zeros; }" ::"r"(address),
+        "l"(__cvta_generic_to_global(from)), "r"(static_cast<int>(zeros))
+        : "memory");
 #else
-    cuda_emulation::copy_later(to, from, bytes);
+    cuda_emulation::copy_later(to, from, zeros);
 #endif
 }
 __device__ inline void mark_copies() {

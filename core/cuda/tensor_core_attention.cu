@@ -42,14 +42,14 @@ __device__ void update_softmax(float exponent_scale, const Sees& sees, Products<
             if (sees(row, i / 4, i % 4)) top = fmaxf(scores.at(row, i / 4, i % 4), top);
         }
         top = row_max(top);
-        const float shrink = power_of_2((state.maximum[row] - top) * exponent_scale);
+        const float shrink = approximate_exp2((state.maximum[row] - top) * exponent_scale);
         const float least = top * exponent_scale;
         state.maximum[row] = top;
         state.sum[row] *= shrink;
 #pragma unroll
         for (int i = 0; i < kTile / 4; ++i) {
             float& score = scores.at(row, i / 4, i % 4);
-            const float power = power_of_2(fmaf(score, exponent_scale, -least));
+            const float power = approximate_exp2(fmaf(score, exponent_scale, -least));
             score = sees(row, i / 4, i % 4) ? power : 0.0f;
             state.sum[row] += score;
         }

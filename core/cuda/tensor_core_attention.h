@@ -9,9 +9,9 @@
 namespace trireme {
 
 // Attention on tensor cores by the project's own kernels: bf16, heads of a multiple of 8 and at
-// most 128 elements, with all that AttentionShape allows. Products have bf16 factors, probabilities
-// and the gradients of scores among them, and f32 sums. After FlashAttention-2 (Dao, 2023,
-// arXiv:2307.08691), with a backward in two kernels instead of one, so that every sum has one
+// most 128 elements at 16-byte addresses, and a positive scale. Products have bf16 factors,
+// probabilities and the gradients of scores among them, and f32 sums. After FlashAttention-2 (Dao,
+// 2023, arXiv:2307.08691), with a backward in two kernels instead of one, so that every sum has one
 // order.
 bool takes_tensor_cores(const AttentionShape& shape, std::initializer_list<Tensor> activations);
 

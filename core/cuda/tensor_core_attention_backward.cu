@@ -10,10 +10,11 @@ using namespace tensor_core_tile;
 namespace {
 
 // In: the unscaled score and the gradient of the dropped-out probability. Out: the dropped-out
-// probability and the gradient of the scaled score. lse: in powers of two.
+// probability and the gradient of the scaled score, which are 0 for what is not visible, unless its
+// gradient is no number. lse: in powers of two.
 __device__ void backward_entry(float exponent_scale, bool visible, float lse, float delta,
                                float factor, float& score, float& gradient) {
-    const float power = power_of_2(fmaf(score, exponent_scale, -lse));
+    const float power = approximate_exp2(fmaf(score, exponent_scale, -lse));
     const float probability = visible ? power : 0.0f;
     score = probability * factor;
     gradient = probability * fmaf(gradient, factor, -delta);

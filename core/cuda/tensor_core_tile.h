@@ -12,7 +12,7 @@
 // block.
 namespace trireme::tensor_core_tile {
 
-using namespace attention_tile;
+using namespace attention_heads;
 
 inline constexpr int kWarpRows = 16;
 inline constexpr float kLog2E = 1.44269504f;
@@ -73,18 +73,16 @@ struct alignas(128) Matrix {
     EightBf16 units[n * kUnits];
 
     __device__ EightBf16* unit(int place, int index) {
-        constexpr int kRowsOfLine = kUnits < 8 ? 8 / kUnits : 1;  // of 128 bytes
-        constexpr int kOrders = kUnits < 8 ? kUnits : 8;
-        return units + place * kUnits + (index ^ place / kRowsOfLine % kOrders);
+        return units + place * kUnits + (index ^ place % 8);
     }
 };
 
 // Asks for `n` rows of a head from `token` on; zeros beyond the sequence and the head's end.
 template <typename Layout, int depth, int n, typename T>
 __device__ inline void copy_rows_async(const Head<T>& head, int token, Matrix<depth, n>& to) {
-    // A pass is a multiple of 16 rows and at most 128 bytes of each, so that a thread's places
+    // A pass is 16 rows and 128 bytes of each, so that a thread's places
     // differ from pass to pass by constants.
-    constexpr int kUnits = depth < 64 ? depth / 8 : 8;
+    constexpr int kUnits = 8;
     constexpr int kPassRows = kThreads / kUnits;
     const int row = static_cast<int>(threadIdx.x) / kUnits;
     const int unit = static_cast<int>(threadIdx.x) % kUnits;

@@ -191,6 +191,14 @@ TEST_CASE("a lock leaves no other file beside it", "[app][lock]") {
         CHECK(files() == std::vector<std::string>{"run.lock"});
     }
     CHECK(files().empty());
+    // What a start that was killed meanwhile left goes with the next one, another's stays.
+    RunLockOwner gone = this_process();
+    gone.started += 1;
+    write_text(folder.lock + ".gone", to_text(gone));
+    write_text(folder.lock + ".elsewhere", to_text(owner_elsewhere()));
+    const RunLock lock(folder.path, folder.options());
+    CHECK_FALSE(std::filesystem::exists(folder.lock + ".gone"));
+    CHECK(std::filesystem::exists(folder.lock + ".elsewhere"));
 }
 
 TEST_CASE("a lock file without an owner is refused, not deleted", "[app][lock]") {

@@ -29,16 +29,16 @@
 
 namespace cuda_emulation {
 
+void fail(const char* what) {
+    std::fprintf(stderr, "CUDA emulation: %s\n", what);
+    std::abort();
+}
+
 namespace {
 
 constexpr size_t kStackBytes = size_t{128} << 10;
 constexpr int kWarp = 32;
 constexpr int kMostThreads = 1024;
-
-[[noreturn]] void fail(const char* what) {
-    std::fprintf(stderr, "CUDA emulation: %s\n", what);
-    std::abort();
-}
 
 // A place to go on from. ucontext's own switch asks the kernel for the signal mask each time, which
 // takes most of an emulated kernel's time; on x86-64 the registers are saved here instead.
@@ -137,6 +137,7 @@ public:
                 for (unsigned x = 0; x < threads.x; ++x, ++i) {
                     Fiber& fiber = *fibers_[static_cast<size_t>(i)];
                     fiber.place = {{x, y, z}, index, threads, grid};
+                    fiber.copies = {};
                     start(fiber);
                 }
             }
@@ -172,10 +173,14 @@ public:
 
     // What each lane of this thread's warp gave, from lane 0 on. A thread can be one exchange ahead
     // of another, whose words it must not write over yet; so words lie in two places in turn.
-    const WarpWords* share(const WarpWords& words) {
+    const WarpWords* share(WarpInstruction instruction, const WarpWords& words) {
         const int first = current_ / kWarp * kWarp;
+        if (instruction >= WarpInstruction::multiply_add && first + kWarp > n_threads_) {
+            fail("an instruction for tensor cores in a warp of fewer than 32 threads");
+        }
         auto& shared = shared_[turn_[static_cast<size_t>(current_)] ^= 1];
         shared[static_cast<size_t>(current_)] = words;
+        instruction_[static_cast<size_t>(current_)] = instruction;
         synchronize_warp(first);
         return &shared[static_cast<size_t>(first)];
     }
@@ -184,7 +189,7 @@ public:
         if (current_ / kWarp * kWarp + lane >= n_threads_) {
             fail("a shuffle with a lane that does not exist");
         }
-        return share({value})[lane][0];
+        return share(WarpInstruction::shuffle, {value})[lane][0];
     }
 
     LateCopies& copies() {
@@ -224,10 +229,15 @@ private:
 
     void synchronize_warp(int first) {
         Count& warp = warps_[static_cast<size_t>(first / kWarp)];
-        if (warp.ended > 0) fail("a shuffle after a lane of the warp has ended");
+        if (warp.ended > 0) fail("an exchange of a warp of which a lane has ended");
         wait_as(Waits::warp);
         const int end = std::min(first + kWarp, n_threads_);
         if (++warp.waiting < end - first) return yield();
+        for (int i = first; i < end; ++i) {
+            if (instruction_[static_cast<size_t>(i)] != instruction_[static_cast<size_t>(first)]) {
+                fail("lanes of a warp that meet in different instructions");
+            }
+        }
         warp.waiting = 0;
         release(first, end);
     }
@@ -305,6 +315,7 @@ private:
     std::array<Waits, kMostThreads> waits_{};
     std::array<std::array<WarpWords, kMostThreads>, 2> shared_{};  // given to the warp
     std::array<uint8_t, kMostThreads> turn_{};
+    std::array<WarpInstruction, kMostThreads> instruction_{};  // that it has come to
     Context scheduler_{};
     const void* scheduler_stack_ = nullptr;
     size_t scheduler_stack_bytes_ = 0;
@@ -380,11 +391,11 @@ uint64_t take_from_lane(uint64_t value, int lane) {
 }
 
 void synchronize_warp() {
-    block().share({});
+    block().share(WarpInstruction::barrier, {});
 }
 
-const WarpWords* share_in_warp(const WarpWords& words) {
-    return block().share(words);
+const WarpWords* share_in_warp(WarpInstruction instruction, const WarpWords& words) {
+    return block().share(instruction, words);
 }
 
 int lane_of_warp() {

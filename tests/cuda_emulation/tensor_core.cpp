@@ -27,11 +27,18 @@ uint32_t word(uint64_t two, int index) {
     return static_cast<uint32_t>(two >> 32 * index);
 }
 
+void check_address(const void* address) {
+    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
+        fail("rows of a matrix and late copies at an address that is no multiple of 16");
+    }
+}
+
 }  // namespace
 
 // mma.m16n8k16. Words 0 and 1 of a lane: its registers of the left matrix, 2: of the right one.
 void multiply_add_in_warp(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
     const WarpWords* lanes = share_in_warp(
+        WarpInstruction::multiply_add,
         {two_words(left[0], left[1]), two_words(left[2], left[3]), two_words(right[0], right[1])});
     const int lane = lane_of_warp();
     float rows[2][16], columns[2][16];
@@ -53,7 +60,9 @@ void multiply_add_in_warp(float (&sums)[4], const uint32_t (&left)[4], const uin
 }
 
 void load_matrices_in_warp(uint32_t (&to)[4], const void* row, bool transposed) {
-    const WarpWords* lanes = share_in_warp({reinterpret_cast<uintptr_t>(row)});
+    check_address(row);
+    const WarpWords* lanes =
+        share_in_warp(WarpInstruction::load_matrices, {reinterpret_cast<uintptr_t>(row)});
     const int lane = lane_of_warp();
     const auto element = [&](int matrix, int r, int c) {
         uint16_t bits;
@@ -67,9 +76,11 @@ void load_matrices_in_warp(uint32_t (&to)[4], const void* row, bool transposed) 
     }
 }
 
-void LateCopies::ask(void* to, const void* from, int bytes) {
+void LateCopies::ask(void* to, const void* from, bool zeros) {
+    check_address(to);
+    if (!zeros) check_address(from);
     std::memset(to, 0xff, 16);  // as bf16 no numbers
-    open_.push_back({to, from, bytes});
+    open_.push_back({to, from, zeros});
 }
 
 void LateCopies::mark() {
@@ -80,8 +91,11 @@ void LateCopies::mark() {
 void LateCopies::wait(int but) {
     while (groups_.size() > static_cast<size_t>(but)) {
         for (const Copy& copy : groups_.front()) {
-            std::memset(copy.to, 0, 16);
-            std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
+            if (copy.zeros) {
+                std::memset(copy.to, 0, 16);
+            } else {
+                std::memcpy(copy.to, copy.from, 16);
+            }
         }
         groups_.pop_front();
     }
@@ -92,8 +106,8 @@ bool LateCopies::empty() const {
                                         [](const auto& group) { return group.empty(); });
 }
 
-void copy_later(void* to, const void* from, int bytes) {
-    copies_of_thread().ask(to, from, bytes);
+void copy_later(void* to, const void* from, bool zeros) {
+    copies_of_thread().ask(to, from, zeros);
 }
 void mark_copies() {
     copies_of_thread().mark();

@@ -145,6 +145,15 @@ TEST_CASE("the GPU's own attention on tensor cores equals the CPU's", "[gpu][att
     compare_attention(shape_of(1, 90, 1, 1, 64), DType::bf16, Kernels::own, 30.0);
 }
 
+TEST_CASE("a large scale and rows that see nothing of their first tile are no infinities",
+          "[gpu][attention]") {
+    AttentionShape s = shape_of(1, 140, 1, 1, 64);
+    s.scale = 1.5f;
+    Doubles begins;
+    for (int t = 0; t < 140; ++t) begins.push_back(t < 100 ? 0 : 100);
+    compare_attention(s, DType::bf16, Kernels::own, 1.0, begins);
+}
+
 TEST_CASE("tensor cores are used for bf16 heads of a multiple of 8 at aligned addresses",
           "[gpu][attention]") {
     const AttentionShape s = shape_of(1, 4, 2, 1, 64);
@@ -156,6 +165,9 @@ TEST_CASE("tensor cores are used for bf16 heads of a multiple of 8 at aligned ad
     for (const int head_dim : {8, 64, 80, 128}) CHECK(takes(s, head_dim, narrow));
     for (const int head_dim : {4, 12, 129, 136}) CHECK_FALSE(takes(s, head_dim, narrow));
     CHECK_FALSE(takes(s, 64, wide));
+    AttentionShape negative = s;
+    negative.scale = -1.0f;
+    CHECK_FALSE(takes(negative, 64, narrow));
     CHECK_FALSE(takes(s, 64, static_cast<const Tensor&>(narrow).flat_range(1, 8)));
 }
 
@@ -163,7 +175,7 @@ TEST_CASE("the GPU's attention of the newest queries alone equals the CPU's",
           "[gpu][attention][cudnn]") {
     const DType type = GENERATE(DType::f32, DType::bf16);
     const int64_t first = GENERATE(1, 63, 64, 69, 70);
-    const AttentionShape s = shape_of(1, 70, 6, 2, 16);
+    const AttentionShape s = GENERATE(shape_of(1, 70, 6, 2, 16), shape_of(1, 70, 2, 1, 128, 0.3f));
     const Tolerance values =
         type == DType::bf16 ? Tolerance{1.0 / 128, 4e-3} : Tolerance{2e-6, 2e-6};
     compare_devices(
@@ -248,7 +260,8 @@ TEST_CASE("the GPU's attention takes tensors at odd addresses", "[gpu][attention
 }
 
 TEST_CASE("the GPU's own attention has the same bits in every run", "[gpu][attention]") {
-    const AttentionShape s = shape_of(1, 70, 4, 2, 16, 0.1f);
+    const AttentionShape s = GENERATE(shape_of(1, 70, 4, 2, 16, 0.1f),
+                                      shape_of(1, 70, 4, 2, 10, 0.1f), shape_of(1, 70, 2, 1, 128));
     check_repeatable(attention_tensors(s, DType::bf16, 1.0),
                      [&](Ops& ops, Stream& stream, const std::vector<Tensor>& t) {
                          forward_of(s, Kernels::own)(ops, stream, t);

@@ -136,8 +136,8 @@ void synchronize_warp();
 // What core/cuda/tensor_core.h is made of, with the layouts that it describes.
 void multiply_add_in_warp(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]);
 void load_matrices_in_warp(uint32_t (&to)[4], const void* row, bool transposed);
-// 16 bytes, of which those behind `bytes` are zeros. Rubbish until it has been waited for.
-void copy_later(void* to, const void* from, int bytes);
+// 16 bytes, or zeros. Rubbish until it has been waited for.
+void copy_later(void* to, const void* from, bool zeros);
 void mark_copies();
 void wait_for_copies(int but);
 

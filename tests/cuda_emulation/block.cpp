@@ -110,6 +110,10 @@ struct Fiber {
     void* tsan_fiber = nullptr;
 };
 
+// What lanes come to that is no work.
+void shuffle(void* const* /*arguments*/) {}
+void barrier(void* const* /*arguments*/) {}
+
 // A block in execution. Its fibers are used again.
 class Block {
 public:
@@ -171,25 +175,38 @@ public:
         yield();
     }
 
-    // What each lane of this thread's warp gave, from lane 0 on. A thread can be one exchange ahead
-    // of another, whose words it must not write over yet; so words lie in two places in turn.
-    const WarpWords* share(WarpInstruction instruction, const WarpWords& words) {
+    // The value that `lane` of this thread's warp gave. A thread can be one exchange ahead of
+    // another, whose value it must not write over yet; so values lie in two places in turn.
+    uint64_t exchange(uint64_t value, int lane) {
         const int first = current_ / kWarp * kWarp;
-        if (instruction >= WarpInstruction::multiply_add && first + kWarp > n_threads_) {
-            fail("an instruction for tensor cores in a warp of fewer than 32 threads");
-        }
-        auto& shared = shared_[turn_[static_cast<size_t>(current_)] ^= 1];
-        shared[static_cast<size_t>(current_)] = words;
-        instruction_[static_cast<size_t>(current_)] = instruction;
-        synchronize_warp(first);
-        return &shared[static_cast<size_t>(first)];
+        auto& values = values_[turn_[static_cast<size_t>(current_)] ^= 1];
+        values[static_cast<size_t>(current_)] = value;
+        synchronize_warp(shuffle, nullptr);
+        if (first + lane >= n_threads_) fail("a shuffle with a lane that does not exist");
+        return values[static_cast<size_t>(first + lane)];
     }
 
-    uint64_t exchange(uint64_t value, int lane) {
-        if (current_ / kWarp * kWarp + lane >= n_threads_) {
-            fail("a shuffle with a lane that does not exist");
+    // The last lane that comes does the work for all of them.
+    void synchronize_warp(WarpWork work, void* argument) {
+        const int first = current_ / kWarp * kWarp;
+        const int end = std::min(first + kWarp, n_threads_);
+        Count& warp = warps_[static_cast<size_t>(first / kWarp)];
+        if (warp.ended > 0) fail("an exchange of a warp of which a lane has ended");
+        wait_as(Waits::warp);
+        works_[static_cast<size_t>(current_)] = work;
+        arguments_[static_cast<size_t>(current_)] = argument;
+        if (++warp.waiting < end - first) return yield();
+        warp.waiting = 0;
+        if (std::any_of(&works_[static_cast<size_t>(first)],
+                        &works_[static_cast<size_t>(end - 1)] + 1,
+                        [&](WarpWork other) { return other != work; })) {
+            fail("lanes of a warp that meet in different instructions");
         }
-        return share(WarpInstruction::shuffle, {value})[lane][0];
+        if (argument) {
+            if (end - first < kWarp) fail("an instruction of 32 lanes in a warp that has fewer");
+            work(&arguments_[static_cast<size_t>(first)]);
+        }
+        release(first, end);
     }
 
     LateCopies& copies() {
@@ -226,21 +243,6 @@ private:
     struct Count {
         int waiting = 0, ended = 0;
     };
-
-    void synchronize_warp(int first) {
-        Count& warp = warps_[static_cast<size_t>(first / kWarp)];
-        if (warp.ended > 0) fail("an exchange of a warp of which a lane has ended");
-        wait_as(Waits::warp);
-        const int end = std::min(first + kWarp, n_threads_);
-        if (++warp.waiting < end - first) return yield();
-        for (int i = first; i < end; ++i) {
-            if (instruction_[static_cast<size_t>(i)] != instruction_[static_cast<size_t>(first)]) {
-                fail("lanes of a warp that meet in different instructions");
-            }
-        }
-        warp.waiting = 0;
-        release(first, end);
-    }
 
     void wait_as(Waits waits) {
         waits_[static_cast<size_t>(current_)] = waits;
@@ -313,9 +315,10 @@ private:
     std::array<Count, kMostThreads / kWarp> warps_{};
     // Of each thread.
     std::array<Waits, kMostThreads> waits_{};
-    std::array<std::array<WarpWords, kMostThreads>, 2> shared_{};  // given to the warp
+    std::array<std::array<uint64_t, kMostThreads>, 2> values_{};  // given to the warp
     std::array<uint8_t, kMostThreads> turn_{};
-    std::array<WarpInstruction, kMostThreads> instruction_{};  // that it has come to
+    std::array<WarpWork, kMostThreads> works_{};   // that it has come to
+    std::array<void*, kMostThreads> arguments_{};  // and those for it
     Context scheduler_{};
     const void* scheduler_stack_ = nullptr;
     size_t scheduler_stack_bytes_ = 0;
@@ -391,15 +394,11 @@ uint64_t take_from_lane(uint64_t value, int lane) {
 }
 
 void synchronize_warp() {
-    block().share(WarpInstruction::barrier, {});
+    block().synchronize_warp(barrier, nullptr);
 }
 
-const WarpWords* share_in_warp(WarpInstruction instruction, const WarpWords& words) {
-    return block().share(instruction, words);
-}
-
-int lane_of_warp() {
-    return block().lane();
+void do_together(WarpWork work, void* argument) {
+    block().synchronize_warp(work, argument);
 }
 
 LateCopies& copies_of_thread() {

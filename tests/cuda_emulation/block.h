@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -8,14 +7,11 @@
 // What instructions of a warp (tensor_core.cpp) need of the emulated block.
 namespace cuda_emulation {
 
-enum class WarpInstruction : uint8_t { shuffle, barrier, multiply_add, load_matrices };
-
-// The calling thread's lane, and what every lane of its warp gives: from lane 0 on, once all of
-// them have called this; valid until the caller's next exchange in the warp. Ends the program when
-// lanes meet in different instructions or one for tensor cores lacks some of 32.
-using WarpWords = std::array<uint64_t, 3>;
-int lane_of_warp();
-const WarpWords* share_in_warp(WarpInstruction instruction, const WarpWords& words);
+// What all 32 lanes of a warp do as one: called once, when each of them has come to do_together
+// with the same work, with the arguments that they gave, from lane 0 on. Ends the program when
+// lanes meet that do different things.
+using WarpWork = void (*)(void* const* arguments);
+void do_together(WarpWork work, void* argument);
 
 [[noreturn]] void fail(const char* what);
 

@@ -1,5 +1,4 @@
-// The instructions of core/cuda/tensor_core.h, as PTX describes them. Each lane works out its own
-// part of what the whole warp does.
+// The instructions of core/cuda/tensor_core.h, as PTX describes them.
 
 #include <algorithm>
 #include <bit>
@@ -20,11 +19,64 @@ float upper_bf16(uint32_t two) {
     return std::bit_cast<float>(two & 0xffff0000u);
 }
 
-uint64_t two_words(uint32_t lower, uint32_t upper) {
-    return lower | static_cast<uint64_t>(upper) << 32;
+// Registers of a lane.
+struct Product {
+    float* sums;
+    const uint32_t* left;
+    const uint32_t* right;
+};
+struct Load {
+    uint32_t* to;
+    const void* row;
+};
+
+// mma.m16n8k16
+void multiply_add(void* const* lanes) {
+    float left[16][16], right[16][8], sums[16][8];
+    const auto at = [&](int lane) { return *static_cast<const Product*>(lanes[lane]); };
+    for (int lane = 0; lane < 32; ++lane) {
+        const int one = lane / 4, two = lane % 4 * 2;
+        for (int i = 0; i < 4; ++i) {
+            const int row = one + i % 2 * 8, column = two + i / 2 * 8;
+            left[row][column] = lower_bf16(at(lane).left[i]);
+            left[row][column + 1] = upper_bf16(at(lane).left[i]);
+            sums[one + i / 2 * 8][two + i % 2] = at(lane).sums[i];
+        }
+        for (int i = 0; i < 2; ++i) {
+            right[two + 8 * i][one] = lower_bf16(at(lane).right[i]);
+            right[two + 8 * i + 1][one] = upper_bf16(at(lane).right[i]);
+        }
+    }
+    for (int row = 0; row < 16; ++row) {
+        for (int k = 0; k < 16; ++k) {
+            for (int column = 0; column < 8; ++column) {
+                sums[row][column] += left[row][k] * right[k][column];
+            }
+        }
+    }
+    for (int lane = 0; lane < 32; ++lane) {
+        for (int i = 0; i < 4; ++i) {
+            at(lane).sums[i] = sums[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+        }
+    }
 }
-uint32_t word(uint64_t two, int index) {
-    return static_cast<uint32_t>(two >> 32 * index);
+
+// ldmatrix
+template <bool transposed>
+void load_matrices(void* const* lanes) {
+    const auto at = [&](int lane) { return *static_cast<const Load*>(lanes[lane]); };
+    for (int matrix = 0; matrix < 4; ++matrix) {
+        uint16_t elements[8][8];
+        for (int row = 0; row < 8; ++row) {
+            std::memcpy(elements[row], at(8 * matrix + row).row, sizeof elements[row]);
+        }
+        for (int lane = 0; lane < 32; ++lane) {
+            const int one = lane / 4, two = lane % 4 * 2;
+            const uint32_t first = transposed ? elements[two][one] : elements[one][two];
+            const uint32_t second = transposed ? elements[two + 1][one] : elements[one][two + 1];
+            at(lane).to[matrix] = first | second << 16;
+        }
+    }
 }
 
 void check_address(const void* address) {
@@ -35,45 +87,15 @@ void check_address(const void* address) {
 
 }  // namespace
 
-// mma.m16n8k16. Words 0 and 1 of a lane: its registers of the left matrix, 2: of the right one.
 void multiply_add_in_warp(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
-    const WarpWords* lanes = share_in_warp(
-        WarpInstruction::multiply_add,
-        {two_words(left[0], left[1]), two_words(left[2], left[3]), two_words(right[0], right[1])});
-    const int lane = lane_of_warp();
-    float rows[2][16], columns[2][16];
-    for (int pair = 0; pair < 8; ++pair) {  // of neighbours along the 16
-        const int half = pair / 4;          // elements 0 to 7 or 8 to 15
-        const uint64_t of_rows = lanes[lane / 4 * 4 + pair % 4][static_cast<size_t>(half)];
-        for (int i = 0; i < 2; ++i) {
-            rows[i][2 * pair] = lower_bf16(word(of_rows, i));
-            rows[i][2 * pair + 1] = upper_bf16(word(of_rows, i));
-            const int column = lane % 4 * 2 + i;
-            const uint32_t of_column = word(lanes[column * 4 + pair % 4][2], half);
-            columns[i][2 * pair] = lower_bf16(of_column);
-            columns[i][2 * pair + 1] = upper_bf16(of_column);
-        }
-    }
-    for (int k = 0; k < 16; ++k) {
-        for (int i = 0; i < 4; ++i) sums[i] += rows[i / 2][k] * columns[i % 2][k];
-    }
+    Product product{sums, left, right};
+    do_together(multiply_add, &product);
 }
 
 void load_matrices_in_warp(uint32_t (&to)[4], const void* row, bool transposed) {
     check_address(row);
-    const WarpWords* lanes =
-        share_in_warp(WarpInstruction::load_matrices, {reinterpret_cast<uintptr_t>(row)});
-    const int lane = lane_of_warp();
-    const auto element = [&](int matrix, int r, int c) {
-        uint16_t bits;
-        std::memcpy(&bits, reinterpret_cast<const char*>(lanes[8 * matrix + r][0]) + 2 * c, 2);
-        return uint32_t{bits};
-    };
-    for (int matrix = 0; matrix < 4; ++matrix) {
-        const int one = lane / 4, two = lane % 4 * 2;
-        to[matrix] = transposed ? element(matrix, two, one) | element(matrix, two + 1, one) << 16
-                                : element(matrix, one, two) | element(matrix, one, two + 1) << 16;
-    }
+    Load load{to, row};
+    do_together(transposed ? load_matrices<true> : load_matrices<false>, &load);
 }
 
 void LateCopies::ask(void* to, const void* from, bool zeros) {

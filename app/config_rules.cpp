@@ -47,14 +47,6 @@ public:
               "found cuda, which is not built in, expected auto or cpu");
     }
 
-    void check_weights(const char* key, const std::vector<DataSourceOptions>& sets) {
-        double sum = 0;
-        for (const DataSourceOptions& set : sets) sum += set.weight;
-        check({key}, std::isfinite(sum),
-              "found weights whose sum is too large for a number, expected smaller ones: only "
-              "their ratios count");
-    }
-
     void check_model() {
         const ModelOptions& m = c.model;
         check({"model.heads", "model.hidden", "model.head_dim"}, m.head_dim > 0,
@@ -291,6 +283,14 @@ public:
     }
 
 private:
+    void check_weights(const char* key, const std::vector<DataSourceOptions>& sets) {
+        double sum = 0;
+        for (const DataSourceOptions& set : sets) sum += set.weight;
+        check({key}, std::isfinite(sum),
+              "found weights whose sum is too large for a number, expected smaller ones: only "
+              "their ratios count");
+    }
+
     std::string micro_batch_text() const {
         return "batch.micro " + text_of(c.batch.micro) + " * data.sequence_length " +
                text_of(c.data.sequence_length);

@@ -26,6 +26,7 @@ const char* const kMemoryAdvice =
 
 Error describe(const std::exception_ptr& exception) {
     const Error error = as_error(exception);
+    // What needs other keys than most says so itself, in these words.
     const bool is_advised =
         std::string(error.what()).find("Less is needed with") != std::string::npos;
     if (error.code() != ExitCode::out_of_memory || is_advised) return error;

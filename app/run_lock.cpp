@@ -226,20 +226,17 @@ int RunLock::write_new(const std::string& path) const {
     return file.release();
 }
 
-// Of processes that were killed while they made the lock.
-void RunLock::remove_leftovers() const {
-    namespace fs = std::filesystem;
-    const fs::path lock = path_;
+// Of processes that were killed while they made the lock. What cannot be read stays.
+void RunLock::remove_leftovers() const noexcept try {
+    const std::filesystem::path lock = path_;
     const std::string prefix = lock.filename().string() + ".";
-    std::error_code unknown;
-    for (const auto& entry : fs::directory_iterator(lock.parent_path(), unknown)) {
+    for (const auto& entry : std::filesystem::directory_iterator(lock.parent_path())) {
         const std::string path = entry.path().string();
         if (entry.path().filename().string().rfind(prefix, 0) != 0) continue;
-        const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        if (!file.is_open()) continue;
-        const std::optional<RunLockOwner> owner = parse_lock_owner(read_descriptor(file.number()));
+        const std::optional<RunLockOwner> owner = read_owner(path);
         if (owner && judge_lock(*owner, us_) == LockState::stale) unlink(path.c_str());
     }
+} catch (const std::exception&) {
 }
 
 Error RunLock::refusal(const RunLockOwner& owner) const {
@@ -249,10 +246,14 @@ Error RunLock::refusal(const RunLockOwner& owner) const {
 }
 
 std::optional<RunLockOwner> RunLock::read_owner() const {
-    const Descriptor file(open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+    return read_owner(path_);
+}
+
+std::optional<RunLockOwner> RunLock::read_owner(const std::string& path) {
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!file.is_open()) {
         if (errno == ENOENT) return std::nullopt;
-        throw failure(path_, "cannot be read");
+        throw failure(path, "cannot be read");
     }
     return parse_lock_owner(read_descriptor(file.number()));
 }

@@ -60,9 +60,10 @@ public:
 private:
     bool try_to_make();
     int write_new(const std::string& path) const;
-    void remove_leftovers() const;
+    void remove_leftovers() const noexcept;
     Error refusal(const RunLockOwner& owner) const;
     std::optional<RunLockOwner> read_owner() const;
+    static std::optional<RunLockOwner> read_owner(const std::string& path);
     bool is_ours() const;
     void wait_for_stale(const RunLockOwner& owner, const Options& options) const;
     bool take_over(const RunLockOwner& owner);

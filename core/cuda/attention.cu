@@ -134,13 +134,14 @@ void own_attention_forward(cudaStream_t stream, const AttentionShape& shape, con
         tensor_core_attention_forward(stream, shape, qkv, out, lse);
         return;
     }
-    with_chunks(
-        shape, qkv.dtype, {qkv.data, out.data}, [&]<typename T, int n, int chunks, bool apart>() {
-            launch(attention_forward_kernel<T, n, chunks, apart>,
-                   tile_grid(shape.batch * shape.heads, shape, chunks, first_query_tile(shape)),
-                   stream, shape, document_begins(shape), qkv.as<T>(), out.as<T>(),
-                   lse.as<float>());
-        });
+    with_chunks(shape, qkv.dtype, {qkv.data, out.data},
+                [&]<typename T, int n, int chunks, bool apart>() {
+                    launch(attention_forward_kernel<T, n, chunks, apart>,
+                           tile_grid_of_parts(shape.batch * shape.heads, shape, chunks,
+                                              first_query_tile(shape)),
+                           stream, shape, document_begins(shape), qkv.as<T>(), out.as<T>(),
+                           lse.as<float>());
+                });
 }
 
 }  // namespace trireme

@@ -165,16 +165,18 @@ void own_attention_backward(cudaStream_t stream, Scratch& scratch, const Attenti
         tensor_core_attention_backward(stream, shape, dout, qkv, lse, delta, dqkv);
         return;
     }
-    with_chunks(
-        shape, qkv.dtype, {dout.data, qkv.data, dqkv.data},
-        [&]<typename T, int n, int chunks, bool apart>() {
-            const BackwardTensors<T> tensors{dout.as<T>(), qkv.as<T>(),  lse.as<float>(),
-                                             delta,        dqkv.as<T>(), document_begins(shape)};
-            launch(attention_dkeys_kernel<T, n, chunks, apart>,
-                   tile_grid(shape.batch * shape.kv_heads, shape, chunks), stream, shape, tensors);
-            launch(attention_dqueries_kernel<T, n, chunks, apart>,
-                   tile_grid(shape.batch * shape.heads, shape, chunks), stream, shape, tensors);
-        });
+    with_chunks(shape, qkv.dtype, {dout.data, qkv.data, dqkv.data},
+                [&]<typename T, int n, int chunks, bool apart>() {
+                    const BackwardTensors<T> tensors{dout.as<T>(),    qkv.as<T>(),
+                                                     lse.as<float>(), delta,
+                                                     dqkv.as<T>(),    document_begins(shape)};
+                    launch(attention_dkeys_kernel<T, n, chunks, apart>,
+                           tile_grid_of_parts(shape.batch * shape.kv_heads, shape, chunks), stream,
+                           shape, tensors);
+                    launch(attention_dqueries_kernel<T, n, chunks, apart>,
+                           tile_grid_of_parts(shape.batch * shape.heads, shape, chunks), stream,
+                           shape, tensors);
+                });
 }
 
 }  // namespace trireme

@@ -125,6 +125,13 @@ __device__ inline void dropout_factors(const AttentionShape& s, int64_t b, int h
 
 // --- host --------------------------------------------------------------------------------------
 
+// Blocks for (unit, tile); tiles vary slowest, so that those that have the most to do can begin
+// first. left_out: that many tiles, the first ones, have no blocks.
+inline Grid tile_grid(int64_t units, const AttentionShape& s, int64_t left_out = 0) {
+    const int64_t tiles = divide_up(s.sequence, kTile) - left_out;
+    return {dim3(static_cast<unsigned>(units), static_cast<unsigned>(tiles)), dim3(kThreads)};
+}
+
 inline const int32_t* document_begins(const AttentionShape& s) {
     return s.document_begin ? s.document_begin.as<int32_t>() : nullptr;
 }

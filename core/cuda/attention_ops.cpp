@@ -3,6 +3,7 @@
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/cudnn_attention.h"
+#include "core/cuda/tensor_core_attention.h"
 #include "core/error.h"
 
 namespace trireme {
@@ -14,11 +15,7 @@ bool takes_cudnn(CudnnAttention* cudnn, const AttentionShape& shape,
     if (!cudnn || shape.dropout.probability != 0.0f || shape.document_begin) return false;
     // The graphs are those of whole sequences, and every other length would need another.
     if (shape.first_query > 0) return false;
-    for (const Tensor& tensor : activations) {
-        const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0;
-        if (tensor.dtype != DType::bf16 || !aligned) return false;
-    }
-    return cudnn->supports(shape);
+    return are_bf16_packs(activations) && cudnn->supports(shape);
 }
 
 }  // namespace

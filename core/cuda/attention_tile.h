@@ -180,16 +180,12 @@ __device__ inline void store_rows(const Part (&sums)[chunks], const float (&fact
 
 // --- host --------------------------------------------------------------------------------------
 
-// Blocks for (unit, tile, part of the head dimension); tiles vary slowest among the first two, so
-// that those that have the most to do can begin first.
-// left_out: that many tiles, the first ones, have no blocks.
-inline Grid tile_grid(int64_t units, const AttentionShape& s, int chunks, int64_t left_out = 0) {
-    const auto count = [](int64_t n, int64_t unit) {
-        return static_cast<unsigned>((n + unit - 1) / unit);
-    };
-    return {dim3(static_cast<unsigned>(units), count(s.sequence - left_out * kTile, kTile),
-                 count(s.head_dim, chunks * kTile)),
-            dim3(kThreads)};
+// The same blocks for each part of the head dimension.
+inline Grid tile_grid_of_parts(int64_t units, const AttentionShape& s, int chunks,
+                               int64_t left_out = 0) {
+    Grid grid = tile_grid(units, s, left_out);
+    grid.blocks.z = static_cast<unsigned>(divide_up(s.head_dim, chunks * kTile));
+    return grid;
 }
 
 // Calls body.template operator()<T, n, chunks, apart>() with the element type, the elements an

@@ -1,5 +1,6 @@
 #include "core/cuda/tensor_core_attention.h"
 
+#include <algorithm>
 #include <cfloat>
 
 #include "core/cuda/tensor_core_tile.h"
@@ -156,22 +157,24 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 2 : 3)
 
 }  // namespace
 
+bool are_bf16_packs(std::initializer_list<Tensor> activations) {
+    return std::all_of(activations.begin(), activations.end(), [](const Tensor& tensor) {
+        return tensor.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0;
+    });
+}
+
 bool takes_tensor_cores(const AttentionShape& shape, std::initializer_list<Tensor> activations) {
     // The scale goes into an exponent only after the maximum has been taken.
     if (shape.head_dim % 8 != 0 || shape.head_dim > kDepths[1] || shape.scale <= 0.0f) return false;
-    for (const Tensor& tensor : activations) {
-        const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0;
-        if (tensor.dtype != DType::bf16 || !aligned) return false;
-    }
-    return true;
+    return are_bf16_packs(activations);
 }
 
 void tensor_core_attention_forward(cudaStream_t stream, const AttentionShape& shape,
                                    const Tensor& qkv, const Tensor& out, const Tensor& lse) {
     with_depth(shape, [&]<int depth, bool apart, bool dropped>() {
         launch(tensor_core_attention_kernel<depth, apart, dropped>,
-               grid_of_tiles(shape.batch * shape.heads, shape, first_query_tile(shape)), stream,
-               shape, document_begins(shape), qkv.as<bf16>(), out.as<bf16>(), lse.as<float>());
+               tile_grid(shape.batch * shape.heads, shape, first_query_tile(shape)), stream, shape,
+               document_begins(shape), qkv.as<bf16>(), out.as<bf16>(), lse.as<float>());
     });
 }
 

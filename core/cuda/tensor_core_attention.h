@@ -8,6 +8,9 @@
 
 namespace trireme {
 
+// Whether all of them are bf16 at 16-byte addresses, as tensor cores want them, cuDNN's too.
+bool are_bf16_packs(std::initializer_list<Tensor> activations);
+
 // Attention on tensor cores by the project's own kernels: bf16, heads of a multiple of 8 and at
 // most 128 elements at 16-byte addresses, and a positive scale. Products have bf16 factors,
 // probabilities and the gradients of scores among them, and f32 sums. After FlashAttention-2 (Dao,

@@ -1,5 +1,3 @@
-#include <cfloat>
-
 #include "core/cuda/tensor_core_attention.h"
 #include "core/cuda/tensor_core_tile.h"
 
@@ -18,6 +16,26 @@ __device__ void backward_entry(float exponent_scale, bool visible, float lse, fl
     const float probability = visible ? power : 0.0f;
     score = probability * factor;
     gradient = probability * fmaf(gradient, factor, -delta);
+}
+
+// Products of two matrices of rows, each with a tile of a head's tokens: the second tile travels
+// while the first product is made.
+template <int depth, int n>
+__device__ void multiply_arriving(const Head<const bf16>& first_head, Matrix<depth, n>& first,
+                                  const Head<const bf16>& second_head, Matrix<depth, n>& second,
+                                  int token, Matrix<depth, kTile>& first_rows,
+                                  Products<n>& first_products, Matrix<depth, kTile>& second_rows,
+                                  Products<n>& second_products) {
+    copy_rows_async<AsColumns>(first_head, token, first);
+    mark_copies();
+    copy_rows_async<AsColumns>(second_head, token, second);
+    mark_copies();
+    wait_for_copies<1>();
+    __syncthreads();
+    multiply(first_rows, first, first_products);
+    wait_for_copies<0>();
+    __syncthreads();
+    multiply(second_rows, second, second_products);
 }
 
 // Gradients of a tile of queries, over all keys before them that they see.
@@ -53,17 +71,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     Products<depth> sums;
     for (int first_key = documents.first_key_tile(first_query);
          first_key < first_query + kTile && first_key < tokens; first_key += n) {
-        copy_rows_async<AsColumns>(keys, first_key, of_keys);
-        mark_copies();
-        copy_rows_async<AsColumns>(values, first_key, of_values);
-        mark_copies();
-        wait_for_copies<1>();
-        __syncthreads();
         Products<n> scores, gradients;
-        multiply(of_queries, of_keys, scores);
-        wait_for_copies<0>();
-        __syncthreads();
-        multiply(of_douts, of_values, gradients);
+        multiply_arriving(keys, of_keys, values, of_values, first_key, of_queries, scores, of_douts,
+                          gradients);
 
         const int first = first_key + first_column();
 #pragma unroll
@@ -119,17 +129,9 @@ __global__ void __launch_bounds__(kThreads, 2)
         const int64_t statistics = row_statistics(s, b, head);
         for (int first_query = first_key; first_query < tokens; first_query += n) {
             if (documents.first_key_tile(first_query) > first_key) break;  // nor do those behind
-            copy_rows_async<AsColumns>(queries, first_query, of_queries);
-            mark_copies();
-            copy_rows_async<AsColumns>(douts, first_query, of_douts);
-            mark_copies();
-            wait_for_copies<1>();
-            __syncthreads();
             Products<n> scores, gradients;
-            multiply(of_keys, of_queries, scores);
-            wait_for_copies<0>();
-            __syncthreads();
-            multiply(of_values, of_douts, gradients);
+            multiply_arriving(queries, of_queries, douts, of_douts, first_query, of_keys, scores,
+                              of_values, gradients);
 
 #pragma unroll
             for (int group = 0; group < n / 16; ++group) {
@@ -174,9 +176,9 @@ void tensor_core_attention_backward(cudaStream_t stream, const AttentionShape& s
                                         delta,           dqkv.as<bf16>(), document_begins(shape)};
     with_depth(shape, [&]<int depth, bool apart, bool dropped>() {
         launch(tensor_core_attention_dkeys_kernel<depth, apart, dropped>,
-               grid_of_tiles(shape.batch * shape.kv_heads, shape), stream, shape, tensors);
+               tile_grid(shape.batch * shape.kv_heads, shape), stream, shape, tensors);
         launch(tensor_core_attention_dqueries_kernel<depth, apart, dropped>,
-               grid_of_tiles(shape.batch * shape.heads, shape), stream, shape, tensors);
+               tile_grid(shape.batch * shape.heads, shape), stream, shape, tensors);
     });
 }
 

@@ -80,8 +80,8 @@ struct alignas(128) Matrix {
 // Asks for `n` rows of a head from `token` on; zeros beyond the sequence and the head's end.
 template <typename Layout, int depth, int n, typename T>
 __device__ inline void copy_rows_async(const Head<T>& head, int token, Matrix<depth, n>& to) {
-    // A pass is 16 rows and 128 bytes of each, so that a thread's places
-    // differ from pass to pass by constants.
+    // A pass is 16 rows and 128 bytes of each, so that a thread's places differ from pass to pass
+    // by constants.
     constexpr int kUnits = 8;
     constexpr int kPassRows = kThreads / kUnits;
     const int row = static_cast<int>(threadIdx.x) / kUnits;
@@ -194,12 +194,6 @@ void with_depth(const AttentionShape& s, const Body& body) {
     } else {
         of_depth.template operator()<kDepths[1]>();
     }
-}
-
-// Blocks for (unit, tile), tiles varying slowest; the first `left_out` tiles have none.
-inline Grid grid_of_tiles(int64_t units, const AttentionShape& s, int64_t left_out = 0) {
-    const int64_t tiles = divide_up(s.sequence, kTile) - left_out;
-    return {dim3(static_cast<unsigned>(units), static_cast<unsigned>(tiles)), dim3(kThreads)};
 }
 
 }  // namespace trireme::tensor_core_tile

@@ -16,8 +16,6 @@ namespace {
 
 constexpr uint16_t kCudaMachine = 190;
 constexpr uint32_t kInfoSection = 0x70000000;
-// At the beginning of a block's shared memory, for the system; a section's size holds it.
-constexpr int64_t kReservedShared = 1 << 10;
 
 // Attributes of a kernel in the sections .nv.info: a byte of format, a byte of meaning, two bytes
 // of value or, in the format kSized, of the size of the value that follows.

@@ -15,12 +15,15 @@ struct Accesses {
     int other_stores = 0;
 };
 
+// Bytes at the beginning of a block's shared memory that the system keeps for itself.
+inline constexpr int64_t kReservedShared = 1 << 10;
+
 // What the compiler made of a kernel.
 struct KernelCode {
     std::string name;  // without namespaces, return type and parameters: adamw_kernel<bf16, 4>
     int registers = 0;
-    int most_threads = 0;  // of a block, by its launch bounds; 0: not given
-    int64_t shared_bytes = 0;
+    int most_threads = 0;      // of a block, by its launch bounds; 0: not given
+    int64_t shared_bytes = 0;  // of its own
     int64_t stack_bytes = 0;
     int local_accesses = 0;  // to the stack: spilled registers, arrays indexed at run time
     int instructions = 0;

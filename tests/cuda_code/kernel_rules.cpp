@@ -129,7 +129,7 @@ std::string line(const char* format, auto... values) {
 
 int resident_threads(const KernelCode& kernel) {
     constexpr int kRegisters = 65536, kMostThreads = 2048, kMostBlocks = 32;
-    constexpr int64_t kShared = 227 << 10, kReservedShared = 1 << 10;
+    constexpr int64_t kShared = 227 << 10;
     const int threads = threads_of(kernel);
     const int of_thread = (std::max(kernel.registers, 1) + 7) / 8 * 8;
     const int by_registers = kRegisters / (of_thread * threads);

@@ -64,6 +64,21 @@ struct Documents {
     __device__ int first_key_tile(int64_t first_query) const {
         return first_key(first_query) / kTile * kTile;
     }
+    // The first query from `from` on that sees no key before `end`; `tokens` where there is none.
+    __device__ int first_query_without(int from, int end) const {
+        int last = static_cast<int>(tokens);
+        if constexpr (apart) {
+            while (from < last) {
+                const int middle = from + (last - from) / 2;
+                if (first_key(middle) < end) {
+                    from = middle + 1;
+                } else {
+                    last = middle;
+                }
+            }
+        }
+        return last;
+    }
     // Whether a query of which first_key() is given sees a key that does not stand behind it.
     template <typename Index>
     static __device__ bool sees(int first, Index key) {

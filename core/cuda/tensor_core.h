@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cfloat>
 #include <cstdint>
 
 #include "core/dtype.h"
@@ -43,26 +44,39 @@ struct alignas(16) EightBf16 {
     uint32_t two[4];
 };
 
+// An address in shared memory to compute with.
+#ifdef __CUDACC__
+using SharedAddress = uint32_t;
+#else
+using SharedAddress = uintptr_t;
+#endif
+__device__ inline SharedAddress shared_address(const EightBf16* of) {
+#ifdef __CUDACC__
+    return static_cast<SharedAddress>(__cvta_generic_to_shared(of));
+#else
+    return reinterpret_cast<SharedAddress>(of);
+#endif
+}
+
 // Four matrices of 8 x 8 bf16 from shared memory: `row` of lane l is row l % 8 of matrix l / 8.
 // Register i gets of matrix i row lane / 4, columns 2 * (lane % 4) and the next; transposed, column
 // lane / 4, rows 2 * (lane % 4) and the next.
 template <bool transposed>
-__device__ inline void load_matrices(uint32_t (&to)[4], const EightBf16* row) {
+__device__ inline void load_matrices(uint32_t (&to)[4], SharedAddress row) {
 #ifdef __CUDACC__
-    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     if constexpr (transposed) {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                     : "r"(address)
+                     : "r"(row)
                      : "memory");
     } else {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                     : "r"(address)
+                     : "r"(row)
                      : "memory");
     }
 #else
-    cuda_emulation::load_matrices_in_warp(to, row, transposed);
+    cuda_emulation::load_matrices_in_warp(to, reinterpret_cast<const void*>(row), transposed);
 #endif
 }
 
@@ -77,14 +91,15 @@ __device__ inline uint32_t two_bf16(float first, float second) {
 #endif
 }
 
-// 2^x, within 2 ulp of f32; 0 for -inf.
+// 2^x, within 2 ulp of f32; 0 where that is less than the smallest normal number.
 __device__ inline float approximate_exp2(float x) {
 #ifdef __CUDACC__
     float result;
-    asm("ex2.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
 #else
-    return exp2f(x);
+    const float result = exp2f(x);
+    return result < FLT_MIN ? 0.0f : result;
 #endif
 }
 
@@ -92,10 +107,9 @@ __device__ inline float approximate_exp2(float x) {
 // copies of a thread between two of its marks are a group.
 __device__ inline void copy_async(EightBf16* to, const EightBf16* from, bool zeros) {
 #ifdef __CUDACC__
-    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     asm volatile(
         "{ .reg .pred zeros; setp.ne.b32 zeros, %2, 0;"
-        " cp.async.cg.shared.global [%0], [%1], 16, zeros; }" ::"r"(address),
+        " cp.async.cg.shared.global [%0], [%1], 16, zeros; }" ::"r"(shared_address(to)),
         "l"(__cvta_generic_to_global(from)), "r"(static_cast<int>(zeros))
         : "memory");
 #else

@@ -78,9 +78,9 @@ __device__ void drop_out(const AttentionShape& s, int64_t b, int head, int query
 }
 
 // A tile of queries against all keys before them that they see. The values of a tile travel while
-// its scores are made, the keys of the next while its values are used.
+// its scores are made, the keys of the next during all the rest.
 template <int depth, bool apart, bool dropped>
-__global__ void __launch_bounds__(kThreads, depth > 64 ? 2 : 3)
+__global__ void __launch_bounds__(kThreads, depth > 64 ? 3 : 4)
     tensor_core_attention_kernel(const AttentionShape s, const int32_t* document_begin,
                                  const bf16* qkv, bf16* out, float* lse) {
     __shared__ Matrix<depth, kTile> of_queries, of_keys, of_values;
@@ -90,14 +90,13 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 2 : 3)
     // The last queries see the most keys: they go first.
     const int first_query =
         (first_query_tile(s) + static_cast<int>(gridDim.y - 1 - blockIdx.y)) * kTile;
-    const auto queries = packed_head(s, qkv, b, head);
-    const auto keys = packed_head(s, qkv, b, s.heads + kv);
-    const auto values = packed_head(s, qkv, b, s.heads + s.kv_heads + kv);
-
     const Documents<apart, !dropped> documents(s, document_begin, b);
     int first_key = documents.first_key_tile(first_query);
-    copy_rows_async<AsRows>(queries, first_query, of_queries);
-    copy_rows_async<AsColumns>(keys, first_key, of_keys);
+    using Tiles = TilesOfHead<AsColumns, depth, kTile>;
+    Tiles keys(packed_head(s, qkv, b, s.heads + kv), first_key);
+    Tiles values(packed_head(s, qkv, b, s.heads + s.kv_heads + kv), first_key);
+    copy_rows_async<AsRows>(packed_head(s, qkv, b, head), first_query, of_queries);
+    keys.ask(of_keys);
     mark_copies();
 
     const float exponent_scale = s.scale * kLog2E;
@@ -111,20 +110,23 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 2 : 3)
         state.sum[row] = 0.0f;
         first_seen[row] = documents.first_key(query + row);
     }
+    // Before this tile of keys not all queries see all keys.
+    const int first_common = apart ? documents.first_key(first_query + kTile - 1) : 0;
     Products<depth> sums;
     for (; first_key <= first_query; first_key += kTile) {
-        copy_rows_async<AsColumns>(values, first_key, of_values);
+        wait_for_copies<0>();
+        __syncthreads();  // the keys are there, the values before have been used
+        values.ask(of_values);
         mark_copies();
-        wait_for_copies<1>();
-        __syncthreads();
         Products<kTile> scores;
         multiply(of_queries, of_keys, scores);
-        __syncthreads();  // the keys have been used
-        if (first_key < first_query) copy_rows_async<AsColumns>(keys, first_key + kTile, of_keys);
+        wait_for_copies<0>();
+        __syncthreads();  // the values are there, the keys have been used
+        if (first_key < first_query) keys.ask(of_keys);
         mark_copies();
 
         const int key = first_key + first_column();
-        if (apart || first_key == first_query) {
+        if (first_key == first_query || first_key < first_common) {
             const auto sees = [&](int row, int group, int column) {
                 const int at = key + 16 * group + column;
                 return at <= query + row && documents.sees(first_seen[row], at);
@@ -135,11 +137,7 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 2 : 3)
             update_softmax(exponent_scale, sees, scores, state, sums);
         }
         if constexpr (dropped) drop_out(s, b, head, query, key, scores);
-
-        wait_for_copies<1>();
-        __syncthreads();
         add_weighted(scores, of_values, sums);
-        __syncthreads();  // the values have been used
     }
 
     float factors[kRows];

@@ -63,42 +63,86 @@ struct Products {
     }
 };
 
+// Where a lane finds its rows of a matrix, one in each 16 places, and in each of these rows one of
+// each two units. Few registers hold an address of each: the pairs differ by an exclusive or with
+// a constant, the rows by a constant that a load takes with it.
+template <int depth>
+struct LaneUnits {
+    SharedAddress first;
+
+    __device__ SharedAddress at(int pair, int group = 0) const {
+        constexpr int kUnitBytes = static_cast<int>(sizeof(EightBf16));
+        return (first ^ static_cast<SharedAddress>(pair * 2 * kUnitBytes)) +
+               static_cast<SharedAddress>(group * 16 * depth / 8 * kUnitBytes);
+    }
+};
+
 // Rows of a head in shared memory, in units of 8 elements whose order differs from row to row:
 // eight rows' units that are read together then lie in different banks. Unit i lies where i ^ a
-// number of the row says, so that units 2k and 2k + 1 may be asked for as 2k ^ 0 and 2k ^ 1: 2k is
-// then a constant at the end of the arithmetic.
+// number of the row says. Aligned to a row's bytes, for LaneUnits.
 template <int depth, int n>
-struct alignas(128) Matrix {
+struct alignas(2 * depth) Matrix {
     static constexpr int kUnits = depth / 8;  // of a row
     EightBf16 units[n * kUnits];
 
     __device__ EightBf16* unit(int place, int index) {
         return units + place * kUnits + (index ^ place % 8);
     }
+    // Of the lane whose first row lies at `place`, and which reads the second of each pair or not.
+    __device__ LaneUnits<depth> of_lane(int place, int second) {
+        return {shared_address(unit(place, second))};
+    }
 };
 
-// Asks for `n` rows of a head from `token` on; zeros beyond the sequence and the head's end.
-template <typename Layout, int depth, int n, typename T>
-__device__ inline void copy_rows_async(const Head<T>& head, int token, Matrix<depth, n>& to) {
+// Asks for a head's rows from a token on, tile by tile of `n`; zeros beyond the sequence and the
+// head's end.
+template <typename Layout, int depth, int n>
+class TilesOfHead {
+public:
+    __device__ TilesOfHead(const Head<const bf16>& head, int token)
+        : from_(head.first + (token + own_row()) * head.stride + own_unit() * 8),
+          stride_(static_cast<int>(head.stride)),
+          rows_left_(static_cast<int>(head.tokens) - token - own_row()),
+          depth_left_(head.depth - own_unit() * 8) {}
+
+    // The next tile.
+    __device__ void ask(Matrix<depth, n>& to) {
+        EightBf16* const first = to.unit(Layout::place(own_row()), own_unit());
+#pragma unroll
+        for (int part = 0; part < depth; part += 8 * kUnits) {
+#pragma unroll
+            for (int pass = 0; pass < n; pass += kPassRows) {
+                copy_async(first + pass * (depth / 8) + part / 8,
+                           reinterpret_cast<const EightBf16*>(from_ + pass * stride_ + part),
+                           part >= depth_left_ || pass >= rows_left_);
+            }
+        }
+        from_ += n * stride_;
+        rows_left_ -= n;
+    }
+
+private:
     // A pass is 16 rows and 128 bytes of each, so that a thread's places differ from pass to pass
     // by constants.
-    constexpr int kUnits = 8;
-    constexpr int kPassRows = kThreads / kUnits;
-    const int row = static_cast<int>(threadIdx.x) / kUnits;
-    const int unit = static_cast<int>(threadIdx.x) % kUnits;
-    const int rows_left = static_cast<int>(head.tokens) - token - row;
-    const T* from = head.first + (token + row) * head.stride + unit * 8;
-    EightBf16* const first = to.unit(Layout::place(row), unit);
-#pragma unroll
-    for (int part = 0; part < depth; part += 8 * kUnits) {
-        const bool within = part + unit * 8 < head.depth;
-#pragma unroll
-        for (int pass = 0; pass < n; pass += kPassRows) {
-            copy_async(first + pass * (depth / 8) + part / 8,
-                       reinterpret_cast<const EightBf16*>(from + pass * head.stride + part),
-                       !within || pass >= rows_left);
-        }
+    static constexpr int kUnits = 8;
+    static constexpr int kPassRows = kThreads / kUnits;
+    static __device__ int own_row() {
+        return static_cast<int>(threadIdx.x) / kUnits;
     }
+    static __device__ int own_unit() {
+        return static_cast<int>(threadIdx.x) % kUnits;
+    }
+
+    const bf16* from_;
+    int stride_;
+    int rows_left_;
+    int depth_left_;
+};
+
+template <typename Layout, int depth, int n>
+__device__ inline void copy_rows_async(const Head<const bf16>& head, int token,
+                                       Matrix<depth, n>& to) {
+    TilesOfHead<Layout, depth, n>(head, token).ask(to);
 }
 
 // products = the warp's rows times the columns.
@@ -106,17 +150,17 @@ template <int depth, int n>
 __device__ inline void multiply(Matrix<depth, kTile>& rows, Matrix<depth, n>& columns,
                                 Products<n>& products) {
     const int lane = lane_of_warp();
+    const auto lefts = rows.of_lane(first_row_of_warp() + lane % 16, lane / 16);
+    const auto rights = columns.of_lane(lane / 16 * 8 + lane % 8, lane / 8 % 2);
     products = {};
 #pragma unroll
     for (int k = 0; k < depth / 16; ++k) {
         WarpLeft left;
-        load_matrices<false>(left.of,
-                             rows.unit(first_row_of_warp() + lane % 16, 2 * k ^ lane / 16));
+        load_matrices<false>(left.of, lefts.at(k));
 #pragma unroll
         for (int group = 0; group < n / 16; ++group) {
             uint32_t right[4];
-            load_matrices<false>(
-                right, columns.unit(16 * group + lane / 16 * 8 + lane % 8, 2 * k ^ lane / 8 % 2));
+            load_matrices<false>(right, rights.at(k, group));
             multiply_add(products.part[2 * group], left, right[0], right[1]);
             multiply_add(products.part[2 * group + 1], left, right[2], right[3]);
         }
@@ -128,6 +172,7 @@ template <int depth, int n>
 __device__ inline void add_weighted(const Products<n>& weights, Matrix<depth, n>& columns,
                                     Products<depth>& sums) {
     const int lane = lane_of_warp();
+    const auto rights = columns.of_lane(lane % 16, lane / 16);
 #pragma unroll
     for (int group = 0; group < n / 16; ++group) {
         const WarpSums& first = weights.part[2 * group];
@@ -138,7 +183,7 @@ __device__ inline void add_weighted(const Products<n>& weights, Matrix<depth, n>
 #pragma unroll
         for (int k = 0; k < depth / 16; ++k) {
             uint32_t right[4];
-            load_matrices<true>(right, columns.unit(16 * group + lane % 16, 2 * k ^ lane / 16));
+            load_matrices<true>(right, rights.at(k, group));
             multiply_add(sums.part[2 * k], left, right[0], right[1]);
             multiply_add(sums.part[2 * k + 1], left, right[2], right[3]);
         }

@@ -283,6 +283,15 @@ TEST_CASE("the GPU's attention on tensor cores keeps documents apart", "[gpu][at
                       DType::bf16, length);
 }
 
+TEST_CASE("a document that begins at a tile's second key hides the first from all later tiles",
+          "[gpu][attention]") {
+    Doubles begins;
+    for (int64_t t = 0; t < 195; ++t) begins.push_back(t < 65 ? 0.0 : 65.0);
+    for (const int head_dim : {64, 96}) {
+        compare_attention(shape_of(1, 195, 1, 1, head_dim), DType::bf16, Kernels::own, 1.0, begins);
+    }
+}
+
 TEST_CASE("the GPU's attention keeps documents of any length and over several tiles apart",
           "[gpu][attention][long]") {
     const DType type = GENERATE(DType::f32, DType::bf16);

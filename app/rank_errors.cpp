@@ -26,11 +26,8 @@ const char* const kMemoryAdvice =
 
 Error describe(const std::exception_ptr& exception) {
     const Error error = as_error(exception);
-    // What needs other keys than most says so itself, in these words.
-    const bool is_advised =
-        std::string(error.what()).find("Less is needed with") != std::string::npos;
-    if (error.code() != ExitCode::out_of_memory || is_advised) return error;
-    return {error.code(), error.what() + std::string(kMemoryAdvice)};
+    if (error.code() != ExitCode::out_of_memory || error.is_advised()) return error;
+    return error.retold(error.what() + std::string(kMemoryAdvice));
 }
 
 // Most failures meet all ranks alike: rank 0 reports them and ends the job while the others wait.

@@ -178,8 +178,9 @@ std::unique_ptr<SampleSource> Trainer::make_train_data() const {
         throw Error(ExitCode::out_of_memory,
                     "no memory for the order of " + std::to_string(data.n_samples) +
                         " samples (run.steps times batch.global), which takes 12 to 14 bytes for "
-                        "each in every process. Less is needed with fewer run.steps, a smaller "
-                        "batch.global or data.index_cache: FOLDER, which keeps it in files");
+                        "each in every process.",
+                    " Less is needed with fewer run.steps, a smaller batch.global or "
+                    "data.index_cache: FOLDER, which keeps it in files");
     }
 }
 
@@ -391,8 +392,20 @@ void Trainer::make_saver() {
     options.in_background = config_.saves_in_background();
     saver_ = std::make_unique<CheckpointSaver>(world_, setup_->device(), options);
     const std::vector<CheckpointPiece> pieces = checkpoint_pieces(setup_->engine());
-    control.run("while taking host memory for checkpoints", [&] { saver_->reserve(pieces); });
-    const double bytes = control.largest(static_cast<double>(saver_->host_bytes(pieces)));
+    const uint64_t own_bytes = saver_->host_bytes(pieces);
+    control.run("while taking host memory for checkpoints", [&] {
+        try {
+            saver_->reserve(pieces);
+        } catch (const std::bad_alloc&) {
+            const bool may_write_at_once = setup_->device().backend() == Backend::cpu;
+            throw Error(ExitCode::out_of_memory,
+                        "no host memory for the copy that checkpoints are written from: it takes " +
+                            readable_bytes(own_bytes) + ".",
+                        std::string(" Less is needed with more processes") +
+                            (may_write_at_once ? ", none with checkpoint.async: false" : ""));
+        }
+    });
+    const double bytes = control.largest(static_cast<double>(own_bytes));
     if (bytes > 0) {
         log_.info("saving checkpoints takes up to " + readable_bytes(static_cast<uint64_t>(bytes)) +
                   " of host memory a process");

@@ -26,10 +26,19 @@ enum class ExitCode : int {
 class Error : public std::runtime_error {
 public:
     Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+    // `advice`, the message's end, is what to do in place of what `code` is answered with mostly.
+    Error(ExitCode code, const std::string& message, const std::string& advice)
+        : std::runtime_error(message + advice), code_(code), is_advised_(true) {}
     ExitCode code() const { return code_; }
+    bool is_advised() const { return is_advised_; }
+    // The same error in other words.
+    Error retold(const std::string& message) const {
+        return is_advised_ ? Error(code_, message, "") : Error(code_, message);
+    }
 
 private:
     ExitCode code_;
+    bool is_advised_ = false;
 };
 
 // A broken invariant: a programmer's mistake, never a user's.

@@ -34,7 +34,7 @@ SampleOrder order_of(const TokenSource& source, const DataSourceOptions& files,
                                                  options.sequence_length, options.n_samples);
         return shared_sample_order(options.index_cache, key, bytes, make);
     } catch (const Error& error) {
-        throw Error(error.code(), "dataset " + source.name() + ": " + error.what());
+        throw error.retold("dataset " + source.name() + ": " + error.what());
     }
 }
 

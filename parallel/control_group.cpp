@@ -1,7 +1,7 @@
 #include "parallel/control_group.h"
 
 #include <exception>
-#include <new>
+#include <optional>
 #include <utility>
 
 #include "core/cpu/cpu_device.h"
@@ -84,26 +84,27 @@ double ControlGroup::sum(double value) {
 
 void ControlGroup::run(const char* what, const std::function<void()>& work,
                        const std::function<void()>& clean_up) {
-    ExitCode code = ExitCode::ok;
-    std::string message;
+    std::optional<Error> error;
     try {
         work();
     } catch (...) {
-        const Error error = as_error(std::current_exception(), what);
-        code = error.code();
-        message = error.what();
+        error = as_error(std::current_exception(), what);
     }
-    const int worst = static_cast<int>(largest(code == ExitCode::ok ? 0.0 : size() - rank()));
+    const int worst = static_cast<int>(largest(error ? size() - rank() : 0.0));
     if (worst == 0) return;
 
     if (rank() == 0 && clean_up) clean_up();
     const int root = size() - worst;
-    if (rank() == root && size() > 1) message += " (rank " + std::to_string(root) + ")";
+    const bool is_root = rank() == root;
+    std::string message = is_root ? error->what() : "";
+    if (is_root && size() > 1) message += " (rank " + std::to_string(root) + ")";
     message = broadcast(std::move(message), root);
     // The least code of those that failed would do as well; the root's belongs to its message.
-    const double agreed = largest(rank() == root ? static_cast<double>(code) : 0.0);
+    const double code = largest(is_root ? static_cast<double>(error->code()) : 0.0);
+    const bool is_advised = largest(is_root && error->is_advised() ? 1.0 : 0.0) > 0.0;
     barrier();
-    throw Error(static_cast<ExitCode>(static_cast<int>(agreed)), message);
+    const ExitCode agreed = static_cast<ExitCode>(static_cast<int>(code));
+    throw is_advised ? Error(agreed, message, "") : Error(agreed, message);
 }
 
 }  // namespace trireme

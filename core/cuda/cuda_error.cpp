@@ -24,8 +24,6 @@ ExitCode code_of(cudaError_t status) {
 
 std::string advice_for(cudaError_t status) {
     switch (status) {
-        case cudaErrorMemoryAllocation:
-            return "; use a smaller batch.micro or more processes";
         case cudaErrorNoDevice:
             return "; set device.backend: cpu, or check nvidia-smi";
         case cudaErrorInsufficientDriver:

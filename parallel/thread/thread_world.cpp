@@ -34,9 +34,9 @@ public:
     ActivityBoard& activity() override { return run_.activity(rank_); }
 
     [[noreturn]] void abort(int exit_code) override {
-        const Error error(static_cast<ExitCode>(exit_code),
-                          "rank " + std::to_string(rank_) + " ended the run with code " +
-                              std::to_string(exit_code));
+        const Error error(static_cast<ExitCode>(exit_code), "rank " + std::to_string(rank_) +
+                                                                " ended the run with code " +
+                                                                std::to_string(exit_code));
         run_.give_up(error);
         throw error;
     }
@@ -58,7 +58,7 @@ public:
         try {
             throw;
         } catch (const Error& error) {
-            run.give_up(Error(error.code(), prefix + error.what()));
+            run.give_up(error.retold(prefix + error.what()));
         } catch (const std::exception& error) {
             run.give_up(InternalError(prefix + error.what()));
         } catch (...) {

@@ -396,3 +396,24 @@ TEST_CASE("a write beyond the limit of a file's size is told like a full disk", 
     CHECK(outcome.code == 74);
     CHECK_THAT(outcome.error, Contains("File too large"));
 }
+
+// Sanitizers take more memory than the limit for themselves.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("no memory for the order of samples is answered with the keys that need less of it",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    write_text(folder.path() + "/book.txt", small_text(4000));
+    write_text(folder.path() + "/tiny.yaml", kTiny);
+    REQUIRE(trireme_in(folder.path(), {"prepare", "--input", "book.txt", "--output", "data/good"})
+                .code == 0);
+    const std::string command = std::string("ulimit -v 8000000 && exec ") + TRIREME_BINARY_DIR +
+                                "/bin/trireme train tiny.yaml --set run.steps=1000 "
+                                "batch.global=1000000";
+    const Outcome outcome = run_program({"/bin/sh", "-c", command}, folder.path());
+    INFO(outcome.error);
+    CHECK(outcome.code == 71);
+    CHECK_THAT(outcome.error, Contains("1000000000 samples") && Contains("data.index_cache"));
+    CHECK_THAT(outcome.error, !Contains("mesh.tensor"));
+    CHECK(!fs::exists(folder.path() + "/out"));
+}
+#endif

@@ -28,3 +28,10 @@ TEST_CASE("what is thrown becomes an error with the code that users are told", "
     CHECK(other.code() == ExitCode::internal);
     CHECK(other.what() == std::string("internal error: vector; please report this"));
 }
+
+TEST_CASE("an error with advice of its own keeps it", "[core][error]") {
+    const Error own = made_of(Error(ExitCode::out_of_memory, "no memory.", " Buy some"), "");
+    CHECK(own.is_advised());
+    CHECK(own.what() == std::string("no memory. Buy some"));
+    CHECK(!made_of(Error(ExitCode::out_of_memory, "no memory."), "").is_advised());
+}

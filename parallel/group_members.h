@@ -11,7 +11,8 @@ struct ColorAndKey {
     int key = 0;
 };
 
-// The world ranks of this color, ordered by key, then by rank.
+// The members of a group that World::split makes: the world ranks of this color, ordered by key,
+// then by rank.
 inline std::vector<int> group_members(const std::vector<ColorAndKey>& of_rank, int color) {
     std::vector<int> members;
     for (size_t r = 0; r < of_rank.size(); ++r) {

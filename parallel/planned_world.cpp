@@ -57,39 +57,35 @@ private:
 
 class PlannedRanks::RecordingWorld final : public UnusableWorld {
 public:
-    RecordingWorld(int rank, int size, std::vector<Split>& to)
-        : UnusableWorld(rank, size), splits_(to) {}
+    RecordingWorld(int rank, int size, Splits& to) : UnusableWorld(rank, size), splits_(to) {}
 
     std::unique_ptr<Communicator> split(int color, int key, const std::string&, GroupUse) override {
-        splits_.push_back({color, key});
+        if (n_made_ == splits_.size()) splits_.emplace_back(static_cast<size_t>(size()));
+        splits_[n_made_++][static_cast<size_t>(rank())] = {color, key};
         return nullptr;
     }
 
 private:
-    std::vector<Split>& splits_;
+    Splits& splits_;
+    size_t n_made_ = 0;
 };
 
 class PlannedRanks::PlannedWorld final : public UnusableWorld {
 public:
-    PlannedWorld(int rank, std::shared_ptr<const Splits> splits, GroupMaker make_group)
-        : UnusableWorld(rank, static_cast<int>(splits->size())),
+    PlannedWorld(int rank, int size, std::shared_ptr<const Splits> splits, GroupMaker make_group)
+        : UnusableWorld(rank, size),
           splits_(std::move(splits)),
           make_group_(std::move(make_group)) {}
 
     std::unique_ptr<Communicator> split(int color, int key, const std::string& name,
                                         GroupUse) override {
         Group group{.number = n_made_++, .name = name, .rank = 0, .members = {}};
-        const auto of = [&](int rank) {
-            return splits_->at(static_cast<size_t>(rank)).at(group.number);
-        };
-        TRIREME_CHECK(of(rank()).color == color && of(rank()).key == key,
+        const std::vector<ColorAndKey>& of_rank = splits_->at(group.number);
+        const ColorAndKey& own_split = of_rank[static_cast<size_t>(rank())];
+        TRIREME_CHECK(own_split.color == color && own_split.key == key,
                       "the splits that were planned");
         if (color < 0) return nullptr;
-        for (int other = 0; other < size(); ++other) {
-            if (of(other).color == color) group.members.push_back(other);
-        }
-        std::stable_sort(group.members.begin(), group.members.end(),
-                         [&](int one, int other) { return of(one).key < of(other).key; });
+        group.members = group_members(of_rank, color);
         const auto own = std::find(group.members.begin(), group.members.end(), rank());
         group.rank = static_cast<int>(own - group.members.begin());
         if (make_group_) return make_group_(group);
@@ -103,17 +99,17 @@ private:
     size_t n_made_ = 0;
 };
 
-PlannedRanks::PlannedRanks(int size, const std::function<void(World&)>& make_groups) {
-    Splits splits(static_cast<size_t>(size));
+PlannedRanks::PlannedRanks(int size, const std::function<void(World&)>& make_groups) : size_(size) {
+    Splits splits;
     for (int rank = 0; rank < size; ++rank) {
-        RecordingWorld world(rank, size, splits[static_cast<size_t>(rank)]);
+        RecordingWorld world(rank, size, splits);
         make_groups(world);
     }
     splits_ = std::make_shared<const Splits>(std::move(splits));
 }
 
 std::unique_ptr<World> PlannedRanks::world_of(int rank, GroupMaker make_group) const {
-    return std::make_unique<PlannedWorld>(rank, splits_, std::move(make_group));
+    return std::make_unique<PlannedWorld>(rank, size_, splits_, std::move(make_group));
 }
 
 }  // namespace trireme

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/group_members.h"
 
 namespace trireme {
 
@@ -31,14 +32,11 @@ public:
     std::unique_ptr<World> world_of(int rank, GroupMaker make_group = {}) const;
 
 private:
-    struct Split {
-        int color = 0;
-        int key = 0;
-    };
-    using Splits = std::vector<std::vector<Split>>;  // of each rank, in order
+    using Splits = std::vector<std::vector<ColorAndKey>>;  // in order; what each rank asked for
     class RecordingWorld;
     class PlannedWorld;
 
+    const int size_;
     std::shared_ptr<const Splits> splits_;
 };
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <tuple>
 
 #include "parallel/schedule.h"
 
@@ -101,48 +102,40 @@ struct Message {
     bool operator==(const Message&) const = default;
 };
 
-// The messages from rank to rank of one kind, in the order of one end.
-std::vector<Message> sent(const ScheduleProgram& program, int from, int to, Kind kind) {
-    std::vector<Message> messages;
-    for (const Action& action : program.ranks[static_cast<size_t>(from)]) {
-        const int target = program.target_of(from, action);
-        if (target >= 0 && kind_of(action) == kind && program.rank_of(target) == to) {
-            messages.push_back({program.virtual_stage(from, action.chunk), action.micro_batch});
-        }
-    }
-    return messages;
-}
-
-std::vector<Message> received(const ScheduleProgram& program, int from, int to, Kind kind) {
-    std::vector<Message> messages;
-    for (const Action& action : program.ranks[static_cast<size_t>(to)]) {
-        const int source = program.source_of(to, action);
-        if (source >= 0 && kind_of(action) == kind && program.rank_of(source) == from) {
-            messages.push_back({source, action.micro_batch});
-        }
-    }
-    return messages;
-}
+// The messages from one rank to another of one kind, as each end orders them.
+struct Transfers {
+    std::vector<Message> sent, received;
+};
 
 std::string find_transfer_error(const ScheduleProgram& program) {
-    for (int from = 0; from < program.stages; ++from) {
-        for (int to = 0; to < program.stages; ++to) {
-            if (from == to) continue;
-            for (Kind kind : {kActivation, kGradient}) {
-                const std::vector<Message> out = sent(program, from, to, kind);
-                const std::vector<Message> in = received(program, from, to, kind);
-                for (size_t i = 0; i < out.size(); ++i) {
-                    if (out[i] == in[i]) continue;
-                    return "ranks " + std::to_string(from) + " and " + std::to_string(to) +
-                           " order their transfers differently: " + kKindNames[kind] + " number " +
-                           std::to_string(i) + " leaves as micro-batch " +
-                           std::to_string(out[i].micro_batch) + " of virtual stage " +
-                           std::to_string(out[i].stage) + " and is expected as micro-batch " +
-                           std::to_string(in[i].micro_batch) + " of virtual stage " +
-                           std::to_string(in[i].stage);
-                }
+    std::map<std::tuple<int, int, Kind>, Transfers> all;  // by sender, receiver and kind
+    for (int rank = 0; rank < program.stages; ++rank) {
+        for (const Action& action : program.ranks[static_cast<size_t>(rank)]) {
+            const int own_stage = program.virtual_stage(rank, action.chunk);
+            const int source = program.source_of(rank, action);
+            const int target = program.target_of(rank, action);
+            const int from = source >= 0 ? program.rank_of(source) : rank;
+            const int to = target >= 0 ? program.rank_of(target) : rank;
+            const Kind kind = kind_of(action);
+            if (from != rank) {
+                all[{from, rank, kind}].received.push_back({source, action.micro_batch});
             }
+            if (to != rank) all[{rank, to, kind}].sent.push_back({own_stage, action.micro_batch});
         }
+    }
+    for (const auto& [link, messages] : all) {
+        const auto& [from, to, kind] = link;
+        const auto& [sent, received] = messages;
+        const size_t i = static_cast<size_t>(
+            std::mismatch(sent.begin(), sent.end(), received.begin(), received.end()).first -
+            sent.begin());
+        if (i == sent.size()) continue;
+        return "ranks " + std::to_string(from) + " and " + std::to_string(to) +
+               " order their transfers differently: " + kKindNames[kind] + " number " +
+               std::to_string(i) + " leaves as micro-batch " + std::to_string(sent[i].micro_batch) +
+               " of virtual stage " + std::to_string(sent[i].stage) +
+               " and is expected as micro-batch " + std::to_string(received[i].micro_batch) +
+               " of virtual stage " + std::to_string(received[i].stage);
     }
     return {};
 }

@@ -15,7 +15,8 @@
 #include "core/log.h"
 #include "data/tokenizer.h"
 #include "model/flops.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_manifest.h"
+#include "parallel/checkpoint_save.h"
 
 namespace trireme {
 

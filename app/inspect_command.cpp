@@ -16,7 +16,9 @@
 #include "data/dataset_manifest.h"
 #include "data/describe.h"
 #include "data/token_source.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_folders.h"
+#include "parallel/checkpoint_manifest.h"
+#include "parallel/checkpoint_reader.h"
 #include "parallel/mesh_json.h"
 
 namespace trireme {

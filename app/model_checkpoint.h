@@ -4,7 +4,8 @@
 #include <vector>
 
 #include "model/engine.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_reader.h"
+#include "parallel/checkpoint_save.h"
 
 namespace trireme {
 

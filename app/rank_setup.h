@@ -4,7 +4,7 @@
 
 #include "app/config.h"
 #include "app/engine_setup.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_manifest.h"
 #include "parallel/control_group.h"
 
 namespace trireme {

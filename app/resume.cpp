@@ -6,6 +6,7 @@
 #include "app/schema.h"
 #include "core/error.h"
 #include "data/fingerprint.h"
+#include "parallel/checkpoint_folders.h"
 #include "parallel/checkpoint_load.h"
 
 namespace trireme {

@@ -7,7 +7,7 @@
 #include "app/config.h"
 #include "app/rank_setup.h"
 #include "core/log.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_manifest.h"
 
 namespace trireme {
 

@@ -5,7 +5,7 @@
 
 #include "app/rank_setup.h"
 #include "core/log.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_manifest.h"
 
 namespace trireme {
 

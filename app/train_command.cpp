@@ -10,7 +10,7 @@
 #include "app/start_watch.h"
 #include "app/trainer.h"
 #include "core/log.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_folders.h"
 #include "parallel/mpi/launcher.h"
 
 namespace trireme {

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "core/file_io.h"
 #include "core/random_id.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_reader.h"
 
 namespace trireme {
 
@@ -51,8 +51,8 @@ std::vector<std::string> names_in(const std::string& folder) {
         names.push_back(it->path().filename().string());
     }
     // What can have no such name has no checkpoints either; who wants to write there is told.
-    const bool is_absent = error == std::errc::no_such_file_or_directory ||
-                           error == std::errc::filename_too_long;
+    const bool is_absent =
+        error == std::errc::no_such_file_or_directory || error == std::errc::filename_too_long;
     if (error && !is_absent) {
         throw Error(ExitCode::io, "cannot list folder " + folder + ": " + error.message());
     }

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/error.h"
+#include "parallel/checkpoint_folders.h"
 
 namespace trireme {
 

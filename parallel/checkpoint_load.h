@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_reader.h"
 #include "parallel/control_group.h"
 
 namespace trireme {

@@ -1,3 +1,5 @@
+#include "parallel/checkpoint_reader.h"
+
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -11,7 +13,6 @@
 #include "core/file_io.h"
 #include "core/safetensors.h"
 #include "parallel/box.h"
-#include "parallel/checkpoint.h"
 
 namespace trireme {
 

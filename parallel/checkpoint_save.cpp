@@ -1,3 +1,5 @@
+#include "parallel/checkpoint_save.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,7 +13,6 @@
 #include "core/file_io.h"
 #include "core/random_id.h"
 #include "core/safetensors.h"
-#include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folders.h"
 
 namespace trireme {

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_save.h"
 #include "parallel/checkpoint_snapshot.h"
 #include "parallel/control_group.h"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/device.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_save.h"
 
 namespace trireme {
 

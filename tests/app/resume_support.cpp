@@ -5,6 +5,7 @@
 #include <map>
 
 #include "app/model_checkpoint.h"
+#include "parallel/checkpoint_folders.h"
 #include "parallel/checkpoint_saver.h"
 
 namespace trireme::test {

@@ -3,7 +3,8 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_folders.h"
+#include "parallel/checkpoint_reader.h"
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/crc32c.h"
+#include "parallel/checkpoint_folders.h"
 #include "parallel/checkpoint_load.h"
 #include "parallel/checkpoint_saver.h"
 

@@ -1,4 +1,5 @@
 #include "app/model_checkpoint.h"
+#include "parallel/checkpoint_folders.h"
 #include "parallel/checkpoint_saver.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/gpu/gpu_test_support.h"

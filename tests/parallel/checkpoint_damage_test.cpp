@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/file_io.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_reader.h"
 #include "tests/core/error_of.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/parallel/checkpoint_support.h"

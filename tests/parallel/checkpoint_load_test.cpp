@@ -6,6 +6,7 @@
 
 #include "core/file_io.h"
 #include "core/safetensors.h"
+#include "parallel/checkpoint_folders.h"
 #include "tests/core/error_of.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/parallel/checkpoint_support.h"

@@ -7,7 +7,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_io.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_manifest.h"
 #include "tests/core/error_of.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/parallel/checkpoint_support.h"

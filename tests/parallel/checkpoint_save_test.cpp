@@ -12,7 +12,7 @@
 #include "core/file_io.h"
 #include "core/safetensors.h"
 #include "parallel/box.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_reader.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/parallel/checkpoint_support.h"
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/file_io.h"
+#include "parallel/checkpoint_reader.h"
 
 namespace trireme::test {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_save.h"
 
 // Checkpoints of made-up tensors for tests.
 

@@ -52,35 +52,31 @@ void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, Norme
     mlp_.forward(micro_batch, saved.middle, middle, saved.mlp, scratch, saved.output, next);
 }
 
-TokenGather Block::begin_backward(const MicroBatchContext& micro_batch, const Gradients& gradients,
-                                  const Tensor& dresidual, bool with_weights) const {
-    return mlp_.begin_backward(micro_batch, gradients.mlp, dresidual, with_weights);
+TokenGather Block::begin_backward(const BackwardPass& pass, const Gradients& gradients) const {
+    return mlp_.begin_backward(pass, gradients.mlp);
 }
 
-TokenGather Block::backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                            const Activations& saved, const BranchScratch& scratch,
+TokenGather Block::backward(const BackwardPass& pass, const Tensor& x, const Activations& saved,
                             const Gradients& gradients, TokenGather& doutput,
-                            const Tensor& dresidual, bool with_weights, Recompute policy) const {
+                            Recompute policy) const {
     const BranchActivations attention = with_weight_inputs(saved.attention, gradients.attention);
     const BranchActivations mlp = with_weight_inputs(saved.mlp, gradients.mlp);
     if (policy == Recompute::full) {
-        NormedTokens normed = attention_.normed_tokens(attention, scratch);
+        NormedTokens normed = attention_.normed_tokens(attention, pass.scratch);
         normed.make_all(x);
-        NormedTokens middle = mlp_.normed_tokens(mlp, scratch);
-        attention_.forward(micro_batch, x, normed, attention, scratch, saved.middle, &middle);
-        mlp_.recompute_full(micro_batch, middle, mlp);
+        NormedTokens middle = mlp_.normed_tokens(mlp, pass.scratch);
+        attention_.forward(pass.micro_batch, x, normed, attention, pass.scratch, saved.middle,
+                           &middle);
+        mlp_.recompute_full(pass.micro_batch, middle, mlp);
     } else if (policy == Recompute::selective) {
-        attention_.recompute_selective(micro_batch, x, attention);
-        mlp_.recompute_selective(micro_batch, saved.middle, mlp);
+        attention_.recompute_selective(pass.micro_batch, x, attention);
+        mlp_.recompute_selective(pass.micro_batch, saved.middle, mlp);
     }
     TokenGather mlp_normed =
-        mlp_.backward(micro_batch, saved.middle, mlp, scratch, gradients.mlp, doutput, dresidual,
-                      with_weights, policy == Recompute::full);
-    TokenGather middle =
-        attention_.begin_backward(micro_batch, gradients.attention, dresidual, with_weights);
-    if (with_weights) mlp_.finish_backward(gradients.mlp, mlp_normed);
-    return attention_.backward(micro_batch, x, attention, scratch, gradients.attention, middle,
-                               dresidual, with_weights, false);
+        mlp_.backward(pass, saved.middle, mlp, gradients.mlp, doutput, policy == Recompute::full);
+    TokenGather middle = attention_.begin_backward(pass, gradients.attention);
+    if (pass.with_weights) mlp_.finish_backward(gradients.mlp, mlp_normed);
+    return attention_.backward(pass, x, attention, gradients.attention, middle, false);
 }
 
 void Block::finish_backward(const Gradients& gradients, TokenGather& normed) const {

@@ -46,14 +46,10 @@ public:
     NormedTokens normed_tokens(const Activations& saved, const BranchScratch& scratch) const;
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
                  const Activations& saved, const BranchScratch& scratch, NormedTokens* next) const;
-    // As those of Branch. dresidual: [local tokens, C]. policy: what `saved` was taken for; the
-    // rest is computed again first.
-    TokenGather begin_backward(const MicroBatchContext& micro_batch, const Gradients& gradients,
-                               const Tensor& dresidual, bool with_weights) const;
-    TokenGather backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                         const Activations& saved, const BranchScratch& scratch,
-                         const Gradients& gradients, TokenGather& doutput, const Tensor& dresidual,
-                         bool with_weights, Recompute policy) const;
+    // As those of Branch. policy: what `saved` was taken for; the rest is computed again first.
+    TokenGather begin_backward(const BackwardPass& pass, const Gradients& gradients) const;
+    TokenGather backward(const BackwardPass& pass, const Tensor& x, const Activations& saved,
+                         const Gradients& gradients, TokenGather& doutput, Recompute policy) const;
     void finish_backward(const Gradients& gradients, TokenGather& normed) const;
     void backward_weight(const Activations& saved, const BranchScratch& scratch,
                          const Gradients& gradients) const;

@@ -170,23 +170,23 @@ void Branch::recompute_full(const MicroBatchContext& micro_batch, NormedTokens& 
 }
 
 // The gradient of the residual stream on this rank's tokens, through the dropout, on its way into
-// gradients.output. It stays in dresidual itself where that is the same, unless it must be kept:
-// then the result is always in the buffer and survives changes to dresidual.
-TokenGather Branch::begin_backward(const MicroBatchContext& micro_batch,
-                                   const BranchGradients& gradients, const Tensor& dresidual,
-                                   bool with_weights) const {
+// gradients.output. It stays in pass.dresidual itself where that is the same, unless it must be
+// kept: then the result is always in the buffer and survives changes to dresidual.
+TokenGather Branch::begin_backward(const BackwardPass& pass,
+                                   const BranchGradients& gradients) const {
     const Tensor& buffer = gradients.output;
-    const bool copies = (micro_batch.training && context_.model.dropout > 0.0f) ||
-                        (!with_weights && !context_.is_sharded_by_token());
-    TokenGather doutput(context_, copies ? buffer : gathered_place(context_, dresidual, buffer),
+    const bool copies = (pass.micro_batch.training && context_.model.dropout > 0.0f) ||
+                        (!pass.with_weights && !context_.is_sharded_by_token());
+    TokenGather doutput(context_,
+                        copies ? buffer : gathered_place(context_, pass.dresidual, buffer),
                         "branch output gradient");
     for (int piece = 0; piece < context_.pieces; ++piece) {
-        Tensor local = piece_of(context_, dresidual, piece);
+        Tensor local = piece_of(context_, pass.dresidual, piece);
         if (copies) {
             const Tensor copy = own_part(context_, buffer, piece);
             context_.ops().dropout_apply(
                 context_.stream(), local,
-                residual_dropout(context_, micro_batch, dropout_key_, piece), copy);
+                residual_dropout(context_, pass.micro_batch, dropout_key_, piece), copy);
             local = copy;
         }
         doutput.start(piece, local);
@@ -194,20 +194,19 @@ TokenGather Branch::begin_backward(const MicroBatchContext& micro_batch,
     return doutput;
 }
 
-TokenGather Branch::backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                             const BranchActivations& saved, const BranchScratch& scratch,
-                             const BranchGradients& gradients, TokenGather& doutput,
-                             const Tensor& dresidual, bool with_weights, bool is_gathered) const {
+TokenGather Branch::backward(const BackwardPass& pass, const Tensor& x,
+                             const BranchActivations& saved, const BranchGradients& gradients,
+                             TokenGather& doutput, bool is_gathered) const {
     const ParameterUse use(store_, any_matrix());
-    TokenGather normed(context_, gathered_place(context_, saved.normed, scratch.gathered),
+    TokenGather normed(context_, gathered_place(context_, saved.normed, pass.scratch.gathered),
                        "branch input, again");
-    if (with_weights && !is_gathered) normed.start_all(saved.normed);
-    TokenReduction sum(context_, scratch.partial, "branch input gradient");
+    if (pass.with_weights && !is_gathered) normed.start_all(saved.normed);
+    TokenReduction sum(context_, pass.scratch.partial, "branch input gradient");
     const Tensor dinner =
-        scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
+        pass.scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
     const auto column_backward = [&](int piece) {
         column_.backward_input(piece_of(context_, gradients.column, piece),
-                               piece_of(context_, scratch.partial, piece));
+                               piece_of(context_, pass.scratch.partial, piece));
         sum.start(piece);
     };
     for (int piece = 0; piece < context_.pieces; ++piece) {
@@ -216,21 +215,22 @@ TokenGather Branch::backward(const MicroBatchContext& micro_batch, const Tensor&
         const Tensor dcolumn_part = piece_of(context_, gradients.column, piece);
         row_backward(doutput.wait(piece), part, dinner_part, dcolumn_part);
         if (!works_on_pieces()) continue;
-        interior_backward(part_of(micro_batch, piece), part, dinner_part, dcolumn_part);
+        interior_backward(part_of(pass.micro_batch, piece), part, dinner_part, dcolumn_part);
         column_backward(piece);
     }
     if (!works_on_pieces()) {
-        interior_backward(micro_batch, saved, dinner, gradients.column);
+        interior_backward(pass.micro_batch, saved, dinner, gradients.column);
         for (int piece = 0; piece < context_.pieces; ++piece) column_backward(piece);
     }
     // One weight gradient hides the sums, the other what begins next.
-    if (with_weights) {
+    if (pass.with_weights) {
         store_.open_gradients(any_matrix());
         row_.backward_weight(doutput.wait_all(), saved.inner);
     }
     for (int piece = 0; piece < context_.pieces; ++piece) {
         norm_.backward(sum.wait(piece), piece_of(context_, x, piece),
-                       saved.norm.of_piece(context_, piece), piece_of(context_, dresidual, piece));
+                       saved.norm.of_piece(context_, piece),
+                       piece_of(context_, pass.dresidual, piece));
     }
     return normed;
 }

@@ -49,6 +49,18 @@ struct BranchActivations {
     Tensor statistics;  // of the interior: attention's log-sum-exp; absent otherwise
 };
 
+// What all branches of a chunk share in a micro-batch's backward pass. Refers to what must outlive
+// it.
+struct BackwardPass {
+    const MicroBatchContext& micro_batch;
+    const BranchScratch& scratch;
+    // [local tokens, C] the gradient of the residual stream: of a branch's out before
+    // Branch::backward, of its x after it.
+    Tensor dresidual;
+    // Adds the weight gradients as well; otherwise backward_weight does so later.
+    bool with_weights;
+};
+
 // A block is two residual branches, attention and MLP:
 //   out = x + dropout(row_parallel(interior(column_parallel(norm(x)))))
 // All but the interior stands here. x, out and the residual's gradient hold this rank's tokens,
@@ -82,18 +94,14 @@ public:
     void recompute_full(const MicroBatchContext& micro_batch, NormedTokens& normed,
                         const BranchActivations& saved) const;
     // Backward, in three calls, so that the next branch's can begin before the last of this one's
-    // compute, which hides its exchange. dresidual: gradient of out on entry, of x on return of
-    // backward; not touched by others until then. Fills `gradients`. with_weights: adds the weight
-    // gradients as well; otherwise backward_weight does so later from `gradients`.
-    TokenGather begin_backward(const MicroBatchContext& micro_batch,
-                               const BranchGradients& gradients, const Tensor& dresidual,
-                               bool with_weights) const;
-    // doutput: of begin_backward. is_gathered: the input is in scratch.gathered. Returns the input
-    // on its way there, for finish_backward, which is needed with_weights alone.
-    TokenGather backward(const MicroBatchContext& micro_batch, const Tensor& x,
-                         const BranchActivations& saved, const BranchScratch& scratch,
+    // compute, which hides its exchange. Nobody else touches pass.dresidual until backward has
+    // returned. Fills `gradients`.
+    TokenGather begin_backward(const BackwardPass& pass, const BranchGradients& gradients) const;
+    // doutput: of begin_backward. is_gathered: the input is in the scratch's `gathered`. Returns
+    // the input on its way there, for finish_backward, which is needed with_weights alone.
+    TokenGather backward(const BackwardPass& pass, const Tensor& x, const BranchActivations& saved,
                          const BranchGradients& gradients, TokenGather& doutput,
-                         const Tensor& dresidual, bool with_weights, bool is_gathered) const;
+                         bool is_gathered) const;
     void finish_backward(const BranchGradients& gradients, TokenGather& normed) const;
     void backward_weight(const BranchActivations& saved, const BranchScratch& scratch,
                          const BranchGradients& gradients) const;

@@ -58,32 +58,48 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
     }
     if (zero_stage_ >= 3) make_parameter_gatherer(program);
     if (!options.forward_only) make_recorded_passes();
-    input_arena_.emplace(make_arena(context_.device, "inputs", [&](Arena& arena) {
-        tokens_.clear();
-        labels_.clear();
-        document_begin_.clear();
-        for (int i = 0; i < options_.micro_batches; ++i) {
-            tokens_.push_back(arena.take(DType::i32, {context_.tokens()}));
-            labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
-            document_begin_.push_back(options_.keep_documents_apart
-                                          ? arena.take(DType::i32, {context_.micro_batch_tokens()})
-                                          : Tensor());
-        }
-        totals_ = arena.take(DType::f64, {3});
-        own_loss_ = arena.take(DType::f64, {1});
-        grad_scale_ = arena.take(DType::f32, {1});
-        logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
-        all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
-        if (passes_) passes_->take_inputs(arena);
-        if (options_.forward_only) {
-            token_losses_ = arena.take(DType::f32, {mesh.data().size() * context_.tokens()});
-        }
-    }));
-    if (options.forward_only) {
-        if (options.initial_values) draw_initial_values();
-        return;
+    input_arena_.emplace(
+        make_arena(context_.device, "inputs", [&](Arena& arena) { take_inputs(arena); }));
+    if (!options.forward_only) {
+        make_optimizers();
+        DataParallelOptions reduced = options.data_parallel;
+        reduced.zero = zero_stage_;
+        reduction_ = std::make_unique<GradientReduction>(context_, *model_, reduced);
+        register_exchanged_memory();
     }
+    // When all memory has been taken: what does not fit is to be known before long work begins.
+    if (options.initial_values) draw_initial_values();
+    if (options.forward_only) return;
+    const bool runs_ahead = context_.device.backend() == Backend::cuda;
+    if (!runs_ahead || mesh.shape().pipeline == 1 || !context_.device.keeps_values()) return;
+    rehearse(StepInputs::Pass::train);
+    // Without dropout, kernels are others.
+    if (context_.model.dropout > 0.0f) rehearse(StepInputs::Pass::evaluate);
+}
 
+void Engine::take_inputs(Arena& arena) {
+    tokens_.clear();
+    labels_.clear();
+    document_begin_.clear();
+    for (int i = 0; i < options_.micro_batches; ++i) {
+        tokens_.push_back(arena.take(DType::i32, {context_.tokens()}));
+        labels_.push_back(arena.take(DType::i32, {context_.tokens()}));
+        document_begin_.push_back(options_.keep_documents_apart
+                                      ? arena.take(DType::i32, {context_.micro_batch_tokens()})
+                                      : Tensor());
+    }
+    totals_.all = arena.take(DType::f64, {4});
+    own_loss_ = arena.take(DType::f64, {1});
+    grad_scale_ = arena.take(DType::f32, {1});
+    logits_ = arena.take(DType::f32, {1, context_.local_vocab()});
+    all_logits_ = arena.take(DType::f32, {context_.tensor_size(), context_.local_vocab()});
+    if (passes_) passes_->take_inputs(arena);
+    if (options_.forward_only) {
+        token_losses_ = arena.take(DType::f32, {context_.mesh.data().size() * context_.tokens()});
+    }
+}
+
+void Engine::make_optimizers() {
     state_arena_.emplace(make_arena(context_.device, "optimizer state", [&](Arena& arena) {
         optimizers_.clear();
         for (auto& chunk : model_->chunks()) {
@@ -91,15 +107,6 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
                 std::make_unique<Optimizer>(context_, chunk->store(), zero_stage_, arena));
         }
     }));
-    make_gradient_reduction();
-    register_exchanged_memory();
-    // When all memory has been taken: what does not fit is to be known before long work begins.
-    if (options.initial_values) draw_initial_values();
-    const bool runs_ahead = context_.device.backend() == Backend::cuda;
-    if (!runs_ahead || mesh.shape().pipeline == 1 || !context_.device.keeps_values()) return;
-    rehearse(StepInputs::Pass::train);
-    // Without dropout, kernels are others.
-    if (context_.model.dropout > 0.0f) rehearse(StepInputs::Pass::evaluate);
 }
 
 void Engine::draw_initial_values() {
@@ -120,12 +127,10 @@ void Engine::rehearse(StepInputs::Pass pass) {
         model_->chunks()[static_cast<size_t>(action.chunk)]->list_uses(action.kind, uses);
     }
     if (gatherer_) gatherer_->begin(uses);
-    if (sharder_) sharder_->begin_step();
-    for (auto& reducer : reducers_) reducer->begin_step();
+    reduction_->begin_step();
     model_->begin(inputs_, {});
     runtime_->rehearse(*model_, with_backward);
-    if (sharder_) sharder_->finish();
-    for (auto& reducer : reducers_) reducer->finish();
+    reduction_->finish({});
     for (auto& chunk : model_->chunks()) chunk->store().forget_gathered();
     if (gatherer_) gatherer_->begin({});
     finish_pass();
@@ -136,7 +141,7 @@ void Engine::make_parameter_gatherer(const ScheduleProgram& program) {
     std::vector<ShardedParameters> shards;
     for (const auto& chunk : chunks) {
         const ParameterStore& store = chunk->store();
-        shards.push_back({store.specs(), &store.layout(), store.parameters()});
+        shards.push_back({&store.layout(), store.parameters()});
     }
     gatherer_ = std::make_unique<ParameterGatherer>(context_.device, context_.mesh.data_shard(),
                                                     shards, options_.data_parallel.prefetch);
@@ -160,34 +165,6 @@ void Engine::make_recorded_passes() {
     }
 }
 
-void Engine::make_gradient_reduction() {
-    Mesh& mesh = context_.mesh;
-    DataParallelOptions options = options_.data_parallel;
-    options.zero = zero_stage_;
-    if (zero_stage_ >= 2) {
-        std::vector<ShardedGradients> gradients;
-        for (auto& chunk : model_->chunks()) {
-            const ParameterStore& store = chunk->store();
-            gradients.push_back({store.specs(), &store.layout(), store.gradients()});
-        }
-        const DataGroups data{mesh.data(), mesh.data_shard(), mesh.data_replicas()};
-        sharder_ = std::make_unique<GradientSharder>(context_.device, data, mesh.tensor(),
-                                                     mesh.tensor_kv(), gradients, options);
-        for (size_t i = 0; i < model_->chunks().size(); ++i) {
-            model_->chunks()[i]->store().attach(*sharder_, static_cast<int>(i));
-        }
-        return;
-    }
-    for (auto& chunk : model_->chunks()) {
-        const ParameterStore& store = chunk->store();
-        reducers_.push_back(std::make_unique<GradientReducer>(
-            context_.device, zero_stage_ == 0 ? mesh.data() : mesh.data_shard(), mesh.tensor(),
-            mesh.tensor_kv(), store.specs(), store.layout(), store.gradients(), options,
-            zero_stage_ == 0 ? nullptr : mesh.data_replicas()));
-        reducer_views_.push_back(reducers_.back().get());
-    }
-}
-
 // What tensor ranks exchange travels from one arena to another: activations, their gradients and
 // what is summed for parameters that they share. What context ranks exchange lies in activations
 // and scratch. A stage's ranks take the same memory in the same order.
@@ -201,8 +178,7 @@ void Engine::register_exchanged_memory() {
     for (const auto& chunk : model_->chunks()) {
         if (const Arena* arena = chunk->gradient_arena()) of_tensor.push_back(arena);
     }
-    for (const auto& reducer : reducers_) of_tensor.push_back(&reducer->arena());
-    if (sharder_) of_tensor.push_back(&sharder_->arena());
+    for (const Arena* arena : reduction_->arenas()) of_tensor.push_back(arena);
     const auto register_with = [](Communicator& group, const std::vector<const Arena*>& arenas) {
         if (group.size() == 1) return;
         for (const Arena* arena : arenas) group.register_memory(arena->memory());
@@ -232,7 +208,7 @@ void Engine::begin_inputs(StepInputs::Pass pass) {
     inputs_.document_begin.clear();
     inputs_.first_sample.clear();
     inputs_.span = {};
-    inputs_.loss_total = totals_.flat_range(1, 1);
+    inputs_.loss_total = totals_.loss();
     inputs_.logits = logits_;
     inputs_.token_losses = Tensor();
     inputs_.take_logits = {};
@@ -271,24 +247,10 @@ void Engine::zero_gradients() {
     }
 }
 
-void Engine::finish_gradients() {
-    // A tied embedding's halves are summed before the data ranks' parts, or after where those are
-    // summed all the time.
-    if (sharder_) sharder_->finish();
-    model_->sum_tied_gradients();
-    for (auto& reducer : reducers_) reducer->finish();
-}
-
-StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
-                        const StepHooks& hooks) {
-    Stream& stream = context_.stream();
-    Mesh& mesh = context_.mesh;
-    mesh.waits().reset();
-    zero_gradients();
-    begin_inputs(StepInputs::Pass::train);
+double Engine::load(const MicroBatchSource& source) {
     activity_.act("loading data");
-    double counted =
-        static_cast<double>(context_.tokens()) * options_.micro_batches * mesh.data().size();
+    double counted = static_cast<double>(context_.tokens()) * options_.micro_batches *
+                     context_.mesh.data().size();
     for (int i = 0; i < options_.micro_batches; ++i) {
         const HostMicroBatch micro_batch = source(i);
         add_micro_batch(micro_batch);
@@ -298,14 +260,24 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
             counted = static_cast<double>(std::max<int64_t>(*micro_batch.counted_tokens, 1));
         }
     }
+    return counted;
+}
+
+StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
+                        const StepHooks& hooks) {
+    Stream& stream = context_.stream();
+    Mesh& mesh = context_.mesh;
+    mesh.waits().reset();
+    zero_gradients();
+    begin_inputs(StepInputs::Pass::train);
+    const double counted = load(source);
     inputs_.step = step;
     inputs_.loss_scale = static_cast<float>(1.0 / counted);
-    context_.ops().fill_zero(stream, totals_);
-    for (auto& reducer : reducers_) reducer->begin_step();
-    if (sharder_) sharder_->begin_step();
+    context_.ops().fill_zero(stream, totals_.all);
+    reduction_->begin_step();
     if (gatherer_) gatherer_->begin(step_uses_);
 
-    model_->begin(inputs_, reducer_views_);
+    model_->begin(inputs_, reduction_->reducers());
     if (passes_) passes_->begin_step(inputs_);
     StageExecutor& stage = passes_ ? static_cast<StageExecutor&>(*passes_) : *model_;
     TracedExecutor executor(stage, options_.trace, activity_);
@@ -314,21 +286,21 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     {
         const TraceSpan span(options_.trace, "finish gradients", "data parallel");
         activity_.act("finishing gradients");
-        finish_gradients();
+        reduction_->finish([&] { model_->sum_tied_gradients(); });
     }
 
     stream.copy(own_loss_.data, inputs_.loss_total.data, own_loss_.bytes());
     // Every tensor rank has the whole loss: one of them counts it.
     if (context_.tensor_rank() != 0) context_.ops().fill_zero(stream, inputs_.loss_total);
-    for (auto& optimizer : optimizers_) optimizer->add_squared_norm(totals_.flat_range(0, 1));
+    for (auto& optimizer : optimizers_) optimizer->add_squared_norm(totals_.squared_norm());
     const double own_vote = hooks.vote ? hooks.vote() : 0.0;
     if (own_vote != 0.0) {
-        context_.device.copy_to_device(totals_.flat_range(2, 1).data, &own_vote, sizeof own_vote);
+        context_.device.copy_to_device(totals_.votes().data, &own_vote, sizeof own_vote);
     }
     activity_.act("agreeing on loss and norm");
-    stream.wait(mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "loss and norm"));
-    double totals[3];
-    context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
+    stream.wait(mesh.all().all_reduce(stream, totals_.all, ReduceOp::sum, "loss and norm"));
+    PassTotals::Values totals;
+    context_.device.copy_to_host(&totals, totals_.all.data, sizeof(totals));
     finish_pass();
     if (passes_) {
         passes_->end_step(seconds_since(begin));
@@ -336,9 +308,9 @@ StepResult Engine::step(int64_t step, double lr, const MicroBatchSource& source,
     }
 
     StepResult result;
-    result.loss = totals[1] / counted;
-    result.grad_norm = std::sqrt(totals[0]);
-    result.votes = totals[2];
+    result.loss = totals.loss / counted;
+    result.grad_norm = std::sqrt(totals.squared_norm);
+    result.votes = totals.votes;
     result.axis_wait_seconds = mesh.waits().seconds();
     result.updated = result.is_finite() && (!hooks.may_update || hooks.may_update(result));
     if (result.updated) update(step, lr);
@@ -351,7 +323,7 @@ void Engine::update(int64_t step, double lr) {
     const TraceSpan span(options_.trace, "optimizer", "optimizer", step);
     activity_.act("optimizer");
     const OptimizerOptions& adam = options_.optimizer;
-    context_.ops().clip_scale(stream, totals_.flat_range(0, 1), adam.clip_norm, grad_scale_);
+    context_.ops().clip_scale(stream, totals_.squared_norm(), adam.clip_norm, grad_scale_);
     for (auto& optimizer : optimizers_) {
         optimizer->step({.lr = lr,
                          .beta1 = adam.beta1,
@@ -379,16 +351,14 @@ NotFinite Engine::find_not_finite() {
 
     for (size_t i = 0; i < model_->chunks().size(); ++i) {
         const ParameterStore& store = model_->chunks()[i]->store();
-        const std::vector<int> buckets =
-            sharder_ ? sharder_->not_finite(static_cast<int>(i)) : reducers_[i]->not_finite();
-        for (const int bucket : buckets) {
+        for (const int bucket : reduction_->not_finite(i)) {
             for (const int parameter :
                  store.layout().buckets[static_cast<size_t>(bucket)].parameters) {
                 found.own.push_back(store.specs()[static_cast<size_t>(parameter)].name);
             }
         }
     }
-    const Tensor square = totals_.flat_range(0, 1);
+    const Tensor square = totals_.squared_norm();
     for (auto& optimizer : optimizers_) {
         optimizer->for_each_counted_gradient(
             [&](const ParameterSpec& spec, const Tensor& gradient) {
@@ -413,18 +383,18 @@ std::vector<std::pair<std::string, size_t>> Engine::memory() const {
             labels.emplace_back(label, bytes);
         }
     };
+    const auto add_arena = [&](const Arena& arena) { add(arena.label(), arena.used_bytes()); };
     for (const auto& chunk : model_->chunks()) {
-        for (const Arena* arena : chunk->arenas()) add(arena->label(), arena->used_bytes());
+        for (const Arena* arena : chunk->arenas()) add_arena(*arena);
     }
     for (const auto* arena : {&state_arena_, &input_arena_}) {
-        if (*arena) add((*arena)->label(), (*arena)->used_bytes());
+        if (*arena) add_arena(**arena);
     }
-    for (const auto& reducer : reducers_) {
-        add("gradient reduction", reducer->arena().used_bytes());
+    if (reduction_) {
+        for (const Arena* arena : reduction_->arenas()) add_arena(*arena);
     }
-    if (gatherer_) add(gatherer_->arena().label(), gatherer_->arena().used_bytes());
-    if (sharder_) add(sharder_->arena().label(), sharder_->arena().used_bytes());
-    add("pipeline buffers", runtime_->arena().used_bytes());
+    if (gatherer_) add_arena(gatherer_->arena());
+    add_arena(runtime_->arena());
     return labels;
 }
 

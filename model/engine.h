@@ -11,11 +11,13 @@
 #include <vector>
 
 #include "core/trace.h"
+#include "model/gradient_reduction.h"
 #include "model/model.h"
 #include "model/optimizer.h"
 #include "model/optimizer_options.h"
 #include "model/recorded_passes.h"
 #include "parallel/parallel_options.h"
+#include "parallel/pipeline_runtime.h"
 
 namespace trireme {
 
@@ -100,6 +102,23 @@ struct EvaluationResult {
     bool is_complete = true;
 };
 
+// What all ranks add up in a pass, in one exchange.
+struct PassTotals {
+    struct Values {
+        double squared_norm = 0;  // of the gradients
+        double loss = 0;
+        double votes = 0;
+        double tokens = 0;  // that count in an evaluation
+    };
+
+    Tensor all;  // [4] f64, as in Values
+
+    Tensor squared_norm() const { return all.flat_range(0, 1); }
+    Tensor loss() const { return all.flat_range(1, 1); }
+    Tensor votes() const { return all.flat_range(2, 1); }
+    Tensor tokens() const { return all.flat_range(3, 1); }
+};
+
 // One rank's part of the training step, from micro-batches to updated parameters. Everything it
 // needs is taken when it is made; a step allocates nothing. Collective: all ranks of the mesh make
 // the same calls.
@@ -161,9 +180,12 @@ private:
     void zero_gradients();
     void make_parameter_gatherer(const ScheduleProgram& program);
     void make_recorded_passes();
-    void make_gradient_reduction();
+    void make_optimizers();
     void register_exchanged_memory();
-    void finish_gradients();
+    void take_inputs(Arena& arena);
+    // Reads a step's micro-batches. Returns how many tokens of the global batch count in the loss.
+    double load(const MicroBatchSource& source);
+    void run_forward();
     void finish_pass();
     void update(int64_t step, double lr);
 
@@ -176,16 +198,14 @@ private:
     std::unique_ptr<RecordedPasses> passes_;  // or null
     std::string notice_;
     std::optional<Arena> state_arena_, input_arena_;
-    std::vector<std::unique_ptr<GradientReducer>> reducers_;
-    std::vector<GradientReducer*> reducer_views_;
+    std::unique_ptr<GradientReduction> reduction_;     // absent where forward_only
     std::unique_ptr<ParameterGatherer> gatherer_;      // ZeRO-3
     std::vector<BucketUse> step_uses_, forward_uses_;  // of a step, of a micro-batch's forward
-    std::unique_ptr<GradientSharder> sharder_;         // instead of the reducers, ZeRO-2 and 3
     std::vector<std::unique_ptr<Optimizer>> optimizers_;
     // Device copies of the inputs, a micro-batch each.
     std::vector<Tensor> tokens_, labels_, document_begin_;
-    StepInputs inputs_;               // of the current pass; its vectors keep their memory
-    Tensor totals_;                   // [3] f64: squared gradient norm, loss sum, votes
+    StepInputs inputs_;  // of the current pass; its vectors keep their memory
+    PassTotals totals_;
     Tensor own_loss_;                 // [1] f64: of the last step, before it is summed
     Tensor grad_scale_;               // [1] f32
     Tensor logits_;                   // [1, V local] f32, generation

@@ -7,11 +7,17 @@
 
 namespace trireme {
 
+void Engine::run_forward() {
+    model_->begin(inputs_, {});
+    if (gatherer_) gatherer_->begin(forward_uses_);
+    runtime_->run_forward(*model_, 1);
+}
+
 EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& source,
                                   const std::function<bool(int micro_batch)>& is_stopped,
                                   const LogitRequest& logits) {
     Stream& stream = context_.stream();
-    context_.ops().fill_zero(stream, totals_);
+    context_.ops().fill_zero(stream, totals_.all);
     int64_t tokens = 0;
     bool stopped = false;
     for (int i = 0; i < micro_batches; ++i) {
@@ -28,26 +34,25 @@ EvaluationResult Engine::evaluate(int micro_batches, const MicroBatchSource& sou
                 hand_over(logits, first + token, chunk);
             };
         }
-        model_->begin(inputs_, {});
-        if (gatherer_) gatherer_->begin(forward_uses_);
-        runtime_->run_forward(*model_, 1);
+        run_forward();
         const std::span<const int32_t> labels = context_part(micro_batch.labels);
         tokens +=
             std::count_if(labels.begin(), labels.end(), [](int32_t label) { return label >= 0; });
     }
     inputs_.take_logits = {};  // it refers to what the caller may take away
     // Counted where the loss is: on the last stage, by one tensor rank.
-    double totals[3] = {static_cast<double>(tokens), 0.0, 0.0};
+    const double own_tokens = static_cast<double>(tokens);
     const bool counts = context_.tensor_rank() == 0 && model_->has_head();
     if (counts) {
-        context_.device.copy_to_device(totals_.data, totals, sizeof(double));
+        context_.device.copy_to_device(totals_.tokens().data, &own_tokens, sizeof own_tokens);
     } else {
-        context_.ops().fill_zero(stream, totals_);
+        context_.ops().fill_zero(stream, totals_.all);
     }
-    stream.wait(context_.mesh.all().all_reduce(stream, totals_, ReduceOp::sum, "evaluation"));
-    context_.device.copy_to_host(totals, totals_.data, sizeof(totals));
+    stream.wait(context_.mesh.all().all_reduce(stream, totals_.all, ReduceOp::sum, "evaluation"));
+    PassTotals::Values totals;
+    context_.device.copy_to_host(&totals, totals_.all.data, sizeof(totals));
     finish_pass();
-    return {totals[1], static_cast<int64_t>(totals[0]), !stopped};
+    return {totals.loss, static_cast<int64_t>(totals.tokens), !stopped};
 }
 
 void Engine::hand_over(const LogitRequest& request, int64_t first_row, const Tensor& logits) {
@@ -66,7 +71,7 @@ std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {
     TRIREME_CHECK(options_.forward_only, "an engine for evaluation");
     Stream& stream = context_.stream();
     Mesh& mesh = context_.mesh;
-    context_.ops().fill_zero(stream, totals_);
+    context_.ops().fill_zero(stream, totals_.all);
     context_.ops().fill_zero(stream, token_losses_);
     begin_inputs(StepInputs::Pass::evaluate);
     // The tensor ranks of the last stage all know them; one adds them to the others' zeros.
@@ -75,9 +80,7 @@ std::vector<float> Engine::token_losses(const HostMicroBatch& micro_batch) {
             token_losses_.flat_range(mesh.data().rank() * context_.tokens(), context_.tokens());
     }
     add_micro_batch(micro_batch);
-    model_->begin(inputs_, {});
-    if (gatherer_) gatherer_->begin(forward_uses_);
-    runtime_->run_forward(*model_, 1);
+    run_forward();
     stream.wait(mesh.all().all_reduce(stream, token_losses_, ReduceOp::sum, "token losses"));
     std::vector<float> losses(static_cast<size_t>(token_losses_.elements()));
     context_.device.copy_to_host(losses.data(), token_losses_.data, token_losses_.bytes());
@@ -96,9 +99,7 @@ std::vector<float> Engine::next_token_logits(std::span<const int32_t> tokens, in
     add_micro_batch({.tokens = tokens, .labels = {}, .first_sample = 0});
     inputs_.logits_token = token;
     if (options_.kv_cache) inputs_.span = {known, token + 1 - known};
-    model_->begin(inputs_, {});
-    if (gatherer_) gatherer_->begin(forward_uses_);
-    runtime_->run_forward(*model_, 1);
+    run_forward();
     if (model_->has_head()) {
         stream.wait(mesh.tensor().all_gather(stream, logits_, all_logits_, "logits"));
     }

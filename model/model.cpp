@@ -20,21 +20,22 @@ void Model::begin(const StepInputs& inputs, std::span<GradientReducer* const> re
     context_.span = inputs.span;
 }
 
-void Model::forward(int chunk, int micro_batch, int slot, const Tensor& input,
-                    const Tensor& output) {
-    chunks_[static_cast<size_t>(chunk)]->forward(*inputs_, micro_batch, slot, input, output);
-}
-
-void Model::backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                     const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
-                     bool last) {
-    chunks_[static_cast<size_t>(chunk)]->backward(*inputs_, micro_batch, slot, input,
-                                                  output_gradient, input_gradient, with_weights,
-                                                  reducer(chunk, last));
-}
-
-void Model::backward_weight(int chunk, int, int slot, const Tensor&, bool last) {
-    chunks_[static_cast<size_t>(chunk)]->backward_weight(slot, reducer(chunk, last));
+void Model::perform(const StageAction& work) {
+    const size_t index = static_cast<size_t>(work.action.chunk);
+    ModelChunk& chunk = *chunks_[index];
+    GradientReducer* reducer = work.last && !reducers_.empty() ? reducers_[index] : nullptr;
+    switch (work.action.kind) {
+        case ActionKind::forward:
+            chunk.forward(*inputs_, work);
+            break;
+        case ActionKind::backward:
+        case ActionKind::backward_input:
+            chunk.backward(*inputs_, work, reducer);
+            break;
+        case ActionKind::backward_weight:
+            chunk.backward_weight(work.slot, reducer);
+            break;
+    }
 }
 
 bool Model::has_embedding() const {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "model/model_chunk.h"
-#include "parallel/pipeline_runtime.h"
 #include "parallel/schedule.h"
+#include "parallel/stage_executor.h"
 
 namespace trireme {
 
@@ -23,13 +23,7 @@ public:
     // empty when there is no backward pass. Both must outlive the pass.
     void begin(const StepInputs& inputs, std::span<GradientReducer* const> reducers);
 
-    void forward(int chunk, int micro_batch, int slot, const Tensor& input,
-                 const Tensor& output) override;
-    void backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                  const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
-                  bool last) override;
-    void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
-                         bool last) override;
+    void perform(const StageAction& work) override;
 
     // Whether this rank holds the model's first or last chunk: who reads tokens and labels, and who
     // has the loss.
@@ -42,10 +36,6 @@ public:
     void sum_tied_gradients();
 
 private:
-    GradientReducer* reducer(int chunk, bool last) const {
-        return last && !reducers_.empty() ? reducers_[static_cast<size_t>(chunk)] : nullptr;
-    }
-
     ModelContext context_;
     int head_stage_;
     std::vector<std::unique_ptr<ModelChunk>> chunks_;

@@ -98,19 +98,18 @@ const Tensor& ModelChunk::layer_input(const Slot& slot, size_t layer, const Tens
     return embedding_ ? slot.embedded : input;
 }
 
-void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_index,
-                         const Tensor& input, const Tensor& output) {
-    Slot& slot = slots_[static_cast<size_t>(slot_index)];
-    const MicroBatchContext pass = inputs.micro_batch(micro_batch);
+void ModelChunk::forward(const StepInputs& inputs, const StageAction& work) {
+    Slot& slot = slots_[static_cast<size_t>(work.slot)];
+    const size_t micro_batch = static_cast<size_t>(work.action.micro_batch);
+    const MicroBatchContext pass = inputs.micro_batch(work.action.micro_batch);
     if (embedding_) {
-        embedding_->forward(pass, inputs.tokens[static_cast<size_t>(micro_batch)], scratch_,
-                            slot.embedded);
+        embedding_->forward(pass, inputs.tokens[micro_batch], scratch_, slot.embedded);
     }
     // The last layer writes straight into what is sent on.
-    if (output) slot.layers.back().output = output;
+    if (work.result) slot.layers.back().output = work.result;
     const bool generates = inputs.pass == StepInputs::Pass::generate;
     std::optional<NormedTokens> normed = blocks_[0]->normed_tokens(slot.layers[0], scratch_);
-    normed->make_all(layer_input(slot, 0, input));
+    normed->make_all(layer_input(slot, 0, work.input));
     for (size_t i = 0; i < blocks_.size(); ++i) {
         std::optional<NormedTokens> next;
         if (i + 1 < blocks_.size()) {
@@ -118,8 +117,8 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
         } else if (head_ && !generates) {
             next = head_->normed_tokens(slot.head, scratch_);
         }
-        blocks_[i]->forward(pass, layer_input(slot, i, input), *normed, slot.layers[i], scratch_,
-                            next ? &*next : nullptr);
+        blocks_[i]->forward(pass, layer_input(slot, i, work.input), *normed, slot.layers[i],
+                            scratch_, next ? &*next : nullptr);
         normed = next;
     }
     if (!head_) return;
@@ -128,9 +127,8 @@ void ModelChunk::forward(const StepInputs& inputs, int micro_batch, int slot_ind
                                inputs.logits);
         return;
     }
-    head_->forward(pass, *normed, inputs.labels[static_cast<size_t>(micro_batch)],
-                   inputs.loss_scale, slot.head, scratch_, head_scratch_, inputs.loss_total,
-                   inputs.take_logits);
+    head_->forward(pass, *normed, inputs.labels[micro_batch], inputs.loss_scale, slot.head,
+                   scratch_, head_scratch_, inputs.loss_total, inputs.take_logits);
     if (inputs.token_losses) {
         context_.ops().copy(context_.stream(), head_scratch_.losses, inputs.token_losses);
     }
@@ -141,44 +139,45 @@ void ModelChunk::report_ready(GradientReducer* reducer, const std::vector<int>& 
     for (int index : parameters) reducer->parameter_ready(index);
 }
 
-void ModelChunk::backward(const StepInputs& inputs, int micro_batch, int slot_index,
-                          const Tensor& input, const Tensor& output_gradient,
-                          const Tensor& input_gradient, bool with_weights,
+void ModelChunk::backward(const StepInputs& inputs, const StageAction& work,
                           GradientReducer* reducer) {
-    Slot& slot = slots_[static_cast<size_t>(slot_index)];
-    const MicroBatchContext pass = inputs.micro_batch(micro_batch);
-    Tensor dresidual = input_gradient;
-    if (head_) {
-        if (!dresidual) dresidual = residual_gradient_;
-        head_->backward(slot.layers.back().output, slot.head, dresidual);
-        report_ready(reducer, head_parameters_);
-    } else if (dresidual) {
-        context_.ops().copy(context_.stream(), output_gradient, dresidual);
-    } else {
-        dresidual = output_gradient;
-    }
+    Slot& slot = slots_[static_cast<size_t>(work.slot)];
+    const MicroBatchContext micro_batch = inputs.micro_batch(work.action.micro_batch);
+    const BackwardPass pass{.micro_batch = micro_batch,
+                            .scratch = scratch_,
+                            .dresidual = begin_residual_gradient(slot, work, reducer),
+                            .with_weights = work.action.kind == ActionKind::backward};
     const auto gradients = [&](size_t i) -> const Block::Gradients& {
-        return with_weights ? shared_gradients_ : slot.gradients[i];
+        return pass.with_weights ? shared_gradients_ : slot.gradients[i];
     };
     const size_t last = blocks_.size() - 1;
-    TokenGather doutput =
-        blocks_[last]->begin_backward(pass, gradients(last), dresidual, with_weights);
+    TokenGather doutput = blocks_[last]->begin_backward(pass, gradients(last));
     for (size_t i = blocks_.size(); i-- > 0;) {
         TokenGather normed =
-            blocks_[i]->backward(pass, layer_input(slot, i, input), slot.layers[i], scratch_,
-                                 gradients(i), doutput, dresidual, with_weights, policy_of(i));
-        if (i > 0) {
-            doutput =
-                blocks_[i - 1]->begin_backward(pass, gradients(i - 1), dresidual, with_weights);
-        }
-        if (with_weights) blocks_[i]->finish_backward(gradients(i), normed);
+            blocks_[i]->backward(pass, layer_input(slot, i, work.input), slot.layers[i],
+                                 gradients(i), doutput, policy_of(i));
+        if (i > 0) doutput = blocks_[i - 1]->begin_backward(pass, gradients(i - 1));
+        if (pass.with_weights) blocks_[i]->finish_backward(gradients(i), normed);
         report_ready(reducer, block_parameters_[i]);
     }
     if (embedding_) {
-        embedding_->backward(pass, inputs.tokens[static_cast<size_t>(micro_batch)], scratch_,
-                             dresidual);
+        const Tensor& tokens = inputs.tokens[static_cast<size_t>(work.action.micro_batch)];
+        embedding_->backward(micro_batch, tokens, scratch_, pass.dresidual);
         report_ready(reducer, embedding_parameters_);
     }
+}
+
+Tensor ModelChunk::begin_residual_gradient(const Slot& slot, const StageAction& work,
+                                           GradientReducer* reducer) const {
+    if (head_) {
+        const Tensor& dresidual = work.result ? work.result : residual_gradient_;
+        head_->backward(slot.layers.back().output, slot.head, dresidual);
+        report_ready(reducer, head_parameters_);
+        return dresidual;
+    }
+    if (!work.result) return work.output_gradient;
+    context_.ops().copy(context_.stream(), work.output_gradient, work.result);
+    return work.result;
 }
 
 void ModelChunk::backward_weight(int slot_index, GradientReducer* reducer) {

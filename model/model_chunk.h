@@ -9,7 +9,7 @@
 #include "model/embedding.h"
 #include "model/loss_head.h"
 #include "parallel/gradient_reducer.h"
-#include "parallel/schedule.h"
+#include "parallel/stage_executor.h"
 
 namespace trireme {
 
@@ -66,12 +66,10 @@ public:
     // keeps its keys and values for later passes, also where recomputation shares the rest.
     void allocate_activations(int slots, bool split_backward, bool kv_cache);
 
-    // As StageExecutor, for this chunk. reducer: told as gradients become final; may be null.
-    void forward(const StepInputs& inputs, int micro_batch, int slot, const Tensor& input,
-                 const Tensor& output);
-    void backward(const StepInputs& inputs, int micro_batch, int slot, const Tensor& input,
-                  const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
-                  GradientReducer* reducer);
+    // This chunk's actions. reducer: told as gradients become final; may be null.
+    void forward(const StepInputs& inputs, const StageAction& work);
+    // All of it, or its input half.
+    void backward(const StepInputs& inputs, const StageAction& work, GradientReducer* reducer);
     void backward_weight(int slot, GradientReducer* reducer);
 
     // The buckets of which an action makes a ParameterUse, in that order, appended.
@@ -99,6 +97,9 @@ private:
         return context_.recompute.of_layer(static_cast<int>(layer));
     }
     const Tensor& layer_input(const Slot& slot, size_t layer, const Tensor& input) const;
+    // The gradient of the last layer's output, in the memory that the pass works in.
+    Tensor begin_residual_gradient(const Slot& slot, const StageAction& work,
+                                   GradientReducer* reducer) const;
     void report_ready(GradientReducer* reducer, const std::vector<int>& parameters) const;
 
     const ModelContext& context_;

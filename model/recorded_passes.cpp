@@ -92,61 +92,49 @@ void RecordedPasses::record_passes() {
         if (std::exchange(is_first, false)) {
             for (auto& chunk : model_.chunks()) chunk->store().forget_gathered();
         }
-        pass.recorded = context.stream().record_work(pass.enqueue);
+        const StageAction& work = pass.work;
+        pass.recorded = context.stream().record_work([&] { model_.perform(work); });
     }
 }
 
-void RecordedPasses::forward(int chunk, int micro_batch, int slot, const Tensor& input,
-                             const Tensor& output) {
-    if (mode_ == Mode::off) return model_.forward(chunk, micro_batch, slot, input, output);
-    const ModelContext& context = model_.context();
-    const ChunkRange& range = model_.chunks()[static_cast<size_t>(chunk)]->range();
-    const auto give = [&](const std::vector<Tensor>& of_step) {
-        context.ops().copy(context.stream(), of_step[static_cast<size_t>(micro_batch)],
-                           of_step[static_cast<size_t>(entry_of(slot))]);
-    };
-    if (range.has_embedding) give(inputs_->tokens);
-    if (range.has_head) give(inputs_->labels);
-    const auto pass = [=, this] { model_.forward(chunk, entry_of(slot), slot, input, output); };
-    const bool is_first = std::exchange(runs_first_[static_cast<size_t>(chunk)], 0) != 0;
-    if (is_first && has_data_ranks_) return pass();
-    perform({ActionKind::forward, chunk, slot, input.data, nullptr, output.data}, pass);
-}
+void RecordedPasses::perform(const StageAction& work) {
+    if (mode_ == Mode::off) return model_.perform(work);
+    const bool is_forward = work.action.kind == ActionKind::forward;
+    if (work.last && has_data_ranks_) return model_.perform(work);
+    if (is_forward) copy_inputs(work);
 
-void RecordedPasses::backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                              const Tensor& output_gradient, const Tensor& input_gradient,
-                              bool with_weights, bool last) {
-    if (mode_ == Mode::off || (last && has_data_ranks_)) {
-        return model_.backward(chunk, micro_batch, slot, input, output_gradient, input_gradient,
-                               with_weights, last);
-    }
+    StageAction pass = work;
+    pass.action.micro_batch = entry_of(work.slot);
     // Gradients that do not travel need not be reported as they become final.
-    perform({with_weights ? ActionKind::backward : ActionKind::backward_input, chunk, slot,
-             input.data, output_gradient.data, input_gradient.data},
-            [=, this] {
-                model_.backward(chunk, entry_of(slot), slot, input, output_gradient, input_gradient,
-                                with_weights, false);
-            });
-}
-
-void RecordedPasses::backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
-                                     bool last) {
-    if (mode_ == Mode::off || (last && has_data_ranks_)) {
-        return model_.backward_weight(chunk, micro_batch, slot, input, last);
+    pass.last = false;
+    char& runs_first = runs_first_[static_cast<size_t>(work.action.chunk)];
+    if (is_forward && std::exchange(runs_first, 0) != 0 && has_data_ranks_) {
+        return model_.perform(pass);
     }
-    perform({ActionKind::backward_weight, chunk, slot, input.data, nullptr, nullptr},
-            [=, this] { model_.backward_weight(chunk, entry_of(slot), slot, input, false); });
+    perform_recorded(pass);
 }
 
-void RecordedPasses::perform(const Key& key, const std::function<void()>& enqueue) {
-    Pass& pass = passes_[key];
-    if (!pass.enqueue) pass.enqueue = enqueue;
+void RecordedPasses::copy_inputs(const StageAction& work) {
+    const ModelContext& context = model_.context();
+    const ChunkRange& range = model_.chunks()[static_cast<size_t>(work.action.chunk)]->range();
+    const auto copy = [&](const std::vector<Tensor>& of_step) {
+        context.ops().copy(context.stream(), of_step[static_cast<size_t>(work.action.micro_batch)],
+                           of_step[static_cast<size_t>(entry_of(work.slot))]);
+    };
+    if (range.has_embedding) copy(inputs_->tokens);
+    if (range.has_head) copy(inputs_->labels);
+}
+
+void RecordedPasses::perform_recorded(const StageAction& work) {
+    Pass& pass = passes_[{work.action.kind, work.action.chunk, work.slot, work.input.data,
+                          work.output_gradient.data, work.result.data}];
+    pass.work = work;
     // Memory that has changed hands since the step began may be what a recorded pass uses.
     const bool is_valid = model_.context().device.memory_changes() == memory_changes_;
     if (records() && pass.recorded && is_valid) {
         pass.recorded->enqueue();
     } else {
-        enqueue();
+        model_.perform(work);
     }
 }
 

@@ -2,7 +2,6 @@
 
 #include <compare>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,7 +10,7 @@
 
 #include "core/arena.h"
 #include "model/model.h"
-#include "parallel/pipeline_runtime.h"
+#include "parallel/stage_executor.h"
 
 namespace trireme {
 
@@ -40,13 +39,7 @@ public:
     // Before a step's passes, while no other stage is waited for. Adds an entry for each slot to
     // the inputs, which must outlive them.
     void begin_step(StepInputs& inputs);
-    void forward(int chunk, int micro_batch, int slot, const Tensor& input,
-                 const Tensor& output) override;
-    void backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                  const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
-                  bool last) override;
-    void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
-                         bool last) override;
+    void perform(const StageAction& work) override;
     // How long the step took from its first pass until the device had done it.
     void end_step(double seconds);
 
@@ -67,11 +60,13 @@ private:
         auto operator<=>(const Key&) const = default;
     };
     struct Pass {
-        std::function<void()> enqueue;
+        StageAction work;  // with the slot's entry for the micro-batch
         std::unique_ptr<RecordedWork> recorded;
     };
 
-    void perform(const Key& key, const std::function<void()>& enqueue);
+    // The micro-batch's, to the slot's entry.
+    void copy_inputs(const StageAction& work);
+    void perform_recorded(const StageAction& work);
     void record_passes();
     void decide();
     // In the step's inputs.

@@ -80,6 +80,7 @@ void place(FlatLayout& layout, std::span<const ParameterSpec> parameters, int sh
             if (!spec.adjoins_previous) at = round_up(at, kAlignment);
             layout.offsets[static_cast<size_t>(p)] = at;
             at += spec.stored_elements();
+            bucket.is_outsize = bucket.is_outsize || spec.is_outsize;
         }
         bucket.size =
             round_up(at - bucket.begin, bucket.is_whole ? kAlignment : kAlignment * shards);

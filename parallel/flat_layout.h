@@ -26,6 +26,7 @@ struct FlatLayout {
         int64_t size = 0;
         std::vector<int> parameters;  // ascending; consecutive unless it is whole
         bool is_whole = false;        // the same on every rank, never sharded
+        bool is_outsize = false;      // has a parameter that is (see ParameterSpec)
     };
 
     std::vector<int64_t> offsets;  // of each parameter in the flat buffer

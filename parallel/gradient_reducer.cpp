@@ -6,46 +6,47 @@
 
 namespace trireme {
 
-GradientReducer::GradientReducer(Device& device, Communicator& data, Communicator& tensor,
-                                 Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
-                                 const FlatLayout& layout, Tensor gradients,
-                                 const DataParallelOptions& options, Communicator* replicas)
+GradientReducer::GradientReducer(Device& device, const GradientGroups& groups,
+                                 const ChunkGradients& chunk, const DataParallelOptions& options)
     : device_(device),
-      data_(data),
-      tensor_(tensor),
-      tensor_kv_(tensor_kv),
-      replicas_(replicas),
+      data_(options.zero == 0 ? groups.data : groups.shard),
+      tensor_(groups.tensor),
+      tensor_kv_(groups.tensor_kv),
+      replicas_(options.zero == 0 ? nullptr : groups.replicas),
       reduce_scatter_(options.zero >= 1),
       overlap_(options.overlap),
-      bucket_index_(parameters.size()),
-      is_ready_(parameters.size()),
-      is_held_(parameters.size()),
-      own_bucket_(parameters.size()) {
+      bucket_index_(chunk.parameters.size()),
+      is_ready_(chunk.parameters.size()),
+      is_held_(chunk.parameters.size()),
+      own_bucket_(chunk.parameters.size()) {
+    const FlatLayout& layout = *chunk.layout;
+    const Tensor& gradients = chunk.gradients;
     TRIREME_CHECK(options.zero == 0 || options.zero == 1, "ZeRO stage 0 or 1");
     TRIREME_CHECK(options.gradient_wire == DType::f32 || options.gradient_wire == DType::bf16,
                   "gradients to travel in f32 or bf16");
     TRIREME_CHECK(gradients.dtype == DType::f32 && gradients.elements() == layout.elements,
                   "one f32 gradient for each element of the layout");
-    TRIREME_CHECK(!reduce_scatter_ || layout.shards == data.size(), "as many shards as data ranks");
+    TRIREME_CHECK(!reduce_scatter_ || layout.shards == data_.size(),
+                  "as many shards as data ranks");
     int64_t coalesced = 0;
     for (const FlatLayout::Bucket& planned : layout.buckets) {
         Bucket& bucket = buckets_.emplace_back();
         bucket.whole = gradients.flat_range(planned.begin, planned.size);
         const FlatLayout::Range own = reduce_scatter_
-                                          ? layout.shard_of(planned, data.rank())
+                                          ? layout.shard_of(planned, data_.rank())
                                           : FlatLayout::Range{planned.begin, planned.size};
         bucket.shard = gradients.flat_range(own.begin, own.size);
         for (const int i : planned.parameters) {
-            const ParameterSpec& spec = parameters[static_cast<size_t>(i)];
+            const ParameterSpec& spec = chunk.parameters[static_cast<size_t>(i)];
             bucket_index_[static_cast<size_t>(i)] = static_cast<int>(buckets_.size()) - 1;
             own_bucket_[static_cast<size_t>(i)] = spec.own_bucket;
             bucket.n_waits += spec.own_bucket ? 2 : 1;
             const Tensor gradient = gradients.flat_range(layout.offsets[static_cast<size_t>(i)],
                                                          spec.stored_elements());
-            if (spec.sharing == ParameterSpec::Sharing::tensor_partial && tensor.size() > 1) {
+            if (spec.sharing == ParameterSpec::Sharing::tensor_partial && tensor_.size() > 1) {
                 bucket.partial.push_back(gradient);
             }
-            if (spec.sharing == ParameterSpec::Sharing::tensor_kv && tensor_kv.size() > 1) {
+            if (spec.sharing == ParameterSpec::Sharing::tensor_kv && tensor_kv_.size() > 1) {
                 bucket.kv.push_back(gradient);
             }
         }
@@ -53,7 +54,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
             {coalesced, coalesced_elements(bucket.partial), coalesced_elements(bucket.kv)});
         tell_kept_from_overwritten(bucket);
     }
-    const bool rounds = options.gradient_wire == DType::bf16 && data.size() > 1;
+    const bool rounds = options.gradient_wire == DType::bf16 && data_.size() > 1;
     arena_.emplace(make_arena(device, "gradient reduction", [&](Arena& arena) {
         if (coalesced > 0) scratch_ = arena.take(DType::f32, {coalesced});
         for (Bucket& bucket : buckets_) {
@@ -61,7 +62,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
             const int64_t shard = bucket.shard.elements();
             bucket.wire = arena.take(DType::bf16, {bucket.whole.elements()});
             bucket.wire_shard =
-                reduce_scatter_ ? bucket.wire.flat_range(data.rank() * shard, shard) : bucket.wire;
+                reduce_scatter_ ? bucket.wire.flat_range(data_.rank() * shard, shard) : bucket.wire;
         }
     }));
     // What is summed over tensor ranks is small.
@@ -70,7 +71,7 @@ GradientReducer::GradientReducer(Device& device, Communicator& data, Communicato
         group->register_memory(gradients);
         if (rounds) group->register_memory(arena_->memory());
     }
-    if (options.probe_gradients && (data.size() > 1 || tensor.size() > 1 || replicas)) {
+    if (options.probe_gradients && (data_.size() > 1 || tensor_.size() > 1 || replicas_)) {
         probe_.emplace(device, static_cast<int>(buckets_.size()));
     }
 }

@@ -9,6 +9,7 @@
 #include "parallel/communicator.h"
 #include "parallel/finite_probe.h"
 #include "parallel/flat_layout.h"
+#include "parallel/gradient_groups.h"
 #include "parallel/parallel_options.h"
 
 namespace trireme {
@@ -24,18 +25,16 @@ namespace trireme {
 class GradientReducer {
 public:
     // options.zero 0: afterwards every member holds the whole sum. 1: each holds the sum in its own
-    // part of each bucket (layout.shard_of(bucket, data.rank())); the rest keeps this rank's own,
+    // part of each bucket (layout.shard_of(bucket, shard.rank())); the rest keeps this rank's own,
     // the small ones that tensor ranks share summed over those.
     // options.overlap false: everything starts in finish().
     // options.gradient_wire bf16: each member's gradients are rounded before they are sent over the
     // data axis, and the sums once more on the way back.
-    // gradients: [layout.elements] f32. All references must outlive this.
-    // replicas: with zero 1, those that hold the same shard when `data` is a part of the data axis;
-    // what is reduced over `data` is summed over them in finish().
-    GradientReducer(Device& device, Communicator& data, Communicator& tensor,
-                    Communicator& tensor_kv, std::span<const ParameterSpec> parameters,
-                    const FlatLayout& layout, Tensor gradients, const DataParallelOptions& options,
-                    Communicator* replicas = nullptr);
+    // chunk.gradients: [layout->elements]. Its memory, device and groups must outlive this.
+    // Summed over groups.data with zero 0; with zero 1 over groups.shard, and over the replicas in
+    // finish().
+    GradientReducer(Device& device, const GradientGroups& groups, const ChunkGradients& chunk,
+                    const DataParallelOptions& options);
 
     // Before the first call of each step.
     void begin_step();

@@ -14,31 +14,27 @@ constexpr std::array kBuffers{2, 1};
 
 }  // namespace
 
-GradientSharder::GradientSharder(Device& device, const DataGroups& data, Communicator& tensor,
-                                 Communicator& tensor_kv, std::vector<ShardedGradients> chunks,
+GradientSharder::GradientSharder(Device& device, const GradientGroups& groups,
+                                 const std::vector<ChunkGradients>& chunks,
                                  const DataParallelOptions& options)
-    : device_(device),
-      data_(data),
-      tensor_(tensor),
-      tensor_kv_(tensor_kv),
-      overlap_(options.overlap) {
-    for (const ShardedGradients& gradients : chunks) add_chunk(gradients);
-    const bool with_wire = options.gradient_wire == DType::bf16 && data.shard.size() > 1;
+    : device_(device), groups_(groups), overlap_(options.overlap) {
+    for (const ChunkGradients& chunk : chunks) add_chunk(chunk);
+    const bool with_wire = options.gradient_wire == DType::bf16 && groups.shard.size() > 1;
     arena_.emplace(make_arena(device, "gradient staging",
                               [&](Arena& arena) { take_buffers(arena, with_wire); }));
-    data_.shard.register_memory(arena_->memory());
-    for (const ShardedGradients& gradients : chunks) {
-        data_.all.register_memory(gradients.accumulated);
-        if (data_.replicas) data_.replicas->register_memory(gradients.accumulated);
+    groups.shard.register_memory(arena_->memory());
+    for (const ChunkGradients& chunk : chunks) {
+        groups.data.register_memory(chunk.gradients);
+        if (groups.replicas) groups.replicas->register_memory(chunk.gradients);
     }
     if (options.probe_gradients) probe_.emplace(device, n_places_);
 }
 
-void GradientSharder::add_chunk(const ShardedGradients& gradients) {
-    const FlatLayout& layout = *gradients.layout;
-    TRIREME_CHECK(layout.shards == data_.shard.size(), "as many shards as data ranks");
-    TRIREME_CHECK(gradients.accumulated.dtype == DType::f32 &&
-                      gradients.accumulated.elements() == layout.shard_elements(),
+void GradientSharder::add_chunk(const ChunkGradients& chunk) {
+    const FlatLayout& layout = *chunk.layout;
+    TRIREME_CHECK(layout.shards == groups_.shard.size(), "as many shards as data ranks");
+    TRIREME_CHECK(chunk.gradients.dtype == DType::f32 &&
+                      chunk.gradients.elements() == layout.shard_elements(),
                   "one f32 gradient for each element of the shard");
     std::vector<Bucket>& buckets = buckets_.emplace_back();
     for (const FlatLayout::Bucket& planned : layout.buckets) {
@@ -46,27 +42,26 @@ void GradientSharder::add_chunk(const ShardedGradients& gradients) {
         Bucket& bucket = buckets.emplace_back();
         bucket.size = planned.is_whole ? 0 : planned.size;
         bucket.place = n_places_++;
-        bucket.accumulated = gradients.accumulated.flat_range(own.begin, own.size);
+        bucket.accumulated = chunk.gradients.flat_range(own.begin, own.size);
         if (planned.is_whole) {
             wholes_.push_back(bucket.accumulated);
             whole_places_.push_back(bucket.place);
         }
-        for (const int i : planned.parameters) {
-            if (gradients.parameters[static_cast<size_t>(i)].is_outsize) bucket.is_outsize = true;
-        }
+        bucket.is_outsize = planned.is_outsize;
     }
-    shards_.push_back(gradients.accumulated.flat_range(
-        layout.whole_elements, layout.shard_elements() - layout.whole_elements));
+    shards_.push_back(chunk.gradients.flat_range(layout.whole_elements,
+                                                 layout.shard_elements() - layout.whole_elements));
     // Sums over other axes are linear, so they are taken once of the shards.
     using Sharing = ParameterSpec::Sharing;
     for_each_segment(
-        layout, gradients.parameters, data_.shard.rank(), [&](const FlatSegment& segment) {
+        layout, chunk.parameters, groups_.shard.rank(), [&](const FlatSegment& segment) {
             const Sharing sharing =
-                gradients.parameters[static_cast<size_t>(segment.parameter)].sharing;
+                chunk.parameters[static_cast<size_t>(segment.parameter)].sharing;
             const Tensor part =
-                gradients.accumulated.flat_range(segment.compact.begin, segment.compact.size);
-            if (sharing == Sharing::tensor_partial && tensor_.size() > 1) partial_.push_back(part);
-            if (sharing == Sharing::tensor_kv && tensor_kv_.size() > 1) kv_.push_back(part);
+                chunk.gradients.flat_range(segment.compact.begin, segment.compact.size);
+            if (sharing == Sharing::tensor_partial && groups_.tensor.size() > 1)
+                partial_.push_back(part);
+            if (sharing == Sharing::tensor_kv && groups_.tensor_kv.size() > 1) kv_.push_back(part);
         });
 }
 
@@ -127,10 +122,10 @@ void GradientSharder::close(int chunk, int bucket_number) {
         sent = buffer.wire.flat_range(0, bucket.size);
         device_.ops().copy(stream, buffer.whole, sent);
     }
-    const int64_t shard = bucket.size / data_.shard.size();
-    buffer.received = sent.flat_range(data_.shard.rank() * shard, shard);
+    const int64_t shard = bucket.size / groups_.shard.size();
+    buffer.received = sent.flat_range(groups_.shard.rank() * shard, shard);
     buffer.accumulated = bucket.accumulated;
-    buffer.done = data_.shard.reduce_scatter(stream, sent, buffer.received, "gradient bucket");
+    buffer.done = groups_.shard.reduce_scatter(stream, sent, buffer.received, "gradient bucket");
     buffer.is_open = false;
     buffer.is_sent = true;
     bucket.buffer = -1;
@@ -157,15 +152,15 @@ void GradientSharder::finish() {
     for (size_t i = 0; probe_ && i < wholes_.size(); ++i) {
         probe_->look_at(whole_places_[i], wholes_[i]);
     }
-    sum_coalesced(device_, tensor_, partial_, scratch_, "partial gradients");
-    sum_coalesced(device_, tensor_kv_, kv_, scratch_, "shared key/value gradients");
+    sum_coalesced(device_, groups_.tensor, partial_, scratch_, "partial gradients");
+    sum_coalesced(device_, groups_.tensor_kv, kv_, scratch_, "shared key/value gradients");
     Stream& stream = device_.compute();
     for (const Tensor& shard : shards_) {
-        if (!data_.replicas) break;
-        stream.wait(data_.replicas->all_reduce(stream, shard, ReduceOp::sum, "replicas"));
+        if (!groups_.replicas) break;
+        stream.wait(groups_.replicas->all_reduce(stream, shard, ReduceOp::sum, "replicas"));
     }
     for (const Tensor& whole : wholes_) {
-        stream.wait(data_.all.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"));
+        stream.wait(groups_.data.all_reduce(stream, whole, ReduceOp::sum, "whole gradients"));
     }
 }
 

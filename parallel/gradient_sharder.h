@@ -10,41 +10,29 @@
 #include "parallel/communicator.h"
 #include "parallel/finite_probe.h"
 #include "parallel/flat_layout.h"
+#include "parallel/gradient_groups.h"
 #include "parallel/parallel_options.h"
 
 namespace trireme {
-
-// The data axis as gradients are summed over it.
-struct DataGroups {
-    Communicator& all;
-    Communicator& shard;               // among whose members a bucket is sharded
-    Communicator* replicas = nullptr;  // who hold the same shard, when `shard` is not all
-};
-
-// The gradients of a chunk of which this rank accumulates its own shard only. All references must
-// outlive who uses it.
-struct ShardedGradients {
-    std::span<const ParameterSpec> parameters;
-    const FlatLayout* layout = nullptr;  // by unit, as many shards as data ranks
-    Tensor accumulated;                  // [layout->shard_elements()] f32, zero when a step begins
-};
 
 // Gradients sharded over the data axis through the whole step (ZeRO-2; Rajbhandari et al. 2020).
 // A bucket's gradients of one micro-batch are added up in a staging buffer, which is taken and
 // zeroed by open(); close() reduce-scatters it behind the compute that follows, and the received
 // part is added to the accumulated shard when the buffer is needed again. What the whole buckets
-// hold is added to `accumulated` directly and summed once a step, and so is over replicas what is
-// sharded among a part of the data axis only (hybrid sharding).
+// hold is added to the chunk's gradients directly and summed once a step, and so is over replicas
+// what is sharded among a part of the data axis only (hybrid sharding).
 //
 // Every member of the groups makes the same calls in the same order. Nothing is allocated after
 // construction. Not thread-safe.
 class GradientSharder {
 public:
-    // options.overlap false: close() waits. options.gradient_wire as for GradientReducer, except
-    // that what is summed once a step travels in f32.
-    GradientSharder(Device& device, const DataGroups& data, Communicator& tensor,
-                    Communicator& tensor_kv, std::vector<ShardedGradients> chunks,
-                    const DataParallelOptions& options);
+    // chunks: layouts by unit, of as many shards as groups.shard has members; of the gradients this
+    // rank's own shard alone, [layout->shard_elements()], zero when a step begins. Their memory,
+    // device and groups must outlive this. options.overlap false: close() waits.
+    // options.gradient_wire as for GradientReducer, except that what is summed once a step travels
+    // in f32.
+    GradientSharder(Device& device, const GradientGroups& groups,
+                    const std::vector<ChunkGradients>& chunks, const DataParallelOptions& options);
 
     void begin_step();
     // Makes the staging buffer of a chunk's bucket ready to be added to; does nothing when it is
@@ -92,14 +80,12 @@ private:
     Bucket& bucket_of(int chunk, int bucket) {
         return buckets_[static_cast<size_t>(chunk)][static_cast<size_t>(bucket)];
     }
-    void add_chunk(const ShardedGradients& gradients);
+    void add_chunk(const ChunkGradients& chunk);
     void take_buffers(Arena& arena, bool with_wire);
     void settle(Buffer& buffer);
 
     Device& device_;
-    DataGroups data_;
-    Communicator& tensor_;
-    Communicator& tensor_kv_;
+    const GradientGroups groups_;
     bool overlap_;
     std::vector<std::vector<Bucket>> buckets_;  // of each chunk, as in its layout
     std::vector<Buffer> buffers_;

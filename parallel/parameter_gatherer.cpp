@@ -21,9 +21,7 @@ ParameterGatherer::ParameterGatherer(Device& device, Communicator& data,
             Bucket& bucket = buckets.emplace_back();
             bucket.size = planned.is_whole ? 0 : planned.size;
             bucket.shard = chunk.shards.flat_range(own.begin, own.size);
-            for (const int i : planned.parameters) {
-                if (chunk.parameters[static_cast<size_t>(i)].is_outsize) bucket.is_outsize = true;
-            }
+            bucket.is_outsize = planned.is_outsize;
         }
     }
     const DType type = chunks.front().shards.dtype;

@@ -16,7 +16,6 @@ namespace trireme {
 // The parameters of a chunk of which this rank keeps its own shard only. All references must
 // outlive who uses it.
 struct ShardedParameters {
-    std::span<const ParameterSpec> parameters;
     const FlatLayout* layout = nullptr;  // by unit, as many shards as data ranks
     Tensor shards;                       // [layout->shard_elements()]
 };

@@ -168,22 +168,12 @@ void PipelineRuntime::State::perform(const RankPlan::Step& step, StageExecutor& 
 }
 
 void PipelineRuntime::State::execute(const RankPlan::Step& step, StageExecutor& executor) {
-    const Action& action = step.action;
-    const Tensor input = tensor(step.input), result = tensor(step.result);
-    switch (action.kind) {
-        case ActionKind::forward:
-            executor.forward(action.chunk, action.micro_batch, step.slot, input, result);
-            break;
-        case ActionKind::backward:
-        case ActionKind::backward_input:
-            executor.backward(action.chunk, action.micro_batch, step.slot, input,
-                              tensor(step.output_gradient), result,
-                              action.kind == ActionKind::backward, step.last);
-            break;
-        case ActionKind::backward_weight:
-            executor.backward_weight(action.chunk, action.micro_batch, step.slot, input, step.last);
-            break;
-    }
+    executor.perform({.action = step.action,
+                      .slot = step.slot,
+                      .input = tensor(step.input),
+                      .result = tensor(step.result),
+                      .output_gradient = tensor(step.output_gradient),
+                      .last = step.last});
 }
 
 void PipelineRuntime::State::post_forward_receives(int64_t up_to) {
@@ -218,7 +208,9 @@ void PipelineRuntime::run_forward(StageExecutor& executor, int micro_batches) {
                 out = state.plan.forward_out[static_cast<size_t>(sent++ % 2)];
                 state.wait(out);
             }
-            executor.forward(static_cast<int>(chunk), i, 0, state.tensor(in), state.tensor(out));
+            executor.perform({.action = {ActionKind::forward, static_cast<int>(chunk), i},
+                              .input = state.tensor(in),
+                              .result = state.tensor(out)});
             if (link.target != RankPlan::kNone && link.target != state.rank) {
                 state.send(false, out, link.target);
             }

@@ -7,32 +7,9 @@
 #include "core/device.h"
 #include "parallel/communicator.h"
 #include "parallel/schedule.h"
+#include "parallel/stage_executor.h"
 
 namespace trireme {
-
-// What the pipeline asks of a model stage. Implemented by the model; calls enqueue on the
-// device's compute stream. Slots: each live micro-batch of a chunk has a slot number in
-// [0, slots of the chunk); a slot is reused once its backward is complete.
-class StageExecutor {
-public:
-    virtual ~StageExecutor() = default;
-
-    // input: the activation from the stage before (absent on the first virtual stage); it stays
-    // untouched until the slot's backward is done. output: to fill for the next stage (absent on
-    // the last virtual stage); not to be used once forward has returned.
-    virtual void forward(int chunk, int micro_batch, int slot, const Tensor& input,
-                         const Tensor& output) = 0;
-    // input_gradient is to be filled (absent on the first virtual stage); output_gradient comes
-    // from the next stage (absent on the last) and may be overwritten; neither is to be used once
-    // backward has returned. with_weights: also add the weight gradients; otherwise backward_weight
-    // follows later and what it needs is to be kept in the slot. last: no later action of this
-    // chunk in this step adds gradients of parameters.
-    virtual void backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                          const Tensor& output_gradient, const Tensor& input_gradient,
-                          bool with_weights, bool last) = 0;
-    virtual void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
-                                 bool last) = 0;
-};
 
 // Walks one rank's program. Each receive is posted one action of its kind ahead, sends never block
 // compute (a result buffer is used again two sends later), activations and gradients travel on

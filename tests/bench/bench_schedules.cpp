@@ -31,33 +31,20 @@ public:
                   std::vector<DrawnSpan>& spans)
         : rank_(rank), costs_(costs), start_(start), spans_(spans) {}
 
-    void forward(int chunk, int micro_batch, int, const Tensor&, const Tensor&) override {
-        act({ActionKind::forward, chunk, micro_batch}, "forward");
-    }
-    void backward(int chunk, int micro_batch, int, const Tensor&, const Tensor&, const Tensor&,
-                  bool with_weights, bool) override {
-        if (with_weights) {
-            act({ActionKind::backward, chunk, micro_batch}, "backward");
-        } else {
-            act({ActionKind::backward_input, chunk, micro_batch}, "backward_input");
-        }
-    }
-    void backward_weight(int chunk, int micro_batch, int, const Tensor&, bool) override {
-        act({ActionKind::backward_weight, chunk, micro_batch}, "backward_weight");
-    }
-
-private:
-    void act(const Action& action, const char* kind) {
+    void perform(const StageAction& work) override {
+        const Action& action = work.action;
         const auto begin = Clock::now();
         const std::chrono::duration<double> time(duration_of(action.kind, costs_));
         std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(time));
         spans_.push_back({.rank = rank_,
                           .name = std::to_string(action.micro_batch),
-                          .kind = kind,
+                          .kind = name_of(action.kind),
                           .chunk = action.chunk,
                           .begin = seconds_since(begin),
                           .end = seconds_since(Clock::now())});
     }
+
+private:
     double seconds_since(Clock::time_point time) const {
         return std::chrono::duration<double>(time - start_).count();
     }

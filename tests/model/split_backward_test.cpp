@@ -62,13 +62,13 @@ std::vector<float> gradients_of(const Scenario& scenario, bool split) {
         if (scenario.zero == 3) {
             ParameterStore& store = chunk.store();
             const DataParallelOptions options{.zero = 3};
+            const GradientGroups groups{mesh.data(), mesh.data(), mesh.tensor(), mesh.tensor_kv()};
             sharder.emplace(
-                *device, DataGroups{mesh.data(), mesh.data()}, mesh.tensor(), mesh.tensor_kv(),
-                std::vector<ShardedGradients>{{store.specs(), &store.layout(), store.gradients()}},
+                *device, groups,
+                std::vector<ChunkGradients>{{store.specs(), &store.layout(), store.gradients()}},
                 options);
             gatherer.emplace(*device, mesh.data(),
-                             std::vector<ShardedParameters>{
-                                 {store.specs(), &store.layout(), store.parameters()}},
+                             std::vector<ShardedParameters>{{&store.layout(), store.parameters()}},
                              options.prefetch);
             store.attach(*sharder, 0);
             store.attach(*gatherer, 0);

@@ -59,6 +59,10 @@ struct Case {
     }
 };
 
+GradientGroups groups_of(Mesh& mesh) {
+    return {mesh.data(), mesh.data(), mesh.tensor(), mesh.tensor_kv()};
+}
+
 void check_case(World& world, const Case& c) {
     const auto device = make_device({Backend::cpu, 1}, 0, 1);
     Mesh mesh(world, c.shape, c.kv_groups);
@@ -69,8 +73,8 @@ void check_case(World& world, const Case& c) {
     const Arena arena = make_arena(*device, "gradients", [&](Arena& to) {
         gradients = to.take(DType::f32, {layout.elements});
     });
-    GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
-                            layout, gradients, c.options());
+    GradientReducer reducer(*device, groups_of(mesh), {parameters, &layout, gradients},
+                            c.options());
     std::mt19937 random(static_cast<unsigned>(world.rank()));
 
     for (int step = 0; step < 3; ++step) {
@@ -150,9 +154,9 @@ void check_origin(World& world, const Case& c) {
     const auto shard = world.split(world.rank() / shards, world.rank(), "shard");
     const auto replicas = world.split(world.rank() % shards, world.rank(), "replicas");
     const bool is_split = shards != c.shape.data;
-    GradientReducer reducer(*device, is_split ? *shard : mesh.data(), mesh.tensor(),
-                            mesh.tensor_kv(), parameters, layout, gradients, c.options(),
-                            is_split ? replicas.get() : nullptr);
+    const GradientGroups groups{mesh.data(), is_split ? *shard : mesh.data(), mesh.tensor(),
+                                mesh.tensor_kv(), is_split ? replicas.get() : nullptr};
+    GradientReducer reducer(*device, groups, {parameters, &layout, gradients}, c.options());
     for (int culprit = 0; culprit < world.size(); ++culprit) {
         for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
             for (const bool at_end : {false, true}) {
@@ -236,8 +240,8 @@ TEST_CASE("a reducer refuses to be told twice, or too late", "[parallel][reducer
         const std::vector<ParameterSpec> parameters = sample_parameters();
         const FlatLayout layout = plan_flat_layout(parameters, 1, 32);
         std::vector<float> memory(static_cast<size_t>(layout.elements));
-        GradientReducer reducer(*device, mesh.data(), mesh.tensor(), mesh.tensor_kv(), parameters,
-                                layout, Tensor(memory.data(), DType::f32, {layout.elements}),
+        const Tensor gradients(memory.data(), DType::f32, {layout.elements});
+        GradientReducer reducer(*device, groups_of(mesh), {parameters, &layout, gradients},
                                 {.zero = 0, .overlap = true});
         reducer.begin_step();
         reducer.parameter_ready(3);

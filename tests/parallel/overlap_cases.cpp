@@ -66,8 +66,8 @@ public:
             gradients = arena.take(DType::f32, {layout_.elements});
         }));
         const DataParallelOptions options{.zero = 1, .overlap = parts.overlap};
-        reducer_.emplace(*device_, mesh_.data(), mesh_.tensor(), mesh_.tensor_kv(), specs, layout_,
-                         gradients, options);
+        const GradientGroups groups{mesh_.data(), mesh_.data(), mesh_.tensor(), mesh_.tensor_kv()};
+        reducer_.emplace(*device_, groups, ChunkGradients{specs, &layout_, gradients}, options);
     }
 
     void run() override {
@@ -89,18 +89,13 @@ private:
     std::optional<GradientReducer> reducer_;
 };
 
-// Forward takes one unit, backward two.
+// Forward takes one unit, backward two, each of its halves one.
 class SleepingStage final : public StageExecutor {
 public:
     SleepingStage(bool computes, double unit_ms) : computes_(computes), unit_ms_(unit_ms) {}
-    void forward(int, int, int, const Tensor&, const Tensor&) override {
-        work(computes_, unit_ms_);
+    void perform(const StageAction& action) override {
+        work(computes_, (action.action.kind == ActionKind::backward ? 2 : 1) * unit_ms_);
     }
-    void backward(int, int, int, const Tensor&, const Tensor&, const Tensor&, bool with_weights,
-                  bool) override {
-        work(computes_, (with_weights ? 2 : 1) * unit_ms_);
-    }
-    void backward_weight(int, int, int, const Tensor&, bool) override { work(computes_, unit_ms_); }
 
 private:
     const bool computes_;

@@ -49,42 +49,26 @@ public:
     }
     int forwards() const { return forwards_; }
 
-    void forward(int chunk, int micro_batch, int slot, const Tensor& input,
-                 const Tensor& output) override {
+    void perform(const StageAction& work) override {
         pause();
+        const auto [kind, chunk, micro_batch] = work.action;
         const int stage = program_.virtual_stage(rank_, chunk);
-        check(input, stage > 0, activation(stage - 1, micro_batch), "input of forward");
-        if (with_backward_) {
-            int& holds = slot_at(chunk, slot);
-            expect(holds == -1, "a free slot");
-            holds = micro_batch;
+        const bool has_next = stage + 1 < program_.virtual_stages();
+        check(work.input, stage > 0, activation(stage - 1, micro_batch), name_of(kind));
+        expect(ends_slot(kind) || !work.last, "neither a forward nor an input half to be last");
+        if (kind == ActionKind::forward) {
+            if (with_backward_) take_slot(chunk, work.slot, micro_batch);
+            fill(work.result, has_next, activation(stage, micro_batch));
+            ++forwards_;
+            return;
         }
-        fill(output, stage + 1 < program_.virtual_stages(), activation(stage, micro_batch));
-        ++forwards_;
-    }
-
-    void backward(int chunk, int micro_batch, int slot, const Tensor& input,
-                  const Tensor& output_gradient, const Tensor& input_gradient, bool with_weights,
-                  bool last) override {
-        pause();
-        const int stage = program_.virtual_stage(rank_, chunk);
-        expect(slot_at(chunk, slot) == micro_batch, "the slot of the forward");
-        check(input, stage > 0, activation(stage - 1, micro_batch), "input of backward");
-        check(output_gradient, stage + 1 < program_.virtual_stages(), gradient(stage, micro_batch),
-              "gradient");
-        fill(input_gradient, stage > 0, gradient(stage - 1, micro_batch));
-        if (output_gradient) fill(output_gradient, true, -1.0f);
-        if (with_weights) end_slot(chunk, slot, last);
-        expect(with_weights || !last, "an input half never to be last");
-    }
-
-    void backward_weight(int chunk, int micro_batch, int slot, const Tensor& input,
-                         bool last) override {
-        pause();
-        const int stage = program_.virtual_stage(rank_, chunk);
-        expect(slot_at(chunk, slot) == micro_batch, "the slot of the forward");
-        check(input, stage > 0, activation(stage - 1, micro_batch), "input of weight half");
-        end_slot(chunk, slot, last);
+        expect(slot_at(chunk, work.slot) == micro_batch, "the slot of the forward");
+        if (passes_gradient(kind)) {
+            check(work.output_gradient, has_next, gradient(stage, micro_batch), "gradient");
+            fill(work.result, stage > 0, gradient(stage - 1, micro_batch));
+            if (work.output_gradient) fill(work.output_gradient, true, -1.0f);
+        }
+        if (ends_slot(kind)) end_slot(chunk, work.slot, work.last);
     }
 
 private:
@@ -97,6 +81,11 @@ private:
     }
     int& slot_at(int chunk, int slot) {
         return slots_.at(static_cast<size_t>(chunk)).at(static_cast<size_t>(slot));
+    }
+    void take_slot(int chunk, int slot, int micro_batch) {
+        int& holds = slot_at(chunk, slot);
+        expect(holds == -1, "a free slot");
+        holds = micro_batch;
     }
     void end_slot(int chunk, int slot, bool last) {
         slot_at(chunk, slot) = -1;
@@ -254,17 +243,11 @@ TEST_CASE("a slow stage shows as the others' waits", "[parallel][pipeline]") {
     class SlowSecond : public StageExecutor {
     public:
         explicit SlowSecond(int rank) : slow_(rank == 1) {}
-        void forward(int, int, int, const Tensor&, const Tensor&) override { work(); }
-        void backward(int, int, int, const Tensor&, const Tensor&, const Tensor&, bool,
-                      bool) override {
-            work();
-        }
-        void backward_weight(int, int, int, const Tensor&, bool) override {}
-
-    private:
-        void work() const {
+        void perform(const StageAction&) override {
             if (slow_) std::this_thread::sleep_for(std::chrono::milliseconds(10));
         }
+
+    private:
         bool slow_;
     };
     // Of the 80 ms that the second stage works. On a busy machine the first may be kept from
@@ -290,12 +273,11 @@ TEST_CASE("a stage that fails ends the pipeline instead of hanging it", "[parall
     class FailingLast : public StageExecutor {
     public:
         FailingLast(int rank, int stages) : last_(rank == stages - 1) {}
-        void forward(int, int micro_batch, int, const Tensor&, const Tensor&) override {
-            if (last_ && micro_batch == 2) throw Error(ExitCode::numerics, "loss is NaN");
+        void perform(const StageAction& work) override {
+            if (last_ && work.action == Action{ActionKind::forward, 0, 2}) {
+                throw Error(ExitCode::numerics, "loss is NaN");
+            }
         }
-        void backward(int, int, int, const Tensor&, const Tensor&, const Tensor&, bool,
-                      bool) override {}
-        void backward_weight(int, int, int, const Tensor&, bool) override {}
 
     private:
         bool last_;

@@ -15,21 +15,18 @@ class MarkingStage final : public StageExecutor {
 public:
     MarkingStage(const ScheduleProgram& program, int rank) : program_(program), rank_(rank) {}
 
-    void forward(int chunk, int micro_batch, int, const Tensor& input,
-                 const Tensor& output) override {
+    void perform(const StageAction& work) override {
+        const auto [kind, chunk, micro_batch] = work.action;
         const int stage = program_.virtual_stage(rank_, chunk);
-        check(input, mark(stage - 1, micro_batch), "activation");
-        fill(output, mark(stage, micro_batch));
+        if (kind == ActionKind::forward) {
+            check(work.input, mark(stage - 1, micro_batch), "activation");
+            fill(work.result, mark(stage, micro_batch));
+        } else if (passes_gradient(kind)) {
+            check(work.output_gradient, -mark(stage + 1, micro_batch), "gradient");
+            fill(work.result, -mark(stage, micro_batch));
+        }
         ++done_;
     }
-    void backward(int chunk, int micro_batch, int, const Tensor&, const Tensor& output_gradient,
-                  const Tensor& input_gradient, bool, bool) override {
-        const int stage = program_.virtual_stage(rank_, chunk);
-        check(output_gradient, -mark(stage + 1, micro_batch), "gradient");
-        fill(input_gradient, -mark(stage, micro_batch));
-        ++done_;
-    }
-    void backward_weight(int, int, int, const Tensor&, bool) override { ++done_; }
 
     size_t done() const { return done_; }
 

@@ -72,8 +72,8 @@ void check_gradients(World& world, const MeshShape& shape, int kv_groups, DType 
     const FlatLayout layout = plan_flat_layout_by_unit(parameters, shape.data);
     std::vector<float> memory(static_cast<size_t>(layout.shard_elements()) + 16);
     const Tensor accumulated(memory.data(), DType::f32, {layout.shard_elements()});
-    GradientSharder sharder(*device, {mesh.data(), mesh.data()}, mesh.tensor(), mesh.tensor_kv(),
-                            {{parameters, &layout, accumulated}},
+    const GradientGroups groups{mesh.data(), mesh.data(), mesh.tensor(), mesh.tensor_kv()};
+    GradientSharder sharder(*device, groups, {{parameters, &layout, accumulated}},
                             {.zero = 2, .overlap = overlap, .gradient_wire = wire});
     for (int step = 0; step < 2; ++step) {
         device->ops().fill_zero(device->compute(), accumulated);
@@ -157,11 +157,11 @@ struct Gathering {
           layout(plan_flat_layout_by_unit(parameters, world.size())),
           memory(static_cast<size_t>(layout.shard_elements())) {
         fill(0);
-        gatherer.emplace(*device, mesh.data(),
-                         std::vector<ShardedParameters>{
-                             {parameters, &layout,
-                              Tensor(memory.data(), DType::f32, {layout.shard_elements()})}},
-                         prefetch);
+        gatherer.emplace(
+            *device, mesh.data(),
+            std::vector<ShardedParameters>{
+                {&layout, Tensor(memory.data(), DType::f32, {layout.shard_elements()})}},
+            prefetch);
     }
 
     void fill(int base) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "app/checkpoint_keys.h"
+
 namespace trireme {
 
 namespace {
@@ -22,7 +24,7 @@ bool is_each_step(int64_t in_step, int64_t amount, int64_t steps) {
 // Empty unless they lead up to the checkpoint.
 std::vector<Point> former_points(const Point& checkpoint,
                                  const std::map<std::string, std::string>& extra) {
-    const auto found = extra.find(DataProgress::kKey);
+    const auto found = extra.find(checkpoint_keys::kDataProgress);
     if (found == extra.end()) return {};
     std::vector<Point> points;
     try {

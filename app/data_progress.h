@@ -21,9 +21,9 @@ public:
     DataProgress(int64_t batch, int64_t sequence_length)
         : batch_(batch), sequence_length_(sequence_length) {}
 
-    // The steps behind the checkpoint's take such batches. Those up to it took what is told under
-    // kKey of its CheckpointState::extra; where nothing is, or nothing that can be, they count as
-    // equal.
+    // The steps behind the checkpoint's take such batches. Those up to it took what its
+    // CheckpointState::extra tells under kDataProgress; where nothing is, or nothing that can be,
+    // they count as equal.
     void go_on_from(const Point& checkpoint, const std::map<std::string, std::string>& extra);
 
     int64_t samples_after(int64_t step) const;
@@ -31,7 +31,6 @@ public:
     // Whether every step, before and after the checkpoint, takes the present batch.
     bool is_even() const;
 
-    static constexpr const char* kKey = "data_progress";
     std::string text() const;
 
 private:

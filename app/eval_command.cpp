@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "app/checkpoint_config.h"
 #include "app/commands.h"
 #include "app/dataset_tokenizers.h"
 #include "app/eval_choices.h"
@@ -143,8 +144,7 @@ private:
             logits.emplace(*control, arguments_.logits, *sets[0], logits_,
                            config_.data.keep_documents_apart);
         }
-        RankSetup setup(world_, config_, RankSetup::Use::evaluate, kBatch,
-                        config_.data.sequence_length);
+        RankSetup setup(world_, config_, EngineUse::evaluate, kBatch, config_.data.sequence_length);
         model_.load(setup);
         double loss_sum = 0;
         int64_t tokens = 0;
@@ -189,7 +189,7 @@ private:
     }
 
     void run_questions(const ChoiceRows& rows, const std::string& path, Report& report) {
-        RankSetup setup(world_, config_, RankSetup::Use::evaluate, kBatch, rows.longest());
+        RankSetup setup(world_, config_, EngineUse::evaluate, kBatch, rows.longest());
         model_.load(setup);
         const std::vector<double> scores =
             score_rows(setup.engine(), rows, setup.mesh().at().data, config_.mesh.data, kBatch,

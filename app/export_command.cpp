@@ -65,12 +65,8 @@ template <typename Read>
 auto reading(const Read& read) {
     try {
         return read();
-    } catch (const CheckpointMismatch&) {
-        throw;
     } catch (const Error& error) {
-        if (error.code() == ExitCode::bad_data || error.code() == ExitCode::io) {
-            throw DamagedCheckpoint(error);
-        }
+        if (is_damage(error)) throw DamagedCheckpoint(error);
         throw;
     }
 }
@@ -101,13 +97,8 @@ public:
 
     void run() {
         NewFolder target(arguments_.output);
-        try {
-            write(target.path());
-            target.publish();
-        } catch (...) {
-            target.give_up();
-            throw;
-        }
+        write(target.path());
+        target.publish();
         std::printf("exported %s of step %lld, %s, from %s to %s\n", model_type_of(theirs_.family),
                     static_cast<long long>(reader_.state().step),
                     readable_bytes(total_elements_ * size_of(theirs_.dtype)).c_str(),

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "app/checkpoint_config.h"
 #include "app/commands.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
@@ -49,7 +50,7 @@ void generate(World& world, const GenerateArguments& arguments) {
     const int64_t window =
         std::min<int64_t>(config.model.max_sequence_length, prompt_tokens + arguments.tokens);
     LibraryOutput output;
-    RankSetup setup(world, config, RankSetup::Use::generate, 1, window);
+    RankSetup setup(world, config, EngineUse::generate, 1, window);
     model.load(setup);
 
     if (prints) output.print(arguments.prompt);

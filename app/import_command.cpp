@@ -11,6 +11,7 @@
 #include "app/new_folder.h"
 #include "app/progress_line.h"
 #include "app/rank_errors.h"
+#include "app/run_folder.h"
 #include "core/file_io.h"
 #include "core/log.h"
 #include "data/tokenizer.h"
@@ -63,12 +64,7 @@ public:
                 if (world_.rank() == 0) write_run(target.path());
             },
             [&] { target.give_up(); });
-        try {
-            save_checkpoint(control, target.path() + "/checkpoints", state_, pieces());
-        } catch (...) {
-            if (world_.rank() == 0) target.give_up();
-            throw;
-        }
+        save_checkpoint(control, checkpoints_folder(target.path()), state_, pieces());
         control.run(
             "while importing a model",
             [&] {

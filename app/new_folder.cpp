@@ -1,6 +1,7 @@
 #include "app/new_folder.h"
 
 #include <filesystem>
+#include <utility>
 
 #include "app/output_name.h"
 #include "core/file_io.h"
@@ -40,6 +41,7 @@ NewFolder::NewFolder(const std::string& path)
 
 void NewFolder::make() {
     check_folder_free(target_);
+    is_here_ = true;
     create_folders(temporary_);
 }
 
@@ -47,11 +49,12 @@ void NewFolder::publish() {
     sync_folder(temporary_);
     check_folder_free(target_);
     rename_path(temporary_, target_);
+    is_here_ = false;
     sync_folder(folder_of(target_));
 }
 
-void NewFolder::give_up() const {
-    remove_tree(temporary_);
+void NewFolder::give_up() noexcept {
+    if (std::exchange(is_here_, false)) remove_tree(temporary_);
 }
 
 }  // namespace trireme

@@ -6,15 +6,13 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "app/checkpoint_keys.h"
 #include "core/format_number.h"
 
 namespace trireme {
 
 namespace {
 
-constexpr const char* kLossWindow = "numerics.losses";
-constexpr const char* kNormWindow = "numerics.gradient_norms";
-constexpr const char* kSkipped = "numerics.skipped_in_a_row";
 constexpr size_t kMostNamed = 4;  // ranks, and tensors of each, in a message
 
 std::string short_text(double value) {
@@ -151,9 +149,9 @@ void NumericsGuard::after_step(int64_t step, const StepResult& result, Engine& e
 }
 
 void NumericsGuard::save_state(std::map<std::string, std::string>& extra) const {
-    extra[kLossWindow] = losses_.text();
-    extra[kNormWindow] = norms_.text();
-    extra[kSkipped] = std::to_string(skipped_in_a_row_);
+    extra[checkpoint_keys::kLossWindow] = losses_.text();
+    extra[checkpoint_keys::kNormWindow] = norms_.text();
+    extra[checkpoint_keys::kSkippedSteps] = std::to_string(skipped_in_a_row_);
 }
 
 void NumericsGuard::restore_state(const std::map<std::string, std::string>& extra) {
@@ -161,9 +159,9 @@ void NumericsGuard::restore_state(const std::map<std::string, std::string>& extr
         const auto place = extra.find(key);
         return place == extra.end() ? std::string() : place->second;
     };
-    losses_.restore(text_of(kLossWindow));
-    norms_.restore(text_of(kNormWindow));
-    skipped_in_a_row_ = std::atoi(text_of(kSkipped).c_str());
+    losses_.restore(text_of(checkpoint_keys::kLossWindow));
+    norms_.restore(text_of(checkpoint_keys::kNormWindow));
+    skipped_in_a_row_ = std::atoi(text_of(checkpoint_keys::kSkippedSteps).c_str());
 }
 
 }  // namespace trireme

@@ -4,7 +4,6 @@
 
 #include "app/config.h"
 #include "app/engine_setup.h"
-#include "parallel/checkpoint_manifest.h"
 #include "parallel/control_group.h"
 
 namespace trireme {
@@ -13,12 +12,10 @@ namespace trireme {
 // The world must outlive it. Collective.
 class RankSetup {
 public:
-    using Use = EngineUse;
-
     // batch and sequence: the micro-batch's sizes, which evaluation and generation choose freely.
     // Throws Error (config) when the mesh does not fit the world.
     // trace: may be null; must outlive the setup.
-    RankSetup(World& world, const Config& config, Use use, int64_t batch, int64_t sequence,
+    RankSetup(World& world, const Config& config, EngineUse use, int64_t batch, int64_t sequence,
               Trace* trace = nullptr);
 
     const Config& config() const { return config_; }
@@ -44,17 +41,5 @@ private:
     std::unique_ptr<Mesh> mesh_;
     std::unique_ptr<Engine> engine_;
 };
-
-// For what cannot run on a context axis. Throws Error (config).
-void check_no_context_axis(const Config& config, const std::string& what);
-
-// For what turns text into tokens. Throws Error (config) with data.tokenizer none.
-void check_has_tokenizer(const Config& config, const std::string& what);
-
-// The configuration of a checkpoint for evaluation or generation: its own, overridden by `sets`,
-// on its own mesh when as many processes run, its context ranks as data ranks, else on tensor x
-// data = 1 x processes. Where `sets` name other axes of the mesh, the data axis is what is left.
-Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
-                            const std::vector<std::string>& sets, int world);
 
 }  // namespace trireme

@@ -2,7 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "app/checkpoint_keys.h"
 #include "app/model_checkpoint.h"
+#include "app/run_folder.h"
 #include "app/schema.h"
 #include "core/error.h"
 #include "data/fingerprint.h"
@@ -14,9 +16,6 @@ namespace trireme {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr const char* kDataKey = "train_data";
-constexpr const char* kHistoryKey = "resumes";
 
 std::string list_of(const std::vector<ConfigChange>& changes) {
     std::string text;
@@ -44,7 +43,7 @@ void check_structure(const CheckpointReader& reader, const Config& config,
 
 // A checkpoint that says nothing about its data is taken.
 void check_data(const CheckpointReader& reader, const Config& config, const std::string& now) {
-    const auto found = reader.state().extra.find(kDataKey);
+    const auto found = reader.state().extra.find(checkpoint_keys::kTrainData);
     if (found == reader.state().extra.end() || found->second == now) return;
     if (config.data.allow_changed) return;
     throw CheckpointMismatch(reader.folder() +
@@ -68,7 +67,7 @@ Json record_of(const CheckpointReader& reader, const Config& config,
 
 // Records of the resumes before this one; those of a hand-made checkpoint may be anything.
 Json former_records(const CheckpointReader& reader) {
-    const auto found = reader.state().extra.find(kHistoryKey);
+    const auto found = reader.state().extra.find(checkpoint_keys::kResumes);
     if (found == reader.state().extra.end()) return Json::array();
     Json records = Json::parse(found->second, nullptr, false);
     return records.is_array() ? records : Json::array();
@@ -77,7 +76,7 @@ Json former_records(const CheckpointReader& reader) {
 std::vector<std::string> folders_to_try(const Config& config) {
     if (config.checkpoint.resume == "never") return {};
     if (config.checkpoint.resume == "auto") {
-        return list_checkpoints(config.run.output + "/checkpoints");
+        return list_checkpoints(checkpoints_folder(config.run.output));
     }
     return checkpoints_at(config.checkpoint.resume);
 }
@@ -131,7 +130,7 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
         point.samples = state.samples;
         point.tokens = state.tokens;
         point.former_extra = state.extra;
-        const auto former_data = state.extra.find(kDataKey);
+        const auto former_data = state.extra.find(checkpoint_keys::kTrainData);
         const bool data_changed = former_data != state.extra.end() && former_data->second != data;
         std::vector<ConfigChange> changed = changes.trajectory;
         changed.insert(changed.end(), changes.structural.begin(), changes.structural.end());
@@ -139,7 +138,7 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
         Json records = former_records(reader);
         records.push_back(record);
         point.record = record.dump();
-        point.extra[kHistoryKey] = records.dump();
+        point.extra[checkpoint_keys::kResumes] = records.dump();
         if (!changed.empty()) {
             warnings.push_back("this run differs from the one that wrote the checkpoint" +
                                list_of(changed));
@@ -149,14 +148,14 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
                   ", written on " + state.mesh.to_string() + ")";
     };
     const LoadChoice choice = load_first_sound(control, folders, load);
-    point.extra[kDataKey] = data;
+    point.extra[checkpoint_keys::kTrainData] = data;
     if (choice.folder.empty()) {
         setup.engine().draw_initial_values();
         log.info("begins with initial values drawn from run.seed " +
                  std::to_string(config.run.seed) + "; " +
                  (config.checkpoint.resume == "never"
                       ? "checkpoint.resume is never"
-                      : "no checkpoint in " + config.run.output + "/checkpoints"));
+                      : "no checkpoint in " + checkpoints_folder(config.run.output)));
         return point;
     }
     publish_model(setup.engine());

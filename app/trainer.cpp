@@ -1,21 +1,18 @@
 #include "app/trainer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <new>
 
+#include "app/checkpoint_keys.h"
 #include "app/fault_injection.h"
 #include "app/model_checkpoint.h"
 #include "app/peak_rate.h"
 #include "app/rank_agreement.h"
 #include "app/readable.h"
 #include "app/replica_check.h"
+#include "app/run_folder.h"
 #include "core/clock.h"
 #include "core/file_io.h"
 #include "core/processors.h"
@@ -30,55 +27,13 @@ namespace trireme {
 namespace {
 
 constexpr std::chrono::seconds kSaveGrace{30};
-constexpr const char* kSampleOrder = "sample_order";  // in CheckpointState::extra: order_text
-constexpr size_t kTraceSpans = 1 << 18;               // the newest are kept
-
-// Whether the folder could be made and written, without making it: nothing is written before the
-// data and the checkpoint have been found good.
-void check_creatable(const std::string& folder) {
-    std::filesystem::path at = std::filesystem::absolute(folder);
-    std::error_code unknown;
-    while (!std::filesystem::exists(at, unknown) && at.has_relative_path()) at = at.parent_path();
-    const bool is_folder = std::filesystem::is_directory(at, unknown);
-    if (is_folder && access(at.c_str(), W_OK | X_OK) == 0) return;
-    throw Error(ExitCode::output_busy, "run.output: " + folder +
-                                           " cannot be written: " + at.string() +
-                                           (is_folder ? " is not writable" : " is not a folder") +
-                                           "; choose another run.output");
-}
-
-void append_line(const std::string& path, const std::string& line) {
-    std::ofstream file(path, std::ios::app);
-    file << line << "\n" << std::flush;
-    if (!file) throw Error(ExitCode::io, path + ": writing failed");
-}
+constexpr size_t kTraceSpans = 1 << 18;  // the newest are kept
 
 // All ranks' traces begin at the same time.
 std::unique_ptr<Trace> make_trace(World& world) {
     ControlGroup control(world, "trace");
     const int64_t origin = std::stoll(control.broadcast(std::to_string(Trace::unix_ns())));
     return std::make_unique<Trace>(world.rank(), kTraceSpans, origin);
-}
-
-// Of a run before, whose processes may have been more than those that write anew.
-void remove_traces(const std::string& folder) {
-    const std::string begin = "rank-", end = ".json";
-    std::error_code error;
-    std::vector<std::filesystem::path> former;
-    std::filesystem::directory_iterator entry(folder, error);
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-        const std::string name = entry->path().filename().string();
-        if (!name.starts_with(begin) || !name.ends_with(end)) continue;
-        const size_t digits_end = name.find_first_not_of("0123456789", begin.size());
-        const bool has_digits = digits_end > begin.size();
-        if (has_digits && digits_end + end.size() == name.size()) former.push_back(entry->path());
-    }
-    for (const std::filesystem::path& path : former) {
-        if (!error) std::filesystem::remove(path, error);
-    }
-    if (!error) return;
-    throw Error(ExitCode::io, folder + ": the traces of an earlier run cannot be removed: " +
-                                  error.message() + "; remove the folder");
 }
 
 // "0.012 s copied, 1.34 s written, 118.0 MiB, 92.1 MB/s"
@@ -98,6 +53,7 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
       config_(config),
       guard_(guard),
       log_(world.rank(), world.size()),
+      record_(config_, world.size(), log_),
       progress_(config.batch.global, config.data.sequence_length) {
     check_world(config_, world.size());
     const bool evaluates = config_.evaluation.interval > 0 && !config_.data.valid.empty();
@@ -116,10 +72,10 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
         }
     }
     if (config_.logging.trace) trace_ = make_trace(world);
-    setup_ = std::make_unique<RankSetup>(world, config_, RankSetup::Use::train, config_.batch.micro,
+    setup_ = std::make_unique<RankSetup>(world, config_, EngineUse::train, config_.batch.micro,
                                          config_.data.sequence_length, trace_.get());
     numerics_.emplace(config_.numerics, setup_->control(), log_);
-    if (world.rank() == 0) check_creatable(config_.run.output);
+    if (world.rank() == 0) check_run_folder(config_.run.output);
     guard_.lock_folder();
     resumed_ = resume_training(*setup_, config_, log_);
     numerics_->restore_state(resumed_.former_extra);
@@ -136,9 +92,9 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     make_saver();
     guard_.begin_run(setup_->control(), resumed_.step);
     setup_->control().barrier();
-    peak_flops_per_second_ =
+    record_.set_peak(
         peak_matmul_rate(setup_->device(), config_.precision.compute,
-                         cpu_share_of_rank(config_.device.threads, world.local_size()));
+                         cpu_share_of_rank(config_.device.threads, world.local_size())));
     if (!setup_->needs_data()) train_data_.reset();  // its index may be large
     if (is_trained()) return;
     LoaderOptions options = loader_options();
@@ -147,10 +103,10 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
 }
 
 void Trainer::note_sample_order() {
-    const auto before = resumed_.former_extra.find(kSampleOrder);
+    const auto before = resumed_.former_extra.find(checkpoint_keys::kSampleOrder);
     const bool is_known = before != resumed_.former_extra.end();
     const std::string now = is_trained() && is_known ? before->second : train_data_->order_text();
-    resumed_.extra[kSampleOrder] = now;
+    resumed_.extra[checkpoint_keys::kSampleOrder] = now;
     if (world_.rank() != 0 || resumed_.samples == 0 || !is_known || before->second == now) return;
     log_.warn("the order of samples changes: found " + now + ", expected " + before->second +
               "; of those that were read already some come again and others are left out");
@@ -199,33 +155,8 @@ void Trainer::open_output() {
     if (world_.rank() != 0) return;
     create_folders(config_.run.output);
     guard_.lock_folder();
-    for (const std::string& name : set_aside_checkpoints(checkpoint_folder(), resumed_.step)) {
-        log_.warn("set aside a checkpoint of a step after the one that this run begins from: " +
-                  checkpoint_folder() + "/" + name);
-    }
-    remove_leftovers(checkpoint_folder());
-    if (!resumed_.record.empty()) {
-        append_line(config_.run.output + "/resumes.jsonl", resumed_.record);
-    }
-    metrics_.emplace(config_.run.output + "/metrics.jsonl", resumed_.step);
-    write_config();
-    if (config_.logging.tensorboard) {
-        tensorboard_.emplace(config_.run.output + "/tensorboard", resumed_.step,
-                             dump_config(config_), log_);
-    }
-    if (config_.logging.trace) {
-        create_folders(config_.run.output + "/trace");
-        remove_traces(config_.run.output + "/trace");
-    }
-}
-
-// A run that was started from that very file leaves the user's text as it is; checkpoints hold what
-// it was resolved to.
-void Trainer::write_config() const {
-    const std::string path = config_.run.output + "/config.yaml";
-    std::error_code missing;
-    if (std::filesystem::equivalent(config_.source, path, missing)) return;
-    replace_file(path, dump_config(config_));
+    prepare_run_folder(config_, resumed_, log_);
+    record_.open_files(resumed_.step);
 }
 
 ExitCode Trainer::run() {
@@ -280,13 +211,11 @@ ExitCode Trainer::train() {
         const std::string warning = setup_->device().take_notice();
         if (!warning.empty()) log_.warn(warning);
         numerics_->after_step(step, result, engine);
-        window_seconds_ += seconds_since(begin);
-        window_axes_ += result.axis_wait_seconds;
-        ++window_steps_;
+        record_.add_step(seconds_since(begin), result.axis_wait_seconds);
 
         const bool is_last = step == config_.run.steps;
         if (is_due(config_.logging.interval, step) || is_last || step == 1) {
-            log_step(step, result, lr);
+            record_step(step, result, lr);
             report_save(saver_->poll(setup_->control()), false);
         }
         const bool saves = is_due(config_.checkpoint.interval, step) || is_last;
@@ -347,46 +276,18 @@ void Trainer::check_replicas(int64_t step) {
     throw Error(ExitCode::numerics, text);
 }
 
-void Trainer::log_step(int64_t step, const StepResult& result, double lr) {
-    const double steps = static_cast<double>(window_steps_);
-    const double tokens = static_cast<double>(config_.batch.global) *
-                          static_cast<double>(config_.data.sequence_length);
-    StepMetrics m;
-    m.step = step;
-    m.loss = result.loss;
-    m.grad_norm = result.grad_norm;
-    m.skipped = !result.updated;
-    m.lr = lr;
-    m.tokens = progress_.tokens_after(step);
-    m.step_seconds = window_seconds_ / steps;
-    m.tokens_per_second = tokens / m.step_seconds;
-    m.tokens_per_second_per_rank = m.tokens_per_second / world_.size();
-    const double flops_per_second =
-        m.tokens_per_second_per_rank * flops_per_token(config_.model, config_.data.sequence_length);
-    m.tflops_per_rank = flops_per_second / 1e12;
-    m.mfu = flops_per_second / peak_flops_per_second_;
-    m.comm_exposed_seconds = window_axes_.collectives() / steps;
-    m.comm_exposed_tensor_seconds = window_axes_.tensor / steps;
-    m.comm_exposed_context_seconds = window_axes_.context / steps;
-    m.comm_exposed_data_seconds = window_axes_.data / steps;
-    m.comm_exposed_pipeline_seconds = window_axes_.pipeline / steps;
-    m.pipeline_idle_seconds = window_axes_.neighbours / steps;
-    m.memory_peak_bytes = static_cast<uint64_t>(
-        setup_->control().largest(static_cast<double>(setup_->device().peak_memory_bytes())));
-    const double seconds_left = m.step_seconds * static_cast<double>(config_.run.steps - step);
-    log_.info(console_line(m, config_.run.steps, seconds_left));
-    if (metrics_) metrics_->write(m);
-    if (tensorboard_) tensorboard_->write(m);
-    window_seconds_ = 0;
-    window_axes_ = {};
-    window_steps_ = 0;
+void Trainer::record_step(int64_t step, const StepResult& result, double lr) {
+    const double memory_peak_bytes =
+        setup_->control().largest(static_cast<double>(setup_->device().peak_memory_bytes()));
+    record_.write_step(step, result, lr, progress_.tokens_after(step),
+                       static_cast<uint64_t>(memory_peak_bytes));
 }
 
 void Trainer::make_saver() {
     ControlGroup& control = setup_->control();
     run_id_ = control.broadcast(random_id());
     CheckpointSaver::Options options;
-    options.folder = checkpoint_folder();
+    options.folder = checkpoints_folder(config_.run.output);
     options.keep = config_.checkpoint.keep;
     options.keep_every = config_.checkpoint.keep_every;
     options.in_background = config_.saves_in_background();
@@ -423,8 +324,8 @@ void Trainer::save(int64_t step) {
     state.mesh = config_.mesh;
     state.run_id = run_id_;
     state.extra = resumed_.extra;
-    state.extra[DataProgress::kKey] = progress_.text();
-    if (owes_validation_) state.extra[kOwedValidation] = std::to_string(step);
+    state.extra[checkpoint_keys::kDataProgress] = progress_.text();
+    if (owes_validation_) state.extra[checkpoint_keys::kOwedValidation] = std::to_string(step);
     numerics_->save_state(state.extra);
     saver_->begin(std::move(state), checkpoint_pieces(setup_->engine()));
 }
@@ -433,8 +334,8 @@ void Trainer::report_save(const std::optional<SaveReport>& report, bool must_suc
     if (!report) return;
     guard_.saved(report->snapshot_seconds + report->write_seconds);
     if (!report->error) {
-        log_.info("saved " + checkpoint_folder() + "/" + step_folder_name(report->step) + " | " +
-                  save_text(*report));
+        log_.info("saved " + checkpoints_folder(config_.run.output) + "/" +
+                  step_folder_name(report->step) + " | " + save_text(*report));
         return;
     }
     if (must_succeed || config_.checkpoint.on_error == OnSaveError::stop) throw *report->error;

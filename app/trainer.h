@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "app/data_progress.h"
-#include "app/metrics.h"
 #include "app/micro_batch_feed.h"
 #include "app/numerics_guard.h"
 #include "app/rank_setup.h"
 #include "app/resume.h"
 #include "app/run_guard.h"
-#include "app/tensorboard_log.h"
+#include "app/run_record.h"
 #include "core/log.h"
 #include "core/trace.h"
 #include "data/gpt_dataset.h"
@@ -35,7 +34,6 @@ public:
 
 private:
     void open_output();
-    void write_config() const;
     LoaderOptions loader_options() const;
     ExitCode train();
     // Evaluates and reports; false: a request to stop has ended it, so that it is owed.
@@ -63,16 +61,12 @@ private:
     void save(int64_t step);
     void check_replicas(int64_t step);
     void report_save(const std::optional<SaveReport>& report, bool must_succeed);
-    void log_step(int64_t step, const StepResult& result, double lr);
-    std::string checkpoint_folder() const { return config_.run.output + "/checkpoints"; }
+    void record_step(int64_t step, const StepResult& result, double lr);
     GptDatasetOptions data_options() const;
     std::unique_ptr<SampleSource> make_train_data() const;
     bool is_due(int64_t interval, int64_t step) const {
         return interval > 0 && step % interval == 0;
     }
-
-    // In CheckpointState::extra where the validation that was due after the step was not done.
-    static constexpr const char* kOwedValidation = "owed_validation";
 
     World& world_;
     Config config_;
@@ -84,20 +78,13 @@ private:
     std::unique_ptr<RankSetup> setup_;
     std::optional<NumericsGuard> numerics_;
     std::optional<MicroBatchFeed> feed_;
-    std::optional<MetricsFile> metrics_;         // rank 0
-    std::optional<TensorBoardLog> tensorboard_;  // rank 0, when asked for
-    double peak_flops_per_second_ = 0;           // of this rank
-    ResumePoint resumed_;                        // what an earlier run has done
-    DataProgress progress_;                      // of all steps, earlier runs' included
-    std::set<std::string> without_counted_;      // what has been warned of
-    bool owes_validation_ = false;               // of the last step done, cut short or left out
-    std::string run_id_;                         // of this process's life of the run
+    RunRecord record_;                       // its files are rank 0's
+    ResumePoint resumed_;                    // what an earlier run has done
+    DataProgress progress_;                  // of all steps, earlier runs' included
+    std::set<std::string> without_counted_;  // what has been warned of
+    bool owes_validation_ = false;           // of the last step done, cut short or left out
+    std::string run_id_;                     // of this process's life of the run
     std::unique_ptr<CheckpointSaver> saver_;
-
-    // Since the last logged step.
-    double window_seconds_ = 0;
-    AxisSeconds window_axes_;
-    int64_t window_steps_ = 0;
 };
 
 }  // namespace trireme

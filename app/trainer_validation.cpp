@@ -1,5 +1,6 @@
 // The trainer's validations, and those that a stopped run owes.
 
+#include "app/checkpoint_keys.h"
 #include "app/trainer.h"
 #include "core/trace.h"
 
@@ -7,9 +8,10 @@ namespace trireme {
 
 // The note stays in the checkpoint; that a start since then has done it says its record.
 bool Trainer::finds_owed_validation() const {
-    if (valid_data_.empty() || resumed_.former_extra.count(kOwedValidation) == 0) return false;
+    if (valid_data_.empty() || resumed_.former_extra.count(checkpoint_keys::kOwedValidation) == 0)
+        return false;
     const bool is_done =
-        world_.rank() == 0 && has_validation(config_.run.output + "/metrics.jsonl", resumed_.step);
+        world_.rank() == 0 && has_validation(RunRecord::metrics_path(config_), resumed_.step);
     return setup_->control().largest(is_done ? 1 : 0) == 0;
 }
 
@@ -54,9 +56,7 @@ void Trainer::report_validation(int64_t step, const std::vector<EvaluationResult
         metrics.sets.emplace_back(names[i], loss);
         metrics.loss = metrics.loss.value_or(0) + loss * (config_.data.valid[i].weight / weights);
     }
-    log_.info(console_line(metrics, config_.run.steps));
-    if (metrics_) metrics_->write(metrics);
-    if (tensorboard_) tensorboard_->write(metrics);
+    record_.write_validation(metrics);
 }
 
 void Trainer::warn_nothing_counts(int64_t step, const std::string& what) {

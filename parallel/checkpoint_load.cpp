@@ -36,12 +36,11 @@ Outcome attempt(const std::string& folder, const std::function<void(CheckpointRe
         CheckpointReader reader(folder);
         load(reader);
         return {};
-    } catch (const CheckpointMismatch& error) {
-        return {Kind::failure, error.code(), error.what()};
+    } catch (const Error& error) {
+        return {is_damage(error) ? Kind::damage : Kind::failure, error.code(), error.what()};
     } catch (...) {
         const Error error = as_error(std::current_exception(), "while loading " + folder);
-        const bool is_damage = error.code() == ExitCode::bad_data || error.code() == ExitCode::io;
-        return {is_damage ? Kind::damage : Kind::failure, error.code(), error.what()};
+        return {Kind::failure, error.code(), error.what()};
     }
 }
 

@@ -67,6 +67,11 @@ struct CheckpointReader::Shard {
     std::unordered_map<std::string, Entry> entries;
 };
 
+bool is_damage(const Error& error) {
+    if (dynamic_cast<const CheckpointMismatch*>(&error)) return false;
+    return error.code() == ExitCode::bad_data || error.code() == ExitCode::io;
+}
+
 CheckpointReader::CheckpointReader(const std::string& step_folder) : folder_(step_folder) {
     const std::string path = folder_ + "/" + kManifestName;
     manifest_ = parse_manifest(read_file(path, kMaxManifestBytes, false), path);

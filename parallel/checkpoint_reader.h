@@ -20,6 +20,10 @@ public:
     explicit CheckpointMismatch(const std::string& message) : Error(ExitCode::bad_data, message) {}
 };
 
+// Whether an error that came of reading says that the checkpoint is damaged, so that one before it
+// may do: bad_data or io, but no mismatch.
+bool is_damage(const Error& error);
+
 // Reads a checkpoint that nobody vouches for. Every byte that is returned has been checked against
 // its checksum once. Not thread-safe; each rank has its own.
 class CheckpointReader {

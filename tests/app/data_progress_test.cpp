@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "app/checkpoint_keys.h"
+
 namespace trireme::test {
 
 namespace {
@@ -13,7 +15,7 @@ struct Checkpoint {
 
 Checkpoint checkpoint_at(int64_t step, const DataProgress& progress) {
     return {{step, progress.samples_after(step), progress.tokens_after(step)},
-            {{DataProgress::kKey, progress.text()}}};
+            {{checkpoint_keys::kDataProgress, progress.text()}}};
 }
 
 DataProgress resumed(const Checkpoint& checkpoint, int64_t batch, int64_t length) {
@@ -81,7 +83,7 @@ TEST_CASE("the steps of a checkpoint that says nothing of them, or nothing true,
           "[[0,0,0],[5,61,10]]", "[[0,0,0],[11,20,20]]", "[[0,0,0],[4,3,3],[4,4,4]]",
           "[[0,9,9],[5,3,9]]", "[[-1,0,0],[0,0,0]]"}) {
         INFO(text);
-        checkpoint.extra[DataProgress::kKey] = text;
+        checkpoint.extra[checkpoint_keys::kDataProgress] = text;
         check();
     }
 }

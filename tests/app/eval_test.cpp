@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "app/checkpoint_config.h"
 #include "app/rank_setup.h"
 #include "tests/app/process_support.h"
 #include "tests/app/tiny_run.h"

@@ -27,7 +27,7 @@ struct Held {
 std::vector<Held> held_by_ranks(const Config& config) {
     std::vector<Held> held(static_cast<size_t>(config.mesh.ranks()));
     run_thread_ranks(config.mesh.ranks(), [&](World& world) {
-        RankSetup setup(world, config, RankSetup::Use::train, config.batch.micro,
+        RankSetup setup(world, config, EngineUse::train, config.batch.micro,
                         config.data.sequence_length);
         held[static_cast<size_t>(world.rank())] = {
             setup.mesh().at().pipeline, setup.device().held_bytes(),

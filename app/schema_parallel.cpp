@@ -133,7 +133,7 @@ Rows parallel_rows() {
             "Gradients summed in one go, in MiB; with zero 2 and 3 always those of an attention or "
             "MLP "
             "part.",
-            [](auto& c) -> auto& { return c.data_parallel.bucket_mb; }),
+            [](auto& c) -> auto& { return c.data_parallel.bucket_mib; }),
         word(
             "data_parallel.gradient_wire", {.words = {"fp32", "bf16"}, .unbuilt = {}},
             std::vector{DType::f32, DType::bf16},

@@ -47,7 +47,7 @@ Engine::Engine(const ModelContext& context, const EngineOptions& options)
         context_.compute, Shape{context_.local_tokens(), context_.model.hidden});
 
     const int shards = zero_stage_ == 0 ? mesh.data().size() : mesh.data_shard().size();
-    const double bucket_elements = options.data_parallel.bucket_mb * 1024 * 1024 / sizeof(float);
+    const double bucket_elements = options.data_parallel.bucket_mib * 1024 * 1024 / sizeof(float);
     for (size_t i = 0; i < model_->chunks().size(); ++i) {
         ModelChunk* chunk = model_->chunks()[i].get();
         const int slots = options.forward_only ? 1 : runtime_->slots(static_cast<int>(i));

@@ -32,7 +32,7 @@ struct DataParallelOptions {
     int shards = 0;       // among how many data ranks it is sharded; 0: all
     bool overlap = true;  // reduce gradients behind backward
     int prefetch = 2;     // with zero 3: units whose parameters are gathered ahead of their use
-    double bucket_mb = 64;
+    double bucket_mib = 64;            // of f32 gradients that are reduced together
     DType gradient_wire = DType::f32;  // f32 or bf16: how gradients travel; they are kept in f32
     bool probe_gradients = true;       // look at them before they are summed, see FiniteProbe
 };

@@ -11,8 +11,7 @@ namespace trireme {
 // buffer holds what, when each receive is posted. Pure data: the runtime only follows it, and
 // memory is known before anything is allocated.
 struct RankPlan {
-    // All buffers are of one size, that of a stage boundary.
-    static constexpr int kNone = -1;
+    static constexpr int kNone = -1;  // no buffer, no rank
 
     struct Receive {
         bool is_gradient = false;

@@ -13,13 +13,13 @@ struct StageAction {
     // once its backward is complete.
     int slot = 0;
     // The stage before's activation. It stays untouched until the slot's backward is done.
-    Tensor input;
+    Tensor input = {};
     // To fill for a neighbour: forward's output, or the gradient of the input. Not to be used once
     // the action has been performed.
-    Tensor result;
+    Tensor result = {};
     // From the next stage, where the action passes on a gradient. May be overwritten, and is not to
     // be used afterwards.
-    Tensor output_gradient;
+    Tensor output_gradient = {};
     // No later action of this chunk in this step adds gradients of parameters.
     bool last = false;
 };

@@ -56,7 +56,7 @@ public:
         options.data_parallel = {.zero = zero,
                                  .overlap = parts.overlap,
                                  .prefetch = parts.overlap ? kPrefetch : 0,
-                                 .bucket_mb = 3.2};
+                                 .bucket_mib = 3.2};
         options.micro_batches = zero == 3 ? kMicroBatches : 1;
         engine_.emplace(context, options);
         if (zero == 3) take_staging(compute);

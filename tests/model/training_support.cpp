@@ -40,7 +40,7 @@ EngineOptions engine_options_of(const Scenario& scenario) {
                              .shards = scenario.data_shards,
                              .overlap = scenario.overlap,
                              .prefetch = scenario.prefetch,
-                             .bucket_mb = 0.02,
+                             .bucket_mib = 0.02,
                              .gradient_wire = scenario.gradient_wire};
     options.optimizer = scenario.optimizer;
     options.keep_documents_apart = scenario.documents_apart;

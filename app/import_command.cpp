@@ -11,11 +11,11 @@
 #include "app/new_folder.h"
 #include "app/progress_line.h"
 #include "app/rank_errors.h"
-#include "app/run_folder.h"
 #include "core/file_io.h"
 #include "core/log.h"
 #include "data/tokenizer.h"
 #include "model/flops.h"
+#include "parallel/checkpoint_folders.h"
 #include "parallel/checkpoint_manifest.h"
 #include "parallel/checkpoint_save.h"
 
@@ -64,7 +64,7 @@ public:
                 if (world_.rank() == 0) write_run(target.path());
             },
             [&] { target.give_up(); });
-        save_checkpoint(control, checkpoints_folder(target.path()), state_, pieces());
+        save_checkpoint(control, checkpoints_folder_of(target.path()), state_, pieces());
         control.run(
             "while importing a model",
             [&] {

@@ -41,8 +41,8 @@ NewFolder::NewFolder(const std::string& path)
 
 void NewFolder::make() {
     check_folder_free(target_);
-    is_here_ = true;
     create_folders(temporary_);
+    is_here_ = true;
 }
 
 void NewFolder::publish() {

@@ -4,7 +4,6 @@
 
 #include "app/checkpoint_keys.h"
 #include "app/model_checkpoint.h"
-#include "app/run_folder.h"
 #include "app/schema.h"
 #include "core/error.h"
 #include "data/fingerprint.h"
@@ -76,7 +75,7 @@ Json former_records(const CheckpointReader& reader) {
 std::vector<std::string> folders_to_try(const Config& config) {
     if (config.checkpoint.resume == "never") return {};
     if (config.checkpoint.resume == "auto") {
-        return list_checkpoints(checkpoints_folder(config.run.output));
+        return list_checkpoints(checkpoints_folder_of(config.run.output));
     }
     return checkpoints_at(config.checkpoint.resume);
 }
@@ -155,7 +154,7 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
                  std::to_string(config.run.seed) + "; " +
                  (config.checkpoint.resume == "never"
                       ? "checkpoint.resume is never"
-                      : "no checkpoint in " + checkpoints_folder(config.run.output)));
+                      : "no checkpoint in " + checkpoints_folder_of(config.run.output)));
         return point;
     }
     publish_model(setup.engine());

@@ -68,12 +68,8 @@ void check_run_folder(const std::string& folder) {
                                            "; choose another run.output");
 }
 
-std::string checkpoints_folder(const std::string& run_folder) {
-    return run_folder + "/checkpoints";
-}
-
 void prepare_run_folder(const Config& config, const ResumePoint& resumed, Log& log) {
-    const std::string checkpoints = checkpoints_folder(config.run.output);
+    const std::string checkpoints = checkpoints_folder_of(config.run.output);
     for (const std::string& name : set_aside_checkpoints(checkpoints, resumed.step)) {
         log.warn("set aside a checkpoint of a step after the one that this run begins from: " +
                  checkpoints + "/" + name);

@@ -12,13 +12,10 @@ namespace trireme {
 // nothing is written before the data and the checkpoint have been found good.
 void check_run_folder(const std::string& folder);
 
-// Where a run's checkpoints are.
-std::string checkpoints_folder(const std::string& run_folder);
-
 // Makes the folder ready for a run that goes on from `resumed`: checkpoints of later steps are set
 // aside, which is logged, what interrupted saves left and traces of earlier runs are removed, the
 // resume is recorded and the configuration written. One rank calls it, which has made the folder
-// and locked it. Throws Error (io).
+// and locked it. Throws Error (io, output_busy).
 void prepare_run_folder(const Config& config, const ResumePoint& resumed, Log& log);
 
 }  // namespace trireme

@@ -19,7 +19,8 @@ public:
     // `config` and `log` must outlive this. ranks: that share the work.
     RunRecord(const Config& config, int ranks, Log& log);
 
-    // On one rank. What the files have of steps after this one is dropped. Throws Error (io).
+    // On one rank. What the files have of steps after this one is dropped. Throws Error (io,
+    // output_busy).
     void open_files(int64_t step);
     // Of a rank, which a step's speed is a share of.
     void set_peak(double flops_per_second) { peak_flops_per_second_ = flops_per_second; }

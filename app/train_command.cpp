@@ -6,7 +6,6 @@
 #include "app/dataset_tokenizers.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
-#include "app/run_folder.h"
 #include "app/run_guard.h"
 #include "app/start_watch.h"
 #include "app/trainer.h"
@@ -42,9 +41,9 @@ void warn_of_checkpoints_beside(const World& world, const std::string& config_pa
     if (world.rank() != 0 || config.checkpoint.resume != "auto") return;
     namespace fs = std::filesystem;
     try {
-        if (!list_checkpoints(checkpoints_folder(config.run.output)).empty()) return;
+        if (!list_checkpoints(checkpoints_folder_of(config.run.output)).empty()) return;
         const std::string beside = fs::weakly_canonical(config_path).parent_path().string();
-        if (list_checkpoints(checkpoints_folder(beside)).empty()) return;
+        if (list_checkpoints(checkpoints_folder_of(beside)).empty()) return;
         Log(0, 1).warn("the folder of the configuration, " + beside +
                        ", holds checkpoints, but run.output is " +
                        fs::weakly_canonical(fs::absolute(config.run.output)).string() +

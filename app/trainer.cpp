@@ -155,8 +155,8 @@ void Trainer::open_output() {
     if (world_.rank() != 0) return;
     create_folders(config_.run.output);
     guard_.lock_folder();
-    prepare_run_folder(config_, resumed_, log_);
     record_.open_files(resumed_.step);
+    prepare_run_folder(config_, resumed_, log_);
 }
 
 ExitCode Trainer::run() {
@@ -287,7 +287,7 @@ void Trainer::make_saver() {
     ControlGroup& control = setup_->control();
     run_id_ = control.broadcast(random_id());
     CheckpointSaver::Options options;
-    options.folder = checkpoints_folder(config_.run.output);
+    options.folder = checkpoints_folder_of(config_.run.output);
     options.keep = config_.checkpoint.keep;
     options.keep_every = config_.checkpoint.keep_every;
     options.in_background = config_.saves_in_background();
@@ -334,7 +334,7 @@ void Trainer::report_save(const std::optional<SaveReport>& report, bool must_suc
     if (!report) return;
     guard_.saved(report->snapshot_seconds + report->write_seconds);
     if (!report->error) {
-        log_.info("saved " + checkpoints_folder(config_.run.output) + "/" +
+        log_.info("saved " + checkpoints_folder_of(config_.run.output) + "/" +
                   step_folder_name(report->step) + " | " + save_text(*report));
         return;
     }

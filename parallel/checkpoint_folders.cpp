@@ -88,6 +88,10 @@ void throw_away(const std::string& folder, const std::string& name) {
 
 }  // namespace
 
+std::string checkpoints_folder_of(const std::string& run_folder) {
+    return run_folder + "/checkpoints";
+}
+
 std::string step_folder_name(int64_t step) {
     const std::string digits = std::to_string(step);
     const size_t zeros = digits.size() < kStepDigits ? kStepDigits - digits.size() : 0;
@@ -109,7 +113,7 @@ std::string resolve_checkpoint(const std::string& path, std::vector<std::string>
     std::error_code ignored;
     if (fs::exists(path + "/" + kManifestName, ignored)) return path;
     std::vector<std::string> damaged;
-    for (const std::string& folder : {path + "/checkpoints", path}) {
+    for (const std::string& folder : {checkpoints_folder_of(path), path}) {
         if (!fs::is_directory(folder, ignored)) continue;
         if (const auto found = find_newest_checkpoint(folder, &damaged)) {
             if (skipped != nullptr) *skipped = std::move(damaged);

@@ -15,6 +15,9 @@ inline constexpr const char* kLatestName = "LATEST";
 
 std::string step_folder_name(int64_t step);
 
+// Where a run's checkpoints are.
+std::string checkpoints_folder_of(const std::string& run_folder);
+
 // The newest step-* folder in `checkpoints_folder` with a valid manifest and files of the right
 // sizes; nothing when there is none. Newer ones that are damaged are added to `skipped`
 // (unless null), with the reason. Leftovers of interrupted saves are ignored.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <new>
 
 #include "core/error.h"
 #include "parallel/checkpoint_folders.h"
@@ -95,7 +94,7 @@ LoadChoice load_first_sound(ControlGroup& group, const std::vector<std::string>&
 std::vector<std::string> checkpoints_at(const std::string& path) {
     std::error_code ignored;
     if (std::filesystem::exists(path + "/" + kManifestName, ignored)) return {path};
-    for (const std::string& folder : {path + "/checkpoints", path}) {
+    for (const std::string& folder : {checkpoints_folder_of(path), path}) {
         if (!std::filesystem::is_directory(folder, ignored)) continue;
         std::vector<std::string> found = list_checkpoints(folder);
         if (!found.empty()) return found;

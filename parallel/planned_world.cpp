@@ -60,10 +60,14 @@ public:
     RecordingWorld(int rank, int size, Splits& to) : UnusableWorld(rank, size), splits_(to) {}
 
     std::unique_ptr<Communicator> split(int color, int key, const std::string&, GroupUse) override {
-        if (n_made_ == splits_.size()) splits_.emplace_back(static_cast<size_t>(size()));
+        if (n_made_ == splits_.size()) {
+            splits_.emplace_back(static_cast<size_t>(size()), ColorAndKey{.color = -1});
+        }
         splits_[n_made_++][static_cast<size_t>(rank())] = {color, key};
         return nullptr;
     }
+
+    size_t n_made() const { return n_made_; }
 
 private:
     Splits& splits_;
@@ -104,6 +108,7 @@ PlannedRanks::PlannedRanks(int size, const std::function<void(World&)>& make_gro
     for (int rank = 0; rank < size; ++rank) {
         RecordingWorld world(rank, size, splits);
         make_groups(world);
+        TRIREME_CHECK(world.n_made() == splits.size(), "all ranks to make the same splits");
     }
     splits_ = std::make_shared<const Splits>(std::move(splits));
 }

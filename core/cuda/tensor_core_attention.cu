@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 3 : 4)
         state.sum[row] = 0.0f;
         first_seen[row] = documents.first_key(query + row);
     }
-    // Before this tile of keys not all queries see all keys.
+    // All of the tile see the keys from here on that do not stand behind them.
     const int first_common = apart ? documents.first_key(first_query + kTile - 1) : 0;
     Products<depth> sums;
     for (; first_key <= first_query; first_key += kTile) {
@@ -137,6 +137,7 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 3 : 4)
             update_softmax(exponent_scale, sees, scores, state, sums);
         }
         if constexpr (dropped) drop_out(s, b, head, query, key, scores);
+        __syncwarp();  // lanes that masks or dropout sent different ways
         add_weighted(scores, of_values, sums);
     }
 

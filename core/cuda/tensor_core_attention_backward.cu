@@ -46,8 +46,8 @@ __device__ void backward_entries(float exponent_scale, const Visible& visible,
             }
         }
     }
-    // Lanes whose dropout took another way come together for what warps do as one.
-    if constexpr (dropped) __syncwarp();
+    // Lanes that masks or dropout sent different ways come together for what warps do as one.
+    __syncwarp();
 }
 
 // Gradients of a tile of queries, over all keys before them that they see. The values of the next
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
         for (int row = 0; row < kRows; ++row) to[row] = of_row[row];
     };
-    // Before this tile of keys not all queries see all keys.
+    // All of the tile see the keys from here on that do not stand behind them.
     const int first_common = apart ? documents.first_key(first_query + kTile - 1) : 0;
     Products<depth> sums;
     for (; first_key < end_key; first_key += n) {
@@ -226,7 +226,8 @@ __global__ void __launch_bounds__(kThreads, 2)
         } else {
             const auto visible = [&](int row, int group, int column) {
                 const int at = query + 16 * group + column;
-                return key + row <= at && documents.sees(documents.first_key(at), key + row);
+                const int first_seen = documents.first_key(at);
+                return key + row <= at && documents.sees(first_seen, key + row);
             };
             backward_entries<dropped>(exponent_scale, visible, statistics, factors, scores,
                                       gradients);

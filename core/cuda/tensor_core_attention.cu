@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads, depth > 64 ? 3 : 4)
         first_seen[row] = documents.first_key(query + row);
     }
     // All of the tile see the keys from here on that do not stand behind them.
-    const int first_common = apart ? documents.first_key(first_query + kTile - 1) : 0;
+    const int first_common = documents.first_key(first_query + kTile - 1);
     Products<depth> sums;
     for (; first_key <= first_query; first_key += kTile) {
         wait_for_copies<0>();

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         for (int row = 0; row < kRows; ++row) to[row] = of_row[row];
     };
     // All of the tile see the keys from here on that do not stand behind them.
-    const int first_common = apart ? documents.first_key(first_query + kTile - 1) : 0;
+    const int first_common = documents.first_key(first_query + kTile - 1);
     Products<depth> sums;
     for (; first_key < end_key; first_key += n) {
         const bool has_next = first_key + n < end_key;

@@ -167,11 +167,18 @@ void add_eval(CLI::App& app, EvalArguments& arguments, Command& chosen) {
     command->add_option("--checkpoint", arguments.checkpoint, "Run folder or step-* folder")
         ->required()
         ->type_name("DIR");
-    command
-        ->add_option("--data", arguments.data,
-                     "Datasets: PREFIX.bin and PREFIX.idx, or token files")
-        ->type_name("PREFIX");
+    CLI::Option* data = command
+                            ->add_option("--data", arguments.data,
+                                         "Datasets: PREFIX.bin and PREFIX.idx, or token files")
+                            ->type_name("PREFIX");
     add_format(command, arguments.format);
+    command
+        ->add_option("--part", arguments.part,
+                     "Which part of each dataset by the checkpoint's data.split: all, train, "
+                     "valid or test [all]")
+        ->needs(data)
+        ->check(CLI::IsMember({"all", "train", "valid", "test"}).description(""))
+        ->type_name("PART");
     command
         ->add_option("--choices", arguments.choices,
                      "Files of questions as JSON lines, in the form of HellaSwag or ARC")

@@ -48,6 +48,7 @@ struct EvalArguments {
     std::string checkpoint;            // run folder or step folder
     std::vector<std::string> data;     // datasets: prefixes, token files or patterns
     std::string format = "auto";       // of all of them, see DataFormat
+    std::string part = "all";          // of each, by the checkpoint's data.split
     std::vector<std::string> choices;  // files of multiple-choice questions
     std::string logits;                // file for logits of the one dataset; empty: none
     int64_t logits_windows = 1;        // of so many of its windows, at most

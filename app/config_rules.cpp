@@ -113,15 +113,22 @@ public:
                   "found a phase after step " + text_of(phase.after_step) +
                       ", expected one below run.steps " + text_of(c.run.steps));
         }
-        std::vector<std::string> names = names_of(c.data.valid);
+        const bool is_valid_split = c.data.split && c.data.split->valid;
+        check({"data.split"}, !c.data.split || c.data.split->train,
+              "found no part for training, expected a first weight above 0");
+        check({"data.split", "data.valid"}, !is_valid_split || c.data.valid.empty(),
+              "found a second weight, which is for validation, beside data.valid, expected one of "
+              "the two");
+        std::vector<std::string> names = names_of(c.data.validation_sets());
         std::sort(names.begin(), names.end());
         const auto twice = std::adjacent_find(names.begin(), names.end());
-        check({"data.valid"}, twice == names.end(),
+        check({is_valid_split ? "data.train" : "data.valid"}, twice == names.end(),
               "found two sets called " + (twice == names.end() ? "" : shown(*twice)) +
                   ", expected a name of its own for each");
-        check({"data.valid", "evaluation.interval"},
-              c.evaluation.interval == 0 || !c.data.valid.empty(),
-              "found no dataset, expected at least one because evaluation.interval is " +
+        check({"data.valid", "data.split", "evaluation.interval"},
+              c.evaluation.interval == 0 || !c.data.validation_sets().empty(),
+              "found no dataset, expected at least one, or a second weight in data.split, because "
+              "evaluation.interval is " +
                   text_of(c.evaluation.interval));
     }
 

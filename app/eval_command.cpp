@@ -72,6 +72,20 @@ EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Logits
     return setup.engine().evaluate(micro_batches, next, after_logits, request);
 }
 
+// The part of each dataset that --part names.
+DatasetShare share_of(const std::string& part, const std::optional<DatasetSplit>& split) {
+    if (part == "all") return {};
+    std::optional<DatasetShare> share;
+    if (split && part == "train") share = split->train;
+    if (split && part == "valid") share = split->valid;
+    if (split && part == "test") share = split->test;
+    if (share) return *share;
+    throw Error(ExitCode::config,
+                "--part: found \"" + part + "\", expected all" +
+                    (split ? " or a part that the checkpoint's data.split " + split->text + " has"
+                           : ", because the checkpoint's data.split is none"));
+}
+
 class Evaluation {
 public:
     Evaluation(World& world, const EvalArguments& arguments)
@@ -88,6 +102,7 @@ public:
             check_no_context_axis(config_, "eval --choices");
             check_has_tokenizer(config_, "eval --choices");
         }
+        const DatasetShare share = share_of(arguments_.part, config_.data.split);
         const DataFormat format = data_format_of(arguments_.format);
         std::vector<DataSourceOptions> sources;
         for (const std::string& path : arguments_.data) {
@@ -98,7 +113,7 @@ public:
         std::vector<std::unique_ptr<SampleSource>> sets;
         for (const DataSourceOptions& source : sources) {
             sets.push_back(make_sequential_dataset(source, config_.data.sequence_length,
-                                                   config_.model.vocab_size));
+                                                   config_.model.vocab_size, share));
         }
         if (!arguments_.logits.empty()) {
             logits_ = {std::min(arguments_.logits_windows, sets[0]->size()),

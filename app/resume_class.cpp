@@ -30,6 +30,7 @@ constexpr std::string_view kStructural[] = {
     "model.rope_scaling_high_freq_factor",
     "model.rope_scaling_original_max_position",
     "data.sequence_length",
+    "data.split",
     "optimizer.name",
 };
 

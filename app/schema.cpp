@@ -8,6 +8,7 @@
 #include "app/schema_rows.h"
 #include "app/schema_sections.h"
 #include "app/time_limit.h"
+#include "core/error.h"
 
 namespace trireme {
 
@@ -225,6 +226,33 @@ SchemaRow phases_row() {
     return row;
 }
 
+SchemaRow split_row() {
+    SchemaRow row{.key = "data.split",
+                  .type = "text",
+                  .allowed = "none or one to three weights as in 969,30,1",
+                  .description =
+                      "Megatron's split of each dataset of data.train, by its sequences: the first "
+                      "part is for training, the second for validation instead of data.valid, the "
+                      "third for eval --part test."};
+    row.read = [](const YamlNode& node, Config& config) {
+        std::string text;
+        std::string problem = read_text(node, text);
+        if (!problem.empty()) return problem + " such as none or 969,30,1";
+        config.data.split.reset();
+        if (text == "none") return problem;
+        try {
+            config.data.split = parse_split(text);
+        } catch (const Error& error) {
+            problem = found(node) + ", " + error.what() + ", or none";
+        }
+        return problem;
+    };
+    row.write = [](const Config& config) {
+        return config.data.split ? yaml_text(config.data.split->text) : "none";
+    };
+    return row;
+}
+
 Rows data_rows() {
     return {
         required(sources(
@@ -239,6 +267,7 @@ Rows data_rows() {
             "that has fewer samples is read again. valid_loss is their mean by weight, "
             "valid_losses holds each set's by name.",
             [](auto& c) -> auto& { return c.data.valid; }),
+        split_row(),
         defaults_to("model.max_sequence_length",
                     whole(
                         "data.sequence_length", {1, kMostSize}, "Tokens in a training sequence.",

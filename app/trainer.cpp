@@ -56,7 +56,8 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
       record_(config_, world.size(), log_),
       progress_(config.batch.global, config.data.sequence_length) {
     check_world(config_, world.size());
-    const bool evaluates = config_.evaluation.interval > 0 && !config_.data.valid.empty();
+    const std::vector<DataSourceOptions>& valid = config_.data.validation_sets();
+    const bool evaluates = config_.evaluation.interval > 0 && !valid.empty();
     std::vector<DataSourceOptions> sources = config_.data.train;
     if (evaluates) {
         sources.insert(sources.end(), config_.data.valid.begin(), config_.data.valid.end());
@@ -67,7 +68,8 @@ Trainer::Trainer(World& world, const Config& config, RunGuard& guard)
     if (evaluates) {
         GptDatasetOptions data = data_options();
         data.n_samples = int64_t{config_.evaluation.batches} * config_.batch.global;
-        for (const DataSourceOptions& set : config_.data.valid) {
+        data.share = config_.data.validation_share();
+        for (const DataSourceOptions& set : valid) {
             valid_data_.push_back(make_dataset({&set, 1}, data));
         }
     }
@@ -124,6 +126,7 @@ GptDatasetOptions Trainer::data_options() const {
 std::unique_ptr<SampleSource> Trainer::make_train_data() const {
     GptDatasetOptions data = data_options();
     data.n_samples = progress_.samples_after(config_.run.steps);
+    data.share = config_.data.train_share();
     std::vector<BlendPhase> phases;
     for (const DataPhaseOptions& phase : config_.data.phases) {
         phases.push_back({progress_.samples_after(phase.after_step), phase.weights});

@@ -42,10 +42,10 @@ private:
     // Puts what the order depends on into coming checkpoints; warns where it was another, unless
     // no sample is read any more.
     void note_sample_order();
-    // Of each set of data.valid. Nothing when a request to stop has ended it.
+    // Of each validation set. Nothing when a request to stop has ended it.
     std::optional<std::vector<EvaluationResult>> evaluate();
     void report_validation(int64_t step, const std::vector<EvaluationResult>& results);
-    // Once for all of the training data, and for each set of data.valid.
+    // Once for all of the training data, and for each validation set.
     void warn_nothing_counts(int64_t step, const std::string& what);
     // Ends the run as asked, with a checkpoint of this step; is_saved: it is being written already.
     ExitCode stop(int64_t step, bool is_saved);

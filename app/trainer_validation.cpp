@@ -42,10 +42,11 @@ void Trainer::report_validation(int64_t step, const std::vector<EvaluationResult
     ValidationMetrics metrics;
     metrics.step = step;
     double weights = 0;
-    const std::vector<std::string> names = names_of(config_.data.valid);
+    const std::vector<DataSourceOptions>& sets = config_.data.validation_sets();
+    const std::vector<std::string> names = names_of(sets);
     for (size_t i = 0; i < results.size(); ++i) {
         if (results[i].tokens > 0) {
-            weights += config_.data.valid[i].weight;
+            weights += sets[i].weight;
         } else {
             warn_nothing_counts(step, "the validation set " + names[i]);
         }
@@ -54,7 +55,7 @@ void Trainer::report_validation(int64_t step, const std::vector<EvaluationResult
         if (results[i].tokens == 0) continue;
         const double loss = results[i].loss_sum / static_cast<double>(results[i].tokens);
         metrics.sets.emplace_back(names[i], loss);
-        metrics.loss = metrics.loss.value_or(0) + loss * (config_.data.valid[i].weight / weights);
+        metrics.loss = metrics.loss.value_or(0) + loss * (sets[i].weight / weights);
     }
     record_.write_validation(metrics);
 }

@@ -20,4 +20,16 @@ std::vector<std::string> names_of(const std::vector<DataSourceOptions>& sources)
     return names;
 }
 
+DatasetShare DataOptions::train_share() const {
+    return split && split->train ? *split->train : DatasetShare{};
+}
+
+const std::vector<DataSourceOptions>& DataOptions::validation_sets() const {
+    return split && split->valid ? train : valid;
+}
+
+DatasetShare DataOptions::validation_share() const {
+    return split && split->valid ? *split->valid : DatasetShare{};
+}
+
 }  // namespace trireme

@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "data/split.h"
 
 namespace trireme {
 
@@ -29,11 +32,18 @@ struct DataOptions {
     std::vector<DataSourceOptions> train;
     std::vector<DataPhaseOptions> phases;  // by rising step; before the first, the weights of train
     std::vector<DataSourceOptions> valid;
-    int sequence_length = 0;  // 0: the model's max_sequence_length
+    std::optional<DatasetSplit> split;  // of each of train; none: all of it is for training
+    int sequence_length = 0;            // 0: the model's max_sequence_length
     std::string tokenizer = "byte";
     std::string index_cache = "none";   // folder for large orders of samples; none: not shared
     bool keep_documents_apart = false;  // in attention, positions and loss
     bool allow_changed = false;         // a resumed run may have other training data than before
+
+    // Part of `split` that training reads of each dataset.
+    DatasetShare train_share() const;
+    // What validation reads: valid, or a part of train where `split` has one for it.
+    const std::vector<DataSourceOptions>& validation_sets() const;
+    DatasetShare validation_share() const;  // of each of them
 };
 
 }  // namespace trireme

@@ -11,11 +11,10 @@ namespace trireme {
 namespace {
 
 SampleOrder order_of(const TokenSource& source, const DataSourceOptions& files,
-                     const GptDatasetOptions& options, SequenceRange range) {
+                     const GptDatasetOptions& options) {
     TRIREME_CHECK(options.n_samples > 0 && options.vocab_size > 0,
                   "a positive number of samples and a vocabulary");
-    TRIREME_CHECK(range.begin >= 0 && range.begin <= range.end && range.end <= source.n_sequences(),
-                  "a range inside the dataset");
+    const SequenceRange range = sequences_of(options.share, source.n_sequences(), source.name());
     const auto make = [&] {
         const std::vector<int32_t> lengths = source.read_lengths();
         const auto in_range = std::span(lengths).subspan(
@@ -48,12 +47,10 @@ void check_shape(const SampleSource& source, int64_t index, std::span<const int3
 
 }  // namespace
 
-GptDataset::GptDataset(const DataSourceOptions& source, const GptDatasetOptions& options,
-                       std::optional<SequenceRange> range)
+GptDataset::GptDataset(const DataSourceOptions& source, const GptDatasetOptions& options)
     : corpus_(open_tokens(source, options.vocab_size)),
       options_(options),
-      order_(order_of(*corpus_, source, options,
-                      range.value_or(SequenceRange{0, corpus_->n_sequences()}))) {}
+      order_(order_of(*corpus_, source, options)) {}
 
 std::string GptDataset::order_text() const {
     return "seed " + std::to_string(static_cast<uint32_t>(options_.seed)) + ", " +

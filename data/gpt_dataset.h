@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,6 +20,7 @@ struct GptDatasetOptions {
     int64_t n_samples = 0;         // that the run will take; epochs repeat until there are so many
     uint64_t seed = 0;             // of the order; its low 32 bits count
     int64_t vocab_size = 0;        // ids on disk must be below
+    DatasetShare share = {};       // of each dataset's sequences
     std::string index_cache = {};  // folder for large orders that processes share; empty: none
 };
 
@@ -28,10 +28,8 @@ struct GptDatasetOptions {
 // another length sees another order.
 class GptDataset final : public SampleSource {
 public:
-    // Over all sequences, or over those of `range`. Error(bad_data), Error(config) as from
-    // open_tokens and make_sample_order.
-    GptDataset(const DataSourceOptions& source, const GptDatasetOptions& options,
-               std::optional<SequenceRange> range = std::nullopt);
+    // Error(bad_data), Error(config) as from open_tokens, sequences_of and make_sample_order.
+    GptDataset(const DataSourceOptions& source, const GptDatasetOptions& options);
 
     int64_t size() const override { return order_.n_samples(); }
     int64_t sequence_length() const override { return options_.sequence_length; }

@@ -11,12 +11,16 @@ namespace {
 
 class SequentialDataset final : public SampleSource {
 public:
-    SequentialDataset(const DataSourceOptions& source, int64_t sequence_length, int64_t vocab_size)
+    SequentialDataset(const DataSourceOptions& source, int64_t sequence_length, int64_t vocab_size,
+                      const DatasetShare& share)
         : corpus_(open_tokens(source, vocab_size)),
           sequence_length_(sequence_length),
           vocab_size_(vocab_size) {
         TRIREME_CHECK(sequence_length > 0 && vocab_size > 0, "a positive sequence length");
-        if (corpus_->n_tokens() < 2) {
+        const SequenceRange range = sequences_of(share, corpus_->n_sequences(), corpus_->name());
+        first_token_ = start_of(range.begin);
+        end_token_ = start_of(range.end);
+        if (end_token_ - first_token_ < 2) {
             throw Error(
                 ExitCode::bad_data,
                 "dataset " + source.path + " holds one token, expected at least two to predict");
@@ -24,7 +28,7 @@ public:
     }
 
     int64_t size() const override {
-        return (corpus_->n_tokens() - 2) / sequence_length_ + 1;  // ceil of labels / length
+        return (end_token_ - first_token_ - 2) / sequence_length_ + 1;  // ceil of labels / length
     }
     int64_t sequence_length() const override { return sequence_length_; }
 
@@ -33,8 +37,8 @@ public:
         TRIREME_CHECK(static_cast<int64_t>(tokens.size()) == sequence_length_ &&
                           labels.size() == tokens.size(),
                       "room for sequence_length tokens and labels");
-        const int64_t begin = index * sequence_length_;
-        const int64_t count = std::min(sequence_length_ + 1, corpus_->n_tokens() - begin);
+        const int64_t begin = first_token_ + index * sequence_length_;
+        const int64_t count = std::min(sequence_length_ + 1, end_token_ - begin);
         read_shifted(*corpus_, begin, count, 0, tokens, labels, vocab_size_);
         if (count <= sequence_length_) {
             // The last token of all is only a label, not a place to predict from.
@@ -47,8 +51,8 @@ public:
         TRIREME_CHECK(index >= 0 && index < size(), "a window inside the dataset");
         TRIREME_CHECK(static_cast<int64_t>(begins.size()) == sequence_length_,
                       "room for sequence_length tokens");
-        const int64_t begin = index * sequence_length_;
-        const int64_t end = std::min(begin + sequence_length_ + 1, corpus_->n_tokens());
+        const int64_t begin = first_token_ + index * sequence_length_;
+        const int64_t end = std::min(begin + sequence_length_ + 1, end_token_);
         int64_t next = first_sequence_after(begin);
         int64_t n = 0;
         const auto add_run = [&](int64_t from, int64_t to) {
@@ -70,6 +74,11 @@ public:
     }
 
 private:
+    // The dataset's end for the sequence behind the last.
+    int64_t start_of(int64_t sequence) const {
+        return sequence < corpus_->n_sequences() ? corpus_->start(sequence) : corpus_->n_tokens();
+    }
+
     // n_sequences where there is none.
     int64_t first_sequence_after(int64_t token) const {
         int64_t low = 0, high = corpus_->n_sequences();
@@ -87,13 +96,16 @@ private:
     std::unique_ptr<TokenSource> corpus_;
     int64_t sequence_length_;
     int64_t vocab_size_;
+    int64_t first_token_ = 0;
+    int64_t end_token_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<SampleSource> make_sequential_dataset(const DataSourceOptions& source,
-                                                      int64_t sequence_length, int64_t vocab_size) {
-    return std::make_unique<SequentialDataset>(source, sequence_length, vocab_size);
+                                                      int64_t sequence_length, int64_t vocab_size,
+                                                      const DatasetShare& share) {
+    return std::make_unique<SequentialDataset>(source, sequence_length, vocab_size, share);
 }
 
 }  // namespace trireme

@@ -1,6 +1,10 @@
 #include "data/split.h"
 
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <cmath>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -9,48 +13,71 @@
 namespace trireme {
 namespace {
 
-constexpr const char* kNumberCharacters = ".0123456789";
+constexpr size_t kParts = 3;
 
-std::vector<double> parse_shares(const std::string& split) {
-    std::vector<double> shares;
-    size_t begin = split.find_first_of(kNumberCharacters);
-    while (begin != std::string::npos) {
-        const size_t end = split.find_first_not_of(kNumberCharacters, begin);
-        const std::string word = split.substr(begin, end - begin);
-        const bool has_digit = word.find_first_not_of('.') != std::string::npos;
-        if (!has_digit || word.find('.') != word.rfind('.')) {
-            throw Error(ExitCode::config, "split '" + split + "': '" + word +
-                                              "' is not a number; write for example '969,30,1'");
-        }
-        shares.push_back(std::stod(word));
-        begin = split.find_first_of(kNumberCharacters, end);
+std::optional<double> parse_weight(std::string_view word) {
+    while (word.starts_with(' ')) word.remove_prefix(1);
+    while (word.ends_with(' ')) word.remove_suffix(1);
+    double weight = 0.0;
+    const char* const end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(word.data(), end, weight, std::chars_format::fixed);
+    if (error != std::errc() || stop != end) return std::nullopt;
+    return weight;
+}
+
+// As many as there are parts; none where one cannot be read.
+std::vector<double> parse_weights(std::string_view text) {
+    std::vector<double> weights;
+    for (size_t begin = 0; begin <= text.size();) {
+        const size_t end = std::min(text.find_first_of(",/", begin), text.size());
+        const std::optional<double> weight = parse_weight(text.substr(begin, end - begin));
+        if (!weight || weights.size() == kParts) return {};
+        weights.push_back(*weight);
+        begin = end + 1;
     }
-    if (shares.empty() || shares.size() > 3) {
-        throw Error(ExitCode::config, "split '" + split + "' has " + std::to_string(shares.size()) +
-                                          " shares, expected one to three, as in '969,30,1'");
-    }
-    shares.resize(3, 0.0);
-    return shares;
+    weights.resize(kParts, 0.0);
+    return weights;
 }
 
 }  // namespace
 
-std::array<std::optional<SequenceRange>, 3> split_sequences(const std::string& split,
-                                                            int64_t n_sequences) {
-    const std::vector<double> shares = normalize_weights(parse_shares(split));
-    std::array<std::optional<SequenceRange>, 3> ranges;
+SequenceRange sequences_of(const DatasetShare& share, int64_t n_sequences,
+                           const std::string& name) {
     const auto total = static_cast<double>(n_sequences);
-    double low = 0.0;
-    for (size_t i = 0; i < ranges.size(); ++i) {
-        const double high = low + shares[i];
-        if (high > low) {
-            // nearbyint rounds halves to even, as Python's round does.
-            ranges[i] = SequenceRange{static_cast<int64_t>(std::nearbyint(low * total)),
-                                      static_cast<int64_t>(std::nearbyint(high * total))};
-        }
-        low = high;
+    // nearbyint rounds halves to even, as Python's round does.
+    const SequenceRange range{static_cast<int64_t>(std::nearbyint(share.begin * total)),
+                              static_cast<int64_t>(std::nearbyint(share.end * total))};
+    if (n_sequences > 0 && range.begin == range.end) {
+        throw Error(ExitCode::bad_data,
+                    "dataset " + name + ": the part of data.split from " +
+                        std::to_string(share.begin) + " to " + std::to_string(share.end) +
+                        " holds none of its " + std::to_string(n_sequences) +
+                        " sequences, expected at least one; give the part a larger weight, or a "
+                        "dataset of its own in data.valid (a file without an index is one "
+                        "sequence)");
     }
-    return ranges;
+    return range;
+}
+
+DatasetSplit parse_split(const std::string& text) {
+    std::vector<double> weights = parse_weights(text);
+    try {
+        weights = normalize_weights(weights);
+    } catch (const Error&) {
+        weights.clear();
+    }
+    if (weights.empty()) {
+        throw Error(ExitCode::config,
+                    "expected one to three weights of zero or more, not all zero, as in 969,30,1");
+    }
+    std::array<std::optional<DatasetShare>, kParts> shares;
+    double begin = 0.0;
+    for (size_t i = 0; i < kParts; ++i) {
+        const double end = begin + weights[i];
+        if (end > begin) shares[i] = DatasetShare{begin, end};
+        begin = end;
+    }
+    return {.text = text, .train = shares[0], .valid = shares[1], .test = shares[2]};
 }
 
 }  // namespace trireme

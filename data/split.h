@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,10 +13,27 @@ struct SequenceRange {
     bool operator==(const SequenceRange&) const = default;
 };
 
-// Megatron's split of one dataset into train, valid and test by sequences: "969,30,1" are shares
-// of any sum; missing ones are zero, and a share of zero has no range. Error(config) on a string
-// without a positive share.
-std::array<std::optional<SequenceRange>, 3> split_sequences(const std::string& split,
-                                                            int64_t n_sequences);
+// The part of a dataset's sequences from a fraction of their number to another; all by default.
+struct DatasetShare {
+    double begin = 0.0;
+    double end = 1.0;
+    bool operator==(const DatasetShare&) const = default;
+};
+
+// The share's sequences of a dataset of n_sequences, as Megatron rounds: halves to even. `name` is
+// for the message. Error(bad_data) when a dataset with sequences has none in the share.
+SequenceRange sequences_of(const DatasetShare& share, int64_t n_sequences, const std::string& name);
+
+// Megatron's split of each dataset into train, valid and test; one of weight zero is not there.
+struct DatasetSplit {
+    std::string text;  // as written
+    std::optional<DatasetShare> train;
+    std::optional<DatasetShare> valid;
+    std::optional<DatasetShare> test;
+};
+
+// From weights of any sum, of which missing ones are zero: "969,30,1" or "0.9 / 0.1". Error(config)
+// on anything else, and when all are zero.
+DatasetSplit parse_split(const std::string& text);
 
 }  // namespace trireme

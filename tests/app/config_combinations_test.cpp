@@ -77,6 +77,8 @@ TEST_CASE("impossible combinations are refused with the numbers that clash", "[a
          "batch.global",
          "found 7, expected a multiple of batch.micro 2; the nearest are 6 or 8"},
         {{"evaluation.interval=5"}, "data.valid", "found no dataset"},
+        {{"evaluation.interval=5", "data.split=98"}, "data.valid", "found no dataset"},
+        {{"data.split=9,1", "data.valid=[{path: v}]"}, "data.split", "found a second weight"},
         {{"mesh.pipeline=2", "pipeline.schedule=interleaved", "pipeline.virtual_stages=3"},
          "mesh.pipeline",
          "found 2 * pipeline.virtual_stages 3, expected at most model.layers 5"},

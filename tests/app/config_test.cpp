@@ -47,6 +47,7 @@ TEST_CASE("a resolved configuration parses back to the same one", "[app][config]
                       "data.train=[{path: \"x, y\", weight: 0.1}, {path: z}, -w, {path: 's*.bin', "
                       "format: llmc, name: web}]",
                       "data.phases=[{after_step: 0, weights: [1, 0.25, 0, 3]}]",
+                      "data.split=9 / 1.5",
                       "data_parallel.bucket_mb=0.3",
                       "schedule.name=wsd",
                       "schedule.decay_steps=3",

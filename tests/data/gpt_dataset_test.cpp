@@ -109,20 +109,45 @@ TEST_CASE("datasets whose orders are told alike begin with the same samples", "[
     CHECK(alike > 40);
 }
 
-TEST_CASE("a sequence range is a dataset of its own", "[data][dataset]") {
+TEST_CASE("a share of a dataset's sequences is a dataset of its own", "[data][dataset]") {
     const TemporaryFolder folder;
     write_counting_dataset(folder / "d", {5, 3, 9, 2});
-    const GptDataset dataset(DataSourceOptions{folder / "d"},
-                             {.sequence_length = 4, .n_samples = 30, .seed = 1, .vocab_size = 60},
-                             SequenceRange{1, 3});
-    std::set<int32_t> seen;
-    for (int64_t index = 0; index < dataset.size(); ++index) {
-        const Sample sample = read_sample(dataset, index);
-        seen.insert(sample.tokens.begin(), sample.tokens.end());
-    }
-    CHECK(*seen.begin() == 5);
-    CHECK(*seen.rbegin() == 16);
-    CHECK(seen.size() == 12);
+    write_counting_dataset(folder / "inner", {3, 9});
+    const DatasetShare share{.begin = 0.25, .end = 0.75};
+    const auto check_same = [](const SampleSource& part, const SampleSource& inner) {
+        REQUIRE(part.size() == inner.size());
+        for (int64_t index = 0; index < part.size(); ++index) {
+            const Sample sample = read_sample(part, index);
+            Sample same = read_sample(inner, index);
+            for (size_t i = 0; i < same.tokens.size(); ++i) {
+                if (same.labels[i] < 0) continue;  // behind the last token of all
+                same.tokens[i] += 5;
+                same.labels[i] += 5;
+            }
+            REQUIRE(sample.tokens == same.tokens);
+            REQUIRE(sample.labels == same.labels);
+            REQUIRE(begins_of(part, index) == begins_of(inner, index));
+        }
+    };
+    GptDatasetOptions options{.sequence_length = 4, .n_samples = 30, .seed = 1, .vocab_size = 60};
+    const GptDataset inner({folder / "inner"}, options);
+    options.share = share;
+    check_same(GptDataset({folder / "d"}, options), inner);
+    check_same(*make_sequential_dataset({folder / "d"}, 4, 60, share),
+               *make_sequential_dataset({folder / "inner"}, 4, 60));
+}
+
+TEST_CASE("a share without a sequence is refused", "[data][dataset]") {
+    const TemporaryFolder folder;
+    write_counting_dataset(folder / "d", {5, 3, 9, 2});
+    const Error error = error_of([&] {
+        GptDataset(DataSourceOptions{folder / "d"}, {.sequence_length = 4,
+                                                     .n_samples = 30,
+                                                     .vocab_size = 60,
+                                                     .share = {.begin = 0.9, .end = 1.0}});
+    });
+    CHECK(error.code() == ExitCode::bad_data);
+    CHECK_THAT(error.what(), Contains("none of its 4 sequences"));
 }
 
 TEST_CASE("a blend takes its parts by weight, each in its own order", "[data][dataset]") {

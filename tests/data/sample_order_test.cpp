@@ -189,16 +189,24 @@ TEST_CASE("impossible blend weights are refused", "[data][blend]") {
 TEST_CASE("a split string gives Megatron's sequence ranges", "[data][split]") {
     for (const json& row : golden()["splits"]) {
         INFO(row["split"]);
-        const auto ranges = split_sequences(row["split"], row["n"]);
+        const DatasetSplit split = parse_split(row["split"]);
+        const std::optional<DatasetShare> shares[] = {split.train, split.valid, split.test};
         for (size_t i = 0; i < 3; ++i) {
             const json& expected = row["ranges"][i];
-            REQUIRE(ranges[i].has_value() == !expected.is_null());
-            if (ranges[i]) REQUIRE(json{ranges[i]->begin, ranges[i]->end} == expected);
+            REQUIRE(shares[i].has_value() == !expected.is_null());
+            if (!shares[i]) continue;
+            const SequenceRange range = sequences_of(*shares[i], row["n"], "d");
+            REQUIRE(json{range.begin, range.end} == expected);
         }
     }
-    for (const char* bad : {"", "none", "0,0", "1..5", ".", "1,2,3,4"}) {
+    const std::string huge = "1" + std::string(308, '0');
+    for (const std::string& bad :
+         {std::string(), std::string("none"), std::string("0,0"), std::string("1..5"),
+          std::string("."), std::string("1,2,3,4"), std::string("1,"), std::string("-1,2"),
+          std::string("1 2"), std::string("1e3"), std::string("inf"), std::string("nan"),
+          huge + "0", huge + "," + huge}) {
         INFO(bad);
-        CHECK(error_of([&] { split_sequences(bad, 10); }).code() == ExitCode::config);
+        CHECK(error_of([&] { parse_split(bad); }).code() == ExitCode::config);
     }
 }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+
+#include "core/error.h"
 #include "core/ops.h"
 #include "core/tensor_checks.h"
 
@@ -23,6 +26,14 @@ inline void check_attention(const AttentionShape& s, const Tensor& qkv, const Te
                   "a first query within the sequence");
     TRIREME_CHECK(!s.document_begin || is_vector(s.document_begin, DType::i32, tokens),
                   "one i32 document begin for each token");
+}
+
+inline void check_attention_backward(const AttentionShape& s, const Tensor& dout, const Tensor& qkv,
+                                     const Tensor& out, const Tensor& lse, const Tensor& dqkv) {
+    check_attention(s, qkv, out, lse);
+    TRIREME_CHECK(dout.elements() == out.elements() && dqkv.elements() == qkv.elements() &&
+                      dout.dtype == qkv.dtype && dqkv.dtype == qkv.dtype,
+                  "attention gradients of the sizes and type of their tensors");
 }
 
 }  // namespace trireme

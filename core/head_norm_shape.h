@@ -29,6 +29,13 @@ struct HeadNormShape {
                       "weights of one head's width and of qkv's type");
         return {qkv.rows(), qkv.cols(), heads, heads + kv_heads, head_dim};
     }
+
+    // What the backward asks besides.
+    void check_weight_gradients(const Tensor& dquery_weight, const Tensor& dkey_weight) const {
+        TRIREME_CHECK(is_vector(dquery_weight, DType::f32, head_dim) &&
+                          is_vector(dkey_weight, DType::f32, head_dim),
+                      "f32 gradients of the heads' weights");
+    }
 };
 
 }  // namespace trireme

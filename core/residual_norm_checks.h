@@ -21,6 +21,11 @@ inline void check_residual_add(const ResidualAdd& add) {
     check_probability(add.dropout);
 }
 
+inline void check_dropout_apply(const Tensor& dout, const Dropout& dropout, const Tensor& dy) {
+    TRIREME_CHECK(same_matrix(dout, dy), "dropout input and output of one size and type");
+    check_probability(dropout);
+}
+
 // A norm's forward for an input x.
 inline void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
                              const Tensor& y, const Tensor& mean, const Tensor& rstd) {
@@ -36,6 +41,23 @@ inline void check_rms_norm(const Tensor& x, const Tensor& weight, const Tensor& 
     TRIREME_CHECK(same_matrix(x, y) && is_vector(weight, x.dtype, x.cols()),
                   "norm output and weight of the input's size and type");
     TRIREME_CHECK(is_vector(rstd, DType::f32, x.rows()), "one f32 statistic for each row");
+}
+
+inline void check_rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                    const Tensor& rstd, const Tensor& dx, const Tensor& dweight) {
+    TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dx, x) && is_vector(weight, x.dtype, x.cols()),
+                  "norm gradients and weight of the input's size and type");
+    TRIREME_CHECK(is_vector(rstd, DType::f32, x.rows()), "one f32 statistic for each row");
+    TRIREME_CHECK(is_vector(dweight, DType::f32, x.cols()), "an f32 gradient of the norm's weight");
+}
+
+// As the RMS norm's, and the mean and the bias's gradient.
+inline void check_layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                      const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                                      const Tensor& dweight, const Tensor& dbias) {
+    TRIREME_CHECK(is_vector(mean, DType::f32, x.rows()), "one f32 mean for each row");
+    TRIREME_CHECK(is_vector(dbias, DType::f32, x.cols()), "an f32 gradient of the norm's bias");
+    check_rms_norm_backward(dy, x, weight, rstd, dx, dweight);
 }
 
 }  // namespace trireme

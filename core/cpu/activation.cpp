@@ -1,6 +1,7 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -40,7 +41,7 @@ void swiglu_backward_row(const T* dy, const T* gate, const T* up, T* dgate, T* d
 }  // namespace
 
 void CpuOps::gelu_forward(Stream&, const Tensor& x, const Tensor& y) {
-    TRIREME_CHECK(same_matrix(x, y), "gelu input and output of one size and type");
+    check_gelu_forward(x, y);
     with_activation_type(x.dtype, [&]<typename T>() {
         const T* in = x.as<T>();
         T* out = y.as<T>();
@@ -51,8 +52,7 @@ void CpuOps::gelu_forward(Stream&, const Tensor& x, const Tensor& y) {
 }
 
 void CpuOps::gelu_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& dx) {
-    TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dy, dx),
-                  "gelu gradients of the input's size and type");
+    check_gelu_backward(dy, x, dx);
     with_activation_type(x.dtype, [&]<typename T>() {
         const T* gradient = dy.as<T>();
         const T* in = x.as<T>();
@@ -64,10 +64,8 @@ void CpuOps::gelu_backward(Stream&, const Tensor& dy, const Tensor& x, const Ten
 }
 
 void CpuOps::swiglu_forward(Stream&, const Tensor& gate_up, const Tensor& y) {
+    check_swiglu_forward(gate_up, y);
     const int64_t f = y.cols();
-    TRIREME_CHECK(gate_up.dtype == y.dtype && gate_up.rows() == y.rows() &&
-                      gate_up.cols() == 2 * f,
-                  "swiglu input [N, 2F] and output [N, F]");
     with_activation_type(y.dtype, [&]<typename T>() {
         const T* in = gate_up.as<T>();
         T* out = y.as<T>();
@@ -82,10 +80,8 @@ void CpuOps::swiglu_forward(Stream&, const Tensor& gate_up, const Tensor& y) {
 
 void CpuOps::swiglu_backward(Stream&, const Tensor& dy, const Tensor& gate_up,
                              const Tensor& dgate_up) {
+    check_swiglu_backward(dy, gate_up, dgate_up);
     const int64_t f = dy.cols();
-    TRIREME_CHECK(gate_up.dtype == dy.dtype && gate_up.rows() == dy.rows() &&
-                      gate_up.cols() == 2 * f && same_matrix(gate_up, dgate_up),
-                  "swiglu gradients [N, F] and [N, 2F] of the input's type");
     with_activation_type(dy.dtype, [&]<typename T>() {
         const T* gradient = dy.as<T>();
         const T* in = gate_up.as<T>();

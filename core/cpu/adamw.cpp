@@ -2,6 +2,7 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -25,13 +26,8 @@ void update_range(const AdamWFactors& factors, const float* grad, float grad_sca
 
 void CpuOps::adamw(Stream&, const AdamWStep& step, const Tensor& grad, const Tensor& grad_scale,
                    const Tensor& master, const Tensor& m, const Tensor& v, const Tensor& param) {
+    check_adamw(step, grad, grad_scale, master, m, v, param);
     const int64_t n = grad.elements();
-    TRIREME_CHECK(is_vector(grad, DType::f32, n) && is_vector(master, DType::f32, n) &&
-                      is_vector(m, DType::f32, n) && is_vector(v, DType::f32, n),
-                  "gradient, master weights and moments in f32 and of one size");
-    TRIREME_CHECK(is_vector(param, param.dtype, n), "parameters of the gradient's size");
-    TRIREME_CHECK(is_vector(grad_scale, DType::f32, 1), "one f32 scale of the gradient");
-    TRIREME_CHECK(step.step >= 1, "AdamW steps counted from 1");
     const AdamWFactors factors = make_adamw_factors(step);
     const float scale = *grad_scale.as<float>();
     with_activation_type(param.dtype, [&]<typename T>() {

@@ -125,10 +125,7 @@ void run_backward(const Sizes& s, int threads, const auto& scratch, const T* dou
 
 void CpuAttention::backward(const AttentionShape& shape, const Tensor& dout, const Tensor& qkv,
                             const Tensor& out, const Tensor& lse, const Tensor& dqkv) {
-    check_attention(shape, qkv, out, lse);
-    TRIREME_CHECK(dout.elements() == out.elements() && dqkv.elements() == qkv.elements() &&
-                      dout.dtype == qkv.dtype && dqkv.dtype == qkv.dtype,
-                  "attention gradients of the sizes and type of their tensors");
+    check_attention_backward(shape, dout, qkv, out, lse, dqkv);
     if (qkv.elements() == 0) return;
     if (amx_ && qkv.dtype == DType::bf16) {
         reserve(amx_backward_scratch(shape));

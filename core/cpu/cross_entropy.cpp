@@ -5,6 +5,7 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -58,16 +59,6 @@ void zero_row(T* y, int64_t n) {
     std::memset(static_cast<void*>(y), 0, static_cast<size_t>(n) * sizeof(T));
 }
 
-void check_rows(const Tensor& logits, int64_t valid_cols, const Tensor& labels, int64_t first_row,
-                const Tensor& sums) {
-    const int64_t rows = logits.rows();
-    TRIREME_CHECK(logits.dtype == DType::f32, "f32 logits");
-    TRIREME_CHECK(valid_cols >= 0 && valid_cols <= logits.cols(), "valid columns within the row");
-    TRIREME_CHECK(first_row >= 0, "no negative first vocabulary row");
-    TRIREME_CHECK(is_vector(labels, DType::i32, rows), "one i32 label for each row");
-    TRIREME_CHECK(is_vector(sums, DType::f32, 2 * rows), "f32 sums [2, N]");
-}
-
 // Column of a label in this rank's part, or -1; first_row >= 0, so a negative label gives -1.
 int64_t local_column(int32_t label, int64_t first_row, int64_t valid_cols) {
     const int64_t column = label - first_row;
@@ -78,11 +69,9 @@ int64_t local_column(int32_t label, int64_t first_row, int64_t valid_cols) {
 
 void CpuOps::cross_entropy_max(Stream&, const Tensor& logits, int64_t valid_cols,
                                const Tensor& row_max) {
+    check_cross_entropy_max(logits, valid_cols, row_max);
     const int64_t rows = logits.rows();
     const int64_t cols = logits.cols();
-    TRIREME_CHECK(logits.dtype == DType::f32, "f32 logits");
-    TRIREME_CHECK(valid_cols >= 0 && valid_cols <= cols, "valid columns within the row");
-    TRIREME_CHECK(is_vector(row_max, DType::f32, rows), "one f32 maximum for each row");
     const float* x = logits.as<float>();
     float* maxima = row_max.as<float>();
     parallel_ranges(threads_, rows, row_grain(cols), [=](int64_t begin, int64_t end) {
@@ -93,10 +82,9 @@ void CpuOps::cross_entropy_max(Stream&, const Tensor& logits, int64_t valid_cols
 void CpuOps::cross_entropy_exp(Stream&, const Tensor& logits, int64_t valid_cols,
                                const Tensor& row_max, const Tensor& labels, int64_t first_row,
                                const Tensor& sums) {
-    check_rows(logits, valid_cols, labels, first_row, sums);
+    check_cross_entropy_exp(logits, valid_cols, row_max, labels, first_row, sums);
     const int64_t rows = logits.rows();
     const int64_t cols = logits.cols();
-    TRIREME_CHECK(is_vector(row_max, DType::f32, rows), "one f32 maximum for each row");
     float* x = logits.as<float>();
     const float* maxima = row_max.as<float>();
     const int32_t* label = labels.as<int32_t>();
@@ -116,12 +104,9 @@ void CpuOps::cross_entropy_exp(Stream&, const Tensor& logits, int64_t valid_cols
 void CpuOps::cross_entropy_finish(Stream&, const Tensor& exp_logits, int64_t valid_cols,
                                   const Tensor& labels, int64_t first_row, const Tensor& sums,
                                   float scale, const Tensor& losses, const Tensor& dlogits) {
-    check_rows(exp_logits, valid_cols, labels, first_row, sums);
+    check_cross_entropy_finish(exp_logits, valid_cols, labels, first_row, sums, losses, dlogits);
     const int64_t rows = exp_logits.rows();
     const int64_t cols = exp_logits.cols();
-    TRIREME_CHECK(is_vector(losses, DType::f32, rows), "one f32 loss for each row");
-    TRIREME_CHECK(!dlogits || (dlogits.rows() == rows && dlogits.cols() == cols),
-                  "gradients of the logits' size");
     const int32_t* label = labels.as<int32_t>();
     const float* exp_sums = sums.as<float>();
     const float* label_logits = exp_sums + rows;

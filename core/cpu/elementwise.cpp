@@ -3,6 +3,7 @@
 
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -40,8 +41,7 @@ double square_sum_range(const float* x, int64_t n) {
 // does not depend on the number of threads.
 template <typename SumRange>
 void add_total(int threads, const Tensor& x, const Tensor& total, const SumRange& sum_range_of) {
-    TRIREME_CHECK(x.dtype == DType::f32, "f32 values to sum");
-    TRIREME_CHECK(is_vector(total, DType::f64, 1), "one f64 total");
+    check_add_total(x, total);
     constexpr int64_t kMostPieces = 256;
     const int64_t n = x.elements();
     if (n == 0) return;
@@ -71,7 +71,7 @@ void CpuOps::fill_zero(Stream&, const Tensor& x) {
 }
 
 void CpuOps::copy(Stream&, const Tensor& from, const Tensor& to) {
-    TRIREME_CHECK(from.elements() == to.elements(), "copies of the same number of elements");
+    check_copy(from, to);
     if (from.dtype == to.dtype) {
         const char* source = static_cast<const char*>(from.data);
         char* target = static_cast<char*>(to.data);
@@ -95,15 +95,14 @@ void CpuOps::copy(Stream&, const Tensor& from, const Tensor& to) {
 }
 
 void CpuOps::add(Stream&, const Tensor& x, const Tensor& y) {
-    TRIREME_CHECK(x.elements() == y.elements(), "addends of the same number of elements");
+    check_add(x, y);
     with_activation_type(x.dtype, [&]<typename From>() {
         with_activation_type(y.dtype, [&]<typename To>() {
             const From* source = x.as<From>();
             To* target = y.as<To>();
-            parallel_ranges(threads_, y.elements(), kElementGrain,
-                            [=](int64_t begin, int64_t end) {
-                                add_range(source + begin, target + begin, end - begin);
-                            });
+            parallel_ranges(threads_, y.elements(), kElementGrain, [=](int64_t begin, int64_t end) {
+                add_range(source + begin, target + begin, end - begin);
+            });
         });
     });
 }
@@ -117,8 +116,7 @@ void CpuOps::add_squared_norm(Stream&, const Tensor& x, const Tensor& total) {
 }
 
 void CpuOps::clip_scale(Stream&, const Tensor& squared_norm, float max_norm, const Tensor& scale) {
-    TRIREME_CHECK(is_vector(squared_norm, DType::f64, 1) && is_vector(scale, DType::f32, 1),
-                  "one f64 squared norm and one f32 scale");
+    check_clip_scale(squared_norm, scale);
     const double ratio = static_cast<double>(max_norm) / std::sqrt(*squared_norm.as<double>());
     // A NaN norm gives a NaN scale: it must not pass for "no clipping".
     const bool unclipped = max_norm <= 0.0f || ratio >= 1.0;

@@ -2,6 +2,7 @@
 
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -53,9 +54,7 @@ void with_positions(int64_t first_token, int64_t sequence, const Tensor& documen
 
 void CpuOps::embedding_forward(Stream&, const Tensor& ids, const Tensor& table, int64_t first_row,
                                const Tensor& y) {
-    TRIREME_CHECK(is_vector(ids, DType::i32, y.rows()), "one i32 id for each row of the output");
-    TRIREME_CHECK(table.dtype == y.dtype && table.cols() == y.cols(),
-                  "embedding rows of the output's size and type");
+    check_embedding_forward(ids, table, y);
     const int64_t cols = y.cols();
     const int64_t vocabulary = table.rows();
     const size_t row_bytes = static_cast<size_t>(cols) * size_of(y.dtype);
@@ -77,9 +76,7 @@ void CpuOps::embedding_forward(Stream&, const Tensor& ids, const Tensor& table, 
 
 void CpuOps::embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, int64_t first_row,
                                 const Tensor& dtable) {
-    TRIREME_CHECK(is_vector(ids, DType::i32, dy.rows()), "one i32 id for each row of the gradient");
-    TRIREME_CHECK(dtable.dtype == DType::f32 && dtable.cols() == dy.cols(),
-                  "an f32 table gradient of the gradient's row size");
+    check_embedding_backward(dy, ids, dtable);
     const int32_t* id = ids.as<int32_t>();
     const int64_t vocabulary = dtable.rows();
     with_activation_type(dy.dtype, [&]<typename T>() {
@@ -92,8 +89,7 @@ void CpuOps::embedding_backward(Stream&, const Tensor& dy, const Tensor& ids, in
 
 void CpuOps::position_forward(Stream&, const Tensor& table, int64_t first_token, int64_t sequence,
                               const Tensor& document_begin, const Tensor& y) {
-    check_positions(table, first_token, sequence, document_begin, y);
-    TRIREME_CHECK(table.dtype == y.dtype, "a position table of the activations' type");
+    check_position_forward(table, first_token, sequence, document_begin, y);
     const int64_t cols = y.cols();
     with_activation_type(y.dtype, [&]<typename T>() {
         const T* from = table.as<T>();
@@ -110,8 +106,7 @@ void CpuOps::position_forward(Stream&, const Tensor& table, int64_t first_token,
 
 void CpuOps::position_backward(Stream&, const Tensor& dy, int64_t first_token, int64_t sequence,
                                const Tensor& document_begin, const Tensor& dtable) {
-    check_positions(dtable, first_token, sequence, document_begin, dy);
-    TRIREME_CHECK(dtable.dtype == DType::f32, "an f32 table gradient");
+    check_position_backward(dy, first_token, sequence, document_begin, dtable);
     with_activation_type(dy.dtype, [&]<typename T>() {
         with_positions(first_token, sequence, document_begin, [&](const auto& position) {
             scatter_add(threads_, dy.as<T>(), dy.rows(), dy.cols(), dtable.as<float>(), position);

@@ -73,9 +73,7 @@ void CpuOps::head_norm_backward(Stream&, const Tensor& qkv, const Tensor& query_
                                 const Tensor& dqkv, const Tensor& dquery_weight,
                                 const Tensor& dkey_weight) {
     const auto s = HeadNormShape::of(qkv, query_weight, key_weight, heads, kv_heads, dqkv);
-    TRIREME_CHECK(is_vector(dquery_weight, DType::f32, s.head_dim) &&
-                      is_vector(dkey_weight, DType::f32, s.head_dim),
-                  "f32 gradients of the heads' weights");
+    s.check_weight_gradients(dquery_weight, dkey_weight);
     if (s.rows == 0) return;
     constexpr int64_t kMostPieces = 64;
     const int64_t pieces = std::clamp<int64_t>(s.rows / (2 * row_grain(s.cols)), 1, kMostPieces);

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "core/cpu/parallel_for.h"
+#include "core/dtype.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
 
 namespace trireme {
 

@@ -4,6 +4,7 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/matmul.h"
 #include "core/cpu/parallel_for.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -36,8 +37,7 @@ void sum_columns(const T* dy, int64_t rows, int64_t cols, int64_t lo, int64_t wi
 
 void CpuOps::linear_forward(Stream&, const Tensor& x, const Tensor& w, const Tensor& bias,
                             const Tensor& y) {
-    TRIREME_CHECK(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows(),
-                  "linear shapes x [N, K], w [M, K], y [N, M]");
+    check_linear_forward(x, w, y);
     MatmulCall call;
     call.m = x.rows(), call.n = w.rows(), call.k = x.cols();
     call.b_transposed = true;
@@ -46,8 +46,7 @@ void CpuOps::linear_forward(Stream&, const Tensor& x, const Tensor& w, const Ten
 }
 
 void CpuOps::linear_backward_input(Stream&, const Tensor& dy, const Tensor& w, const Tensor& dx) {
-    TRIREME_CHECK(dy.cols() == w.rows() && dx.cols() == w.cols() && dx.rows() == dy.rows(),
-                  "linear shapes dy [N, M], w [M, K], dx [N, K]");
+    check_linear_backward_input(dy, w, dx);
     MatmulCall call;
     call.m = dy.rows(), call.n = w.cols(), call.k = dy.cols();
     call.a = dy, call.b = w, call.c = dx;
@@ -55,9 +54,7 @@ void CpuOps::linear_backward_input(Stream&, const Tensor& dy, const Tensor& w, c
 }
 
 void CpuOps::linear_backward_weight(Stream&, const Tensor& dy, const Tensor& x, const Tensor& dw) {
-    TRIREME_CHECK(dy.rows() == x.rows() && dw.rows() == dy.cols() && dw.cols() == x.cols() &&
-                      dw.dtype == DType::f32,
-                  "linear shapes dy [N, M], x [N, K], dw [M, K] of f32");
+    check_linear_backward_weight(dy, x, dw);
     if (dy.rows() == 0) return;
     MatmulCall call;
     call.m = dy.cols(), call.n = x.cols(), call.k = dy.rows();
@@ -68,8 +65,7 @@ void CpuOps::linear_backward_weight(Stream&, const Tensor& dy, const Tensor& x, 
 }
 
 void CpuOps::bias_backward(Stream&, const Tensor& dy, const Tensor& db) {
-    TRIREME_CHECK(db.elements() == dy.cols() && db.dtype == DType::f32,
-                  "bias gradient [M] of f32 for dy [N, M]");
+    check_bias_backward(dy, db);
     const int64_t rows = dy.rows();
     const int64_t cols = dy.cols();
     float* sums = db.as<float>();

@@ -3,6 +3,7 @@
 
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/norm_rows.h"
+#include "core/residual_norm_checks.h"
 
 namespace trireme {
 
@@ -71,10 +72,6 @@ void norm_backward(int threads, const Tensor& dy, const Tensor& x, const Tensor&
                    const Tensor& dbias, std::vector<float>& scratch) {
     const int64_t rows = x.rows();
     const int64_t cols = x.cols();
-    TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dx, x) && is_vector(weight, x.dtype, cols),
-                  "norm gradients and weight of the input's size and type");
-    TRIREME_CHECK(is_vector(rstd, DType::f32, rows), "one f32 statistic for each row");
-    TRIREME_CHECK(is_vector(dweight, DType::f32, cols), "an f32 gradient of the norm's weight");
     if (rows == 0) return;
     constexpr int64_t kMostPieces = 64;
     const int64_t pieces = std::clamp<int64_t>(rows / (2 * row_grain(cols)), 1, kMostPieces);
@@ -118,8 +115,7 @@ void CpuOps::layer_norm_forward(Stream&, const Tensor& x, const Tensor& weight, 
 void CpuOps::layer_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
                                  const Tensor& mean, const Tensor& rstd, const Tensor& dx,
                                  const Tensor& dweight, const Tensor& dbias) {
-    TRIREME_CHECK(is_vector(mean, DType::f32, x.rows()), "one f32 mean for each row");
-    TRIREME_CHECK(is_vector(dbias, DType::f32, x.cols()), "an f32 gradient of the norm's bias");
+    check_layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias);
     norm_backward<true>(threads_, dy, x, weight, mean, rstd, dx, dweight, dbias, scratch_);
 }
 
@@ -132,6 +128,7 @@ void CpuOps::rms_norm_forward(Stream&, const Tensor& x, const Tensor& weight, fl
 
 void CpuOps::rms_norm_backward(Stream&, const Tensor& dy, const Tensor& x, const Tensor& weight,
                                const Tensor& rstd, const Tensor& dx, const Tensor& dweight) {
+    check_rms_norm_backward(dy, x, weight, rstd, dx, dweight);
     norm_backward<false>(threads_, dy, x, weight, Tensor(), rstd, dx, dweight, Tensor(), scratch_);
 }
 

@@ -1,5 +1,6 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/residual_rows.h"
+#include "core/residual_norm_checks.h"
 
 namespace trireme {
 
@@ -31,8 +32,7 @@ void CpuOps::residual_add_forward(Stream&, const ResidualAdd& add) {
 
 void CpuOps::dropout_apply(Stream& stream, const Tensor& dout, const Dropout& dropout,
                            const Tensor& dy) {
-    TRIREME_CHECK(same_matrix(dout, dy), "dropout input and output of one size and type");
-    check_probability(dropout);
+    check_dropout_apply(dout, dropout, dy);
     if (dropout.probability == 0.0f) {
         if (dout.data != dy.data) copy(stream, dout, dy);
         return;

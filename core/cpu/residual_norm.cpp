@@ -1,6 +1,7 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/norm_rows.h"
 #include "core/cpu/residual_rows.h"
+#include "core/residual_norm_checks.h"
 
 namespace trireme {
 

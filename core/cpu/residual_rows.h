@@ -4,7 +4,7 @@
 
 #include "core/cpu/dropout_mask.h"
 #include "core/cpu/kernel_support.h"
-#include "core/residual_norm_checks.h"
+#include "core/ops.h"
 
 // The residual add over a range of elements or a row, with or without bias and dropout.
 

@@ -1,6 +1,7 @@
 #include "core/cpu/cpu_ops.h"
 #include "core/cpu/kernel_support.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -20,17 +21,9 @@ void rotate_head(T* head, const float* cos, const float* sin, float sign, int64_
 // sign 1 rotates forward, -1 back.
 void rotate(int threads, const Tensor& qkv, const Tensor& cos_sin, int heads, int kv_heads,
             int head_dim, float sign) {
-    TRIREME_CHECK(head_dim > 0 && head_dim % 2 == 0 && heads >= 0 && kv_heads >= 0,
-                  "an even head size and no negative number of heads");
-    TRIREME_CHECK(qkv.shape.rank() == 3 &&
-                      qkv.cols() == (heads + 2 * int64_t{kv_heads}) * head_dim,
-                  "qkv [B, T, (heads + 2 kv_heads) * D]");
+    check_rope(qkv, cos_sin, heads, kv_heads, head_dim);
     const int64_t half = head_dim / 2;
     const int64_t sequence = qkv.shape[1];
-    TRIREME_CHECK(cos_sin.dtype == DType::f32 && cos_sin.shape.rank() == 3 &&
-                      cos_sin.shape[0] >= sequence && cos_sin.shape[1] == 2 &&
-                      cos_sin.shape[2] == half,
-                  "rope table [T_max, 2, D / 2] f32 that covers the sequence");
     const int64_t cols = qkv.cols();
     const int64_t rotated = heads + kv_heads;  // query heads, then key heads
     with_activation_type(qkv.dtype, [&]<typename T>() {

@@ -2,6 +2,7 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 }  // namespace
 
 void CudaOps::gelu_forward(Stream& stream, const Tensor& x, const Tensor& y) {
-    TRIREME_CHECK(same_matrix(x, y), "gelu input and output of one size and type");
+    check_gelu_forward(x, y);
     const int64_t elements = x.elements();
     if (elements == 0) return;
     with_packs(x.dtype, 0, {x.data, y.data}, [&]<typename T, int n>() {
@@ -97,8 +98,7 @@ void CudaOps::gelu_forward(Stream& stream, const Tensor& x, const Tensor& y) {
 }
 
 void CudaOps::gelu_backward(Stream& stream, const Tensor& dy, const Tensor& x, const Tensor& dx) {
-    TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dy, dx),
-                  "gelu gradients of the input's size and type");
+    check_gelu_backward(dy, x, dx);
     const int64_t elements = x.elements();
     if (elements == 0) return;
     with_packs(x.dtype, 0, {dy.data, x.data, dx.data}, [&]<typename T, int n>() {
@@ -108,10 +108,9 @@ void CudaOps::gelu_backward(Stream& stream, const Tensor& dy, const Tensor& x, c
 }
 
 void CudaOps::swiglu_forward(Stream& stream, const Tensor& gate_up, const Tensor& y) {
+    check_swiglu_forward(gate_up, y);
     const int64_t rows = y.rows();
     const int64_t f = y.cols();
-    TRIREME_CHECK(gate_up.dtype == y.dtype && gate_up.rows() == rows && gate_up.cols() == 2 * f,
-                  "swiglu input [N, 2F] and output [N, F]");
     with_packs(y.dtype, f, {gate_up.data, y.data}, [&]<typename T, int n>() {
         launch(swiglu_forward_kernel<T, n>, row_grid(rows, f / n), handle_of(stream),
                gate_up.as<T>(), y.as<T>(), rows, f);
@@ -120,11 +119,9 @@ void CudaOps::swiglu_forward(Stream& stream, const Tensor& gate_up, const Tensor
 
 void CudaOps::swiglu_backward(Stream& stream, const Tensor& dy, const Tensor& gate_up,
                               const Tensor& dgate_up) {
+    check_swiglu_backward(dy, gate_up, dgate_up);
     const int64_t rows = dy.rows();
     const int64_t f = dy.cols();
-    TRIREME_CHECK(gate_up.dtype == dy.dtype && gate_up.rows() == rows && gate_up.cols() == 2 * f &&
-                      same_matrix(gate_up, dgate_up),
-                  "swiglu gradients [N, F] and [N, 2F] of the input's type");
     with_packs(dy.dtype, f, {dy.data, gate_up.data, dgate_up.data}, [&]<typename T, int n>() {
         launch(swiglu_backward_kernel<T, n>, row_grid(rows, f / n), handle_of(stream), dy.as<T>(),
                gate_up.as<T>(), dgate_up.as<T>(), rows, f);

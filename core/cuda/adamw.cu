@@ -2,6 +2,7 @@
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -48,14 +49,8 @@ __global__ void __launch_bounds__(kBlockThreads)
 void CudaOps::adamw(Stream& stream, const AdamWStep& step, const Tensor& grad,
                     const Tensor& grad_scale, const Tensor& master, const Tensor& m,
                     const Tensor& v, const Tensor& param) {
+    check_adamw(step, grad, grad_scale, master, m, v, param);
     const int64_t elements = grad.elements();
-    TRIREME_CHECK(is_vector(grad, DType::f32, elements) &&
-                      is_vector(master, DType::f32, elements) &&
-                      is_vector(m, DType::f32, elements) && is_vector(v, DType::f32, elements),
-                  "gradient, master weights and moments in f32 and of one size");
-    TRIREME_CHECK(is_vector(param, param.dtype, elements), "parameters of the gradient's size");
-    TRIREME_CHECK(is_vector(grad_scale, DType::f32, 1), "one f32 scale of the gradient");
-    TRIREME_CHECK(step.step >= 1, "AdamW steps counted from 1");
     if (elements == 0) return;
     const AdamWFactors factors = make_adamw_factors(step);
     // A pack of bf16 parameters beside one of f32 is smaller than 16 bytes.

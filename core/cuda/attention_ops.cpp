@@ -4,7 +4,6 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/cuda/tensor_core_attention.h"
-#include "core/error.h"
 
 namespace trireme {
 
@@ -34,10 +33,7 @@ void CudaOps::attention_forward(Stream& stream, const AttentionShape& shape, con
 void CudaOps::attention_backward(Stream& stream, const AttentionShape& shape, const Tensor& dout,
                                  const Tensor& qkv, const Tensor& out, const Tensor& lse,
                                  const Tensor& dqkv) {
-    check_attention(shape, qkv, out, lse);
-    TRIREME_CHECK(dout.elements() == out.elements() && dqkv.elements() == qkv.elements() &&
-                      dout.dtype == qkv.dtype && dqkv.dtype == qkv.dtype,
-                  "attention gradients of the sizes and type of their tensors");
+    check_attention_backward(shape, dout, qkv, out, lse, dqkv);
     if (qkv.elements() == 0) return;
     // cuDNN adds up the gradients of queries in any order.
     if (!options_.deterministic && takes_cudnn(cudnn_.get(), shape, {dout, qkv, out, dqkv})) {

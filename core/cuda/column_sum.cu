@@ -3,6 +3,7 @@
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -91,8 +92,7 @@ void add_columns(cudaStream_t stream, const float* partials, int64_t rows, int64
 }
 
 void CudaOps::bias_backward(Stream& stream, const Tensor& dy, const Tensor& db) {
-    TRIREME_CHECK(db.elements() == dy.cols() && db.dtype == DType::f32,
-                  "bias gradient [M] of f32 for dy [N, M]");
+    check_bias_backward(dy, db);
     const int64_t rows = dy.rows();
     const int64_t cols = dy.cols();
     if (rows == 0) return;

@@ -2,6 +2,7 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -138,27 +139,12 @@ Grid row_grid(const Tensor& logits, int pack) {
     return {dim3(static_cast<unsigned>(logits.rows())), dim3(static_cast<unsigned>(threads))};
 }
 
-void check_logits(const Tensor& logits, int64_t valid_cols) {
-    TRIREME_CHECK(logits.dtype == DType::f32, "f32 logits");
-    TRIREME_CHECK(valid_cols >= 0 && valid_cols <= logits.cols(), "valid columns within the row");
-}
-
-void check_labels(const Tensor& logits, const Tensor& labels, int64_t first_row,
-                  const Tensor& sums) {
-    const int64_t rows = logits.rows();
-    TRIREME_CHECK(first_row >= 0, "no negative first vocabulary row");
-    TRIREME_CHECK(is_vector(labels, DType::i32, rows), "one i32 label for each row");
-    TRIREME_CHECK(is_vector(sums, DType::f32, 2 * rows), "f32 sums [2, N]");
-}
-
 }  // namespace
 
 void CudaOps::cross_entropy_max(Stream& stream, const Tensor& logits, int64_t valid_cols,
                                 const Tensor& row_max) {
-    const int64_t rows = logits.rows();
+    check_cross_entropy_max(logits, valid_cols, row_max);
     const int64_t cols = logits.cols();
-    check_logits(logits, valid_cols);
-    TRIREME_CHECK(is_vector(row_max, DType::f32, rows), "one f32 maximum for each row");
     with_row_packs(cols, {logits.data}, [&]<int n>() {
         launch(row_max_kernel<n>, row_grid(logits, n), handle_of(stream), logits.as<float>(), cols,
                valid_cols, row_max.as<float>());
@@ -168,11 +154,9 @@ void CudaOps::cross_entropy_max(Stream& stream, const Tensor& logits, int64_t va
 void CudaOps::cross_entropy_exp(Stream& stream, const Tensor& logits, int64_t valid_cols,
                                 const Tensor& row_max, const Tensor& labels, int64_t first_row,
                                 const Tensor& sums) {
+    check_cross_entropy_exp(logits, valid_cols, row_max, labels, first_row, sums);
     const int64_t rows = logits.rows();
     const int64_t cols = logits.cols();
-    check_logits(logits, valid_cols);
-    check_labels(logits, labels, first_row, sums);
-    TRIREME_CHECK(is_vector(row_max, DType::f32, rows), "one f32 maximum for each row");
     with_row_packs(cols, {logits.data}, [&]<int n>() {
         launch(row_exp_kernel<n>, row_grid(logits, n), handle_of(stream), logits.as<float>(), cols,
                valid_cols, row_max.as<float>(), labels.as<int32_t>(), first_row, sums.as<float>(),
@@ -183,13 +167,9 @@ void CudaOps::cross_entropy_exp(Stream& stream, const Tensor& logits, int64_t va
 void CudaOps::cross_entropy_finish(Stream& stream, const Tensor& exp_logits, int64_t valid_cols,
                                    const Tensor& labels, int64_t first_row, const Tensor& sums,
                                    float scale, const Tensor& losses, const Tensor& dlogits) {
+    check_cross_entropy_finish(exp_logits, valid_cols, labels, first_row, sums, losses, dlogits);
     const int64_t rows = exp_logits.rows();
     const int64_t cols = exp_logits.cols();
-    check_logits(exp_logits, valid_cols);
-    check_labels(exp_logits, labels, first_row, sums);
-    TRIREME_CHECK(is_vector(losses, DType::f32, rows), "one f32 loss for each row");
-    TRIREME_CHECK(!dlogits || (dlogits.rows() == rows && dlogits.cols() == cols),
-                  "gradients of the logits' size");
     if (rows == 0) return;
     launch(loss_kernel, element_grid(rows), handle_of(stream), labels.as<int32_t>(),
            sums.as<float>(), sums.as<float>() + rows, rows, losses.as<float>());

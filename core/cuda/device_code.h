@@ -8,7 +8,6 @@
 #include "core/cuda/launch.h"
 #include "core/dtype.h"
 #include "core/error.h"
-#include "core/tensor_checks.h"
 
 // What the kernels share. For .cu files only.
 

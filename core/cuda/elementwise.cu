@@ -1,6 +1,7 @@
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -103,8 +104,7 @@ __global__ void add_partials_kernel(const double* partials, int n, double* total
 
 template <bool squares>
 void add_total(cudaStream_t stream, Scratch& scratch, const Tensor& x, const Tensor& total) {
-    TRIREME_CHECK(x.dtype == DType::f32, "f32 values to sum");
-    TRIREME_CHECK(is_vector(total, DType::f64, 1), "one f64 total");
+    check_add_total(x, total);
     const int64_t n = x.elements();
     if (n == 0) return;
     // A few values a thread, so that small tensors do not pay for a thousand blocks.
@@ -133,7 +133,7 @@ void CudaOps::fill_zero(Stream& stream, const Tensor& x) {
 }
 
 void CudaOps::copy(Stream& stream, const Tensor& from, const Tensor& to) {
-    TRIREME_CHECK(from.elements() == to.elements(), "copies of the same number of elements");
+    check_copy(from, to);
     if (to.elements() == 0) return;
     if (from.dtype == to.dtype) {
         stream.copy(to.data, from.data, to.bytes());
@@ -149,7 +149,7 @@ void CudaOps::copy(Stream& stream, const Tensor& from, const Tensor& to) {
 }
 
 void CudaOps::add(Stream& stream, const Tensor& x, const Tensor& y) {
-    TRIREME_CHECK(x.elements() == y.elements(), "addends of the same number of elements");
+    check_add(x, y);
     if (y.elements() == 0) return;
     const int64_t elements = y.elements();
     with_two_types(x, y, [&]<typename From, typename To, int n>() {
@@ -168,8 +168,7 @@ void CudaOps::add_squared_norm(Stream& stream, const Tensor& x, const Tensor& to
 
 void CudaOps::clip_scale(Stream& stream, const Tensor& squared_norm, float max_norm,
                          const Tensor& scale) {
-    TRIREME_CHECK(is_vector(squared_norm, DType::f64, 1) && is_vector(scale, DType::f32, 1),
-                  "one f64 squared norm and one f32 scale");
+    check_clip_scale(squared_norm, scale);
     launch(clip_scale_kernel, {dim3(1), dim3(1)}, handle_of(stream), squared_norm.as<double>(),
            max_norm, scale.as<float>());
 }

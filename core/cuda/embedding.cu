@@ -4,6 +4,7 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
 #include "core/cuda/sort.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -247,9 +248,7 @@ void sum_by_row(cudaStream_t handle, Scratch& scratch, const Tensor& dy, const T
 
 void CudaOps::embedding_forward(Stream& stream, const Tensor& ids, const Tensor& table,
                                 int64_t first_row, const Tensor& y) {
-    TRIREME_CHECK(is_vector(ids, DType::i32, y.rows()), "one i32 id for each row of the output");
-    TRIREME_CHECK(table.dtype == y.dtype && table.cols() == y.cols(),
-                  "embedding rows of the output's size and type");
+    check_embedding_forward(ids, table, y);
     with_packs(y.dtype, y.cols(), {table.data, y.data}, [&]<typename T, int n>() {
         launch(gather_rows_kernel<T, n>, warp_grid(y.rows()), handle_of(stream), ids.as<int32_t>(),
                table.as<T>(), first_row, table.rows(), y.rows(), y.cols(), y.as<T>());
@@ -258,10 +257,8 @@ void CudaOps::embedding_forward(Stream& stream, const Tensor& ids, const Tensor&
 
 void CudaOps::embedding_backward(Stream& stream, const Tensor& dy, const Tensor& ids,
                                  int64_t first_row, const Tensor& dtable) {
+    check_embedding_backward(dy, ids, dtable);
     const int64_t count = dy.rows();
-    TRIREME_CHECK(is_vector(ids, DType::i32, count), "one i32 id for each row of the gradient");
-    TRIREME_CHECK(dtable.dtype == DType::f32 && dtable.cols() == dy.cols(),
-                  "an f32 table gradient of the gradient's row size");
     const cudaStream_t handle = handle_of(stream);
     sum_by_row(handle, scratch_, dy, dtable, [&](uint32_t* rows, int32_t* tokens) {
         launch(token_rows_kernel, element_grid(count), handle, ids.as<int32_t>(), first_row,
@@ -271,8 +268,7 @@ void CudaOps::embedding_backward(Stream& stream, const Tensor& dy, const Tensor&
 
 void CudaOps::position_forward(Stream& stream, const Tensor& table, int64_t first_token,
                                int64_t sequence, const Tensor& document_begin, const Tensor& y) {
-    check_positions(table, first_token, sequence, document_begin, y);
-    TRIREME_CHECK(table.dtype == y.dtype, "a position table of the activations' type");
+    check_position_forward(table, first_token, sequence, document_begin, y);
     with_packs(y.dtype, y.cols(), {table.data, y.data}, [&]<typename T, int n>() {
         launch(add_positions_kernel<T, n>, warp_grid(y.rows()), handle_of(stream), table.as<T>(),
                first_token, sequence, document_begin ? document_begin.as<int32_t>() : nullptr,
@@ -283,8 +279,7 @@ void CudaOps::position_forward(Stream& stream, const Tensor& table, int64_t firs
 void CudaOps::position_backward(Stream& stream, const Tensor& dy, int64_t first_token,
                                 int64_t sequence, const Tensor& document_begin,
                                 const Tensor& dtable) {
-    check_positions(dtable, first_token, sequence, document_begin, dy);
-    TRIREME_CHECK(dtable.dtype == DType::f32, "an f32 table gradient");
+    check_position_backward(dy, first_token, sequence, document_begin, dtable);
     if (document_begin) {
         const cudaStream_t handle = handle_of(stream);
         sum_by_row(handle, scratch_, dy, dtable, [&](uint32_t* rows, int32_t* tokens) {

@@ -167,9 +167,7 @@ void CudaOps::head_norm_backward(Stream& stream, const Tensor& qkv, const Tensor
                                  const Tensor& dqkv, const Tensor& dquery_weight,
                                  const Tensor& dkey_weight) {
     const auto s = HeadNormShape::of(qkv, query_weight, key_weight, heads, kv_heads, dqkv);
-    TRIREME_CHECK(is_vector(dquery_weight, DType::f32, s.head_dim) &&
-                      is_vector(dkey_weight, DType::f32, s.head_dim),
-                  "f32 gradients of the heads' weights");
+    s.check_weight_gradients(dquery_weight, dkey_weight);
     if (s.rows == 0) return;
     const int64_t blocks = std::min(kMostBlocks, divide_up(s.rows, kLeastRowsOfBlock));
     auto* partials = scratch_.reserve_elements<float>(blocks * 2 * s.head_dim);

@@ -2,15 +2,14 @@
 
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/matmul.h"
-#include "core/tensor_checks.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
 namespace {
 
 CudaMatmulCall linear_call(const Tensor& x, const Tensor& w, const Tensor& y) {
-    TRIREME_CHECK(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows(),
-                  "linear shapes x [N, K], w [M, K], y [N, M]");
+    check_linear_forward(x, w, y);
     CudaMatmulCall call;
     call.a = x, call.b = w, call.output = y;
     call.transpose_b = true;
@@ -18,17 +17,14 @@ CudaMatmulCall linear_call(const Tensor& x, const Tensor& w, const Tensor& y) {
 }
 
 CudaMatmulCall input_gradient_call(const Tensor& dy, const Tensor& w, const Tensor& dx) {
-    TRIREME_CHECK(dy.cols() == w.rows() && dx.cols() == w.cols() && dx.rows() == dy.rows(),
-                  "linear shapes dy [N, M], w [M, K], dx [N, K]");
+    check_linear_backward_input(dy, w, dx);
     CudaMatmulCall call;
     call.a = dy, call.b = w, call.output = dx;
     return call;
 }
 
 CudaMatmulCall weight_gradient_call(const Tensor& dy, const Tensor& x, const Tensor& dw) {
-    TRIREME_CHECK(dy.rows() == x.rows() && dw.rows() == dy.cols() && dw.cols() == x.cols() &&
-                      dw.dtype == DType::f32,
-                  "linear shapes dy [N, M], x [N, K], dw [M, K] of f32");
+    check_linear_backward_weight(dy, x, dw);
     CudaMatmulCall call;
     call.a = dy, call.b = x, call.output = dw;
     call.transpose_a = true;
@@ -107,7 +103,7 @@ void CudaOps::linear_backward_weight_bias(Stream& stream, const Tensor& dy, cons
 void CudaOps::linear_gelu_forward(Stream& stream, const Tensor& x, const Tensor& w,
                                   const Tensor& bias, const Tensor& pre, const Tensor& y) {
     CudaMatmulCall call = linear_call(x, w, y);
-    TRIREME_CHECK(same_matrix(pre, y), "gelu input and output of one size and type");
+    check_gelu_forward(pre, y);
     if (!takes_gelu_epilogue(x)) {
         Ops::linear_gelu_forward(stream, x, w, bias, pre, y);
         return;
@@ -122,7 +118,7 @@ void CudaOps::linear_gelu_forward(Stream& stream, const Tensor& x, const Tensor&
 void CudaOps::linear_gelu_backward_input(Stream& stream, const Tensor& dy, const Tensor& w,
                                          const Tensor& pre, const Tensor& dx) {
     CudaMatmulCall call = input_gradient_call(dy, w, dx);
-    TRIREME_CHECK(same_matrix(pre, dx), "gelu gradients of the input's size and type");
+    check_gelu_backward(dx, pre, dx);
     if (!takes_gelu_epilogue(dy)) {
         Ops::linear_gelu_backward_input(stream, dy, w, pre, dx);
         return;

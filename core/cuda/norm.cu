@@ -1,8 +1,8 @@
-
 #include "core/cuda/column_sum.h"
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/norm_row.h"
+#include "core/residual_norm_checks.h"
 
 namespace trireme {
 
@@ -169,10 +169,6 @@ void norm_backward(cudaStream_t stream, Scratch& scratch, const Tensor& dy, cons
                    const Tensor& dweight, const Tensor& dbias) {
     const int64_t rows = x.rows();
     const int64_t cols = x.cols();
-    TRIREME_CHECK(same_matrix(dy, x) && same_matrix(dx, x) && is_vector(weight, x.dtype, cols),
-                  "norm gradients and weight of the input's size and type");
-    TRIREME_CHECK(is_vector(rstd, DType::f32, rows), "one f32 statistic for each row");
-    TRIREME_CHECK(is_vector(dweight, DType::f32, cols), "an f32 gradient of the norm's weight");
     if (rows == 0) return;
     const int64_t partial_cols = (centered ? 2 : 1) * cols;
     with_packs(x.dtype, cols, {dy.data, x.data, weight.data, dx.data}, [&]<typename T, int n>() {
@@ -212,8 +208,7 @@ void CudaOps::layer_norm_forward(Stream& stream, const Tensor& x, const Tensor& 
 void CudaOps::layer_norm_backward(Stream& stream, const Tensor& dy, const Tensor& x,
                                   const Tensor& weight, const Tensor& mean, const Tensor& rstd,
                                   const Tensor& dx, const Tensor& dweight, const Tensor& dbias) {
-    TRIREME_CHECK(is_vector(mean, DType::f32, x.rows()), "one f32 mean for each row");
-    TRIREME_CHECK(is_vector(dbias, DType::f32, x.cols()), "an f32 gradient of the norm's bias");
+    check_layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias);
     norm_backward<true>(handle_of(stream), scratch_, dy, x, weight, mean, rstd, dx, dweight, dbias);
 }
 
@@ -232,6 +227,7 @@ void CudaOps::rms_norm_forward(Stream& stream, const Tensor& x, const Tensor& we
 void CudaOps::rms_norm_backward(Stream& stream, const Tensor& dy, const Tensor& x,
                                 const Tensor& weight, const Tensor& rstd, const Tensor& dx,
                                 const Tensor& dweight) {
+    check_rms_norm_backward(dy, x, weight, rstd, dx, dweight);
     norm_backward<false>(handle_of(stream), scratch_, dy, x, weight, Tensor(), rstd, dx, dweight,
                          Tensor());
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "core/cuda/device_code.h"
-#include "core/residual_norm_checks.h"
 
 // The forward of the norms, one block a row. For .cu files only.
 

@@ -1,6 +1,7 @@
 #include "core/cuda/cuda_ops.h"
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/residual_row.h"
+#include "core/residual_norm_checks.h"
 
 namespace trireme {
 
@@ -64,7 +65,7 @@ void CudaOps::residual_add_forward(Stream& stream, const ResidualAdd& add) {
 
 void CudaOps::dropout_apply(Stream& stream, const Tensor& dout, const Dropout& dropout,
                             const Tensor& dy) {
-    TRIREME_CHECK(same_matrix(dout, dy), "dropout input and output of one size and type");
+    check_dropout_apply(dout, dropout, dy);
     const Mask mask = make_mask(dropout);
     if (dropout.probability == 0.0f) {
         if (dout.data != dy.data) copy(stream, dout, dy);

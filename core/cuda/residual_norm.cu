@@ -2,6 +2,7 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/norm_row.h"
 #include "core/cuda/residual_row.h"
+#include "core/residual_norm_checks.h"
 
 namespace trireme {
 

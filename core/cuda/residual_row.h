@@ -1,8 +1,8 @@
 #pragma once
 
 #include "core/cuda/device_code.h"
+#include "core/ops.h"
 #include "core/random.h"
-#include "core/residual_norm_checks.h"
 
 // The residual add with its dropout, pack by pack. For .cu files only.
 
@@ -14,7 +14,6 @@ struct Mask {
 };
 
 inline Mask make_mask(const Dropout& dropout) {
-    check_probability(dropout);
     return {dropout, 1.0f / (1.0f - dropout.probability)};
 }
 

@@ -2,6 +2,7 @@
 #include "core/cuda/cuda_stream.h"
 #include "core/cuda/device_code.h"
 #include "core/formulas.h"
+#include "core/ops_checks.h"
 
 namespace trireme {
 
@@ -55,16 +56,9 @@ Grid rotate_grid(int64_t rows, int64_t rotated_heads, int64_t packs_of_half) {
 
 void rotate(cudaStream_t stream, const Tensor& qkv, const Tensor& cos_sin, int heads, int kv_heads,
             int head_dim, float sign) {
-    TRIREME_CHECK(head_dim > 0 && head_dim % 2 == 0 && heads >= 0 && kv_heads >= 0,
-                  "an even head size and no negative number of heads");
-    TRIREME_CHECK(qkv.shape.rank() == 3 && qkv.cols() == (heads + 2 * int64_t{kv_heads}) * head_dim,
-                  "qkv [B, T, (heads + 2 kv_heads) * D]");
+    check_rope(qkv, cos_sin, heads, kv_heads, head_dim);
     const int half = head_dim / 2;
     const int64_t sequence = qkv.shape[1];
-    TRIREME_CHECK(cos_sin.dtype == DType::f32 && cos_sin.shape.rank() == 3 &&
-                      cos_sin.shape[0] >= sequence && cos_sin.shape[1] == 2 &&
-                      cos_sin.shape[2] == half,
-                  "rope table [T_max, 2, D / 2] f32 that covers the sequence");
     const int rotated_heads = heads + kv_heads;  // query heads, then key heads
     with_packs(qkv.dtype, half, {qkv.data, cos_sin.data}, [&]<typename T, int n>() {
         launch(rotate_kernel<T, n>, rotate_grid(qkv.rows(), rotated_heads, half / n), stream,

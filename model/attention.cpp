@@ -37,9 +37,8 @@ Shape exchanged_shape(const ModelContext& context, int64_t width) {
 }  // namespace
 
 AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& store,
-                                 const std::string& layer, const Tensor& rope,
-                                 const HeadExchange& exchange)
-    : Branch(context, store,
+                                 const ChunkBuffers& buffers, const std::string& layer)
+    : Branch(context, store, buffers,
              {.layer = layer,
               .name = "attention",
               .row_name = "output",
@@ -50,9 +49,7 @@ AttentionBranch::AttentionBranch(const ModelContext& context, ParameterStore& st
               .keeps_column = context.model.qk_norm,
               .kept_column = exchanged_shape(context, context.head_parts().part_width()),
               .heads = exchanged_shape(context, context.query_parts().part_width())}),
-      probability_key_(make_key(context.seed, "dropout/" + layer + ".attention.probability")),
-      rope_(rope),
-      exchange_(exchange) {
+      probability_key_(make_key(context.seed, "dropout/" + layer + ".attention.probability")) {
     if (context.model.qk_norm) head_norm_.emplace(context, store, layer + ".attention");
 }
 
@@ -86,10 +83,10 @@ Tensor AttentionBranch::by_sequence(const Tensor& qkv) const {
 }
 
 void AttentionBranch::rotate(const Tensor& qkv) const {
-    if (!rope_) return;
-    Tensor table = rope_;
+    if (!buffers_.rope) return;
+    Tensor table = buffers_.rope;
     if (const TokenSpan span = context_.span) {
-        table = rope_.row_range(2 * span.first, 2 * span.count)
+        table = buffers_.rope.row_range(2 * span.first, 2 * span.count)
                     .reshaped({span.count, 2, context_.model.head_dim / 2});
     }
     const HeadParts parts = context_.head_parts();
@@ -105,16 +102,16 @@ void AttentionBranch::attend(const MicroBatchContext& micro_batch,
                                      attention_output(part).row_range(0, tokens),
                                      part.statistics.flat_range(0, tokens * shape.heads));
     if (exchanges()) {
-        exchange_.to_tokens(context_, context_.query_parts(), part.heads, part.inner,
-                            "attention output");
+        buffers_.exchange.to_tokens(context_, context_.query_parts(), part.heads, part.inner,
+                                    "attention output");
     }
 }
 
 void AttentionBranch::interior_forward(const MicroBatchContext& micro_batch,
                                        const BranchActivations& part) const {
     if (exchanges()) {
-        exchange_.to_heads(context_, context_.head_parts(), exchange_.column, part.column,
-                           "queries, keys and values");
+        buffers_.exchange.to_heads(context_, context_.head_parts(), buffers_.exchange.column,
+                                   part.column, "queries, keys and values");
     }
     prepare(part);
     attend(micro_batch, part);
@@ -139,11 +136,11 @@ void AttentionBranch::interior_backward(const MicroBatchContext& micro_batch,
         attend_backward(micro_batch, part, dinner, dcolumn);
         return;
     }
-    exchange_.to_heads(context_, context_.query_parts(), dinner, exchange_.heads,
-                       "attention output gradient");
-    attend_backward(micro_batch, part, exchange_.heads, exchange_.heads_column);
-    exchange_.to_tokens(context_, context_.head_parts(), exchange_.heads_column, dcolumn,
-                        "gradient of queries, keys and values");
+    buffers_.exchange.to_heads(context_, context_.query_parts(), dinner, buffers_.exchange.heads,
+                               "attention output gradient");
+    attend_backward(micro_batch, part, buffers_.exchange.heads, buffers_.exchange.heads_column);
+    buffers_.exchange.to_tokens(context_, context_.head_parts(), buffers_.exchange.heads_column,
+                                dcolumn, "gradient of queries, keys and values");
 }
 
 void AttentionBranch::attend_backward(const MicroBatchContext& micro_batch,
@@ -153,9 +150,9 @@ void AttentionBranch::attend_backward(const MicroBatchContext& micro_batch,
     Stream& stream = context_.stream();
     ops.attention_backward(stream, shape(micro_batch, part.column.rows()), doutput, attended(part),
                            attention_output(part), part.statistics, dcolumn);
-    if (rope_) {
+    if (buffers_.rope) {
         const HeadParts parts = context_.head_parts();
-        ops.rope_backward(stream, by_sequence(dcolumn), rope_, parts.part_heads(),
+        ops.rope_backward(stream, by_sequence(dcolumn), buffers_.rope, parts.part_heads(),
                           parts.part_kv_heads(), parts.head_dim);
     }
     if (head_norm_) head_norm_->backward(part.column, dcolumn);

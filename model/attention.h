@@ -3,7 +3,6 @@
 #include <optional>
 
 #include "model/branch.h"
-#include "model/head_exchange.h"
 #include "model/head_norm.h"
 
 namespace trireme {
@@ -11,10 +10,9 @@ namespace trireme {
 // Causal grouped-query self-attention; the heads are split over the tensor ranks.
 class AttentionBranch final : public Branch {
 public:
-    // layer: "layers.0". rope: [T_max, 2, D / 2], absent for learned positions. Both it and
-    // exchange are read when used.
-    AttentionBranch(const ModelContext& context, ParameterStore& store, const std::string& layer,
-                    const Tensor& rope, const HeadExchange& exchange);
+    // layer: "layers.0"
+    AttentionBranch(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+                    const std::string& layer);
 
     void collect_parameters(std::vector<int>& indices) const override;
 
@@ -34,7 +32,7 @@ private:
     }
     bool exchanges() const { return context_.context_size() > 1; }
     const Tensor& column_output(const BranchActivations& saved) const override {
-        return exchanges() ? exchange_.column : saved.column;
+        return exchanges() ? buffers_.exchange.column : saved.column;
     }
     void interior_forward(const MicroBatchContext& micro_batch,
                           const BranchActivations& part) const override;
@@ -67,8 +65,6 @@ private:
 
     std::optional<HeadNorm> head_norm_;
     PhiloxKey probability_key_;
-    const Tensor& rope_;
-    const HeadExchange& exchange_;
 };
 
 }  // namespace trireme

@@ -13,20 +13,20 @@ BranchActivations with_weight_inputs(BranchActivations saved, const BranchGradie
 
 }  // namespace
 
-Block::Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope,
-             const HeadExchange& exchange)
+Block::Block(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+             int layer, Recompute policy)
     : context_(context),
-      attention_(context, store, "layers." + std::to_string(layer), rope, exchange),
-      mlp_(context, store, "layers." + std::to_string(layer)) {}
+      policy_(policy),
+      attention_(context, store, buffers, "layers." + std::to_string(layer)),
+      mlp_(context, store, buffers, "layers." + std::to_string(layer)) {}
 
-Block::Activations Block::take_activations(Arena& arena, Recompute policy,
-                                           const WorkingSet& working_set) const {
+Block::Activations Block::take_activations(Arena& arena, const WorkingSet& working_set) const {
     const Shape residual{context_.local_tokens(), context_.model.hidden};
     Activations saved;
-    saved.attention = attention_.take_activations(arena, policy, working_set.attention);
-    saved.mlp = mlp_.take_activations(arena, policy, working_set.mlp);
+    saved.attention = attention_.take_activations(arena, policy_, working_set.attention);
+    saved.mlp = mlp_.take_activations(arena, policy_, working_set.mlp);
     saved.middle =
-        policy == Recompute::full ? working_set.middle : arena.take(context_.compute, residual);
+        policy_ == Recompute::full ? working_set.middle : arena.take(context_.compute, residual);
     saved.output = arena.take(context_.compute, residual);
     return saved;
 }
@@ -36,20 +36,24 @@ Block::WorkingSet Block::take_working_set(Arena& arena) const {
             arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden})};
 }
 
-Block::Gradients Block::take_gradients(Arena& arena, Recompute policy) const {
-    return {attention_.take_gradients(arena, policy), mlp_.take_gradients(arena, policy)};
+void Block::take_kv_cache(Arena& arena, Activations& activations) const {
+    if (policy_ != Recompute::none) attention_.take_kv_cache(arena, activations.attention);
 }
 
-NormedTokens Block::normed_tokens(const Activations& saved, const BranchScratch& scratch) const {
-    return attention_.normed_tokens(saved.attention, scratch);
+Block::Gradients Block::take_gradients(Arena& arena, bool is_split) const {
+    const bool with_inputs = is_split && policy_ != Recompute::none;
+    return {attention_.take_gradients(arena, with_inputs), mlp_.take_gradients(arena, with_inputs)};
+}
+
+NormedTokens Block::normed_tokens(const Activations& saved) const {
+    return attention_.normed_tokens(saved.attention);
 }
 
 void Block::forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
-                    const Activations& saved, const BranchScratch& scratch,
-                    NormedTokens* next) const {
-    NormedTokens middle = mlp_.normed_tokens(saved.mlp, scratch);
-    attention_.forward(micro_batch, x, normed, saved.attention, scratch, saved.middle, &middle);
-    mlp_.forward(micro_batch, saved.middle, middle, saved.mlp, scratch, saved.output, next);
+                    const Activations& saved, NormedTokens* next) const {
+    NormedTokens middle = mlp_.normed_tokens(saved.mlp);
+    attention_.forward(micro_batch, x, normed, saved.attention, saved.middle, &middle);
+    mlp_.forward(micro_batch, saved.middle, middle, saved.mlp, saved.output, next);
 }
 
 TokenGather Block::begin_backward(const BackwardPass& pass, const Gradients& gradients) const {
@@ -57,23 +61,21 @@ TokenGather Block::begin_backward(const BackwardPass& pass, const Gradients& gra
 }
 
 TokenGather Block::backward(const BackwardPass& pass, const Tensor& x, const Activations& saved,
-                            const Gradients& gradients, TokenGather& doutput,
-                            Recompute policy) const {
+                            const Gradients& gradients, TokenGather& doutput) const {
     const BranchActivations attention = with_weight_inputs(saved.attention, gradients.attention);
     const BranchActivations mlp = with_weight_inputs(saved.mlp, gradients.mlp);
-    if (policy == Recompute::full) {
-        NormedTokens normed = attention_.normed_tokens(attention, pass.scratch);
+    if (policy_ == Recompute::full) {
+        NormedTokens normed = attention_.normed_tokens(attention);
         normed.make_all(x);
-        NormedTokens middle = mlp_.normed_tokens(mlp, pass.scratch);
-        attention_.forward(pass.micro_batch, x, normed, attention, pass.scratch, saved.middle,
-                           &middle);
+        NormedTokens middle = mlp_.normed_tokens(mlp);
+        attention_.forward(pass.micro_batch, x, normed, attention, saved.middle, &middle);
         mlp_.recompute_full(pass.micro_batch, middle, mlp);
-    } else if (policy == Recompute::selective) {
+    } else if (policy_ == Recompute::selective) {
         attention_.recompute_selective(pass.micro_batch, x, attention);
         mlp_.recompute_selective(pass.micro_batch, saved.middle, mlp);
     }
     TokenGather mlp_normed =
-        mlp_.backward(pass, saved.middle, mlp, gradients.mlp, doutput, policy == Recompute::full);
+        mlp_.backward(pass, saved.middle, mlp, gradients.mlp, doutput, policy_ == Recompute::full);
     TokenGather middle = attention_.begin_backward(pass, gradients.attention);
     if (pass.with_weights) mlp_.finish_backward(gradients.mlp, mlp_normed);
     return attention_.backward(pass, x, attention, gradients.attention, middle, false);
@@ -83,10 +85,9 @@ void Block::finish_backward(const Gradients& gradients, TokenGather& normed) con
     attention_.finish_backward(gradients.attention, normed);
 }
 
-void Block::backward_weight(const Activations& saved, const BranchScratch& scratch,
-                            const Gradients& gradients) const {
-    mlp_.backward_weight(saved.mlp, scratch, gradients.mlp);
-    attention_.backward_weight(saved.attention, scratch, gradients.attention);
+void Block::backward_weight(const Activations& saved, const Gradients& gradients) const {
+    mlp_.backward_weight(saved.mlp, gradients.mlp);
+    attention_.backward_weight(saved.attention, gradients.attention);
 }
 
 void Block::list_forward_uses(std::vector<int>& indices) const {
@@ -94,8 +95,8 @@ void Block::list_forward_uses(std::vector<int>& indices) const {
     indices.push_back(mlp_.any_matrix());
 }
 
-void Block::list_backward_uses(Recompute policy, std::vector<int>& indices) const {
-    if (policy == Recompute::full) list_forward_uses(indices);
+void Block::list_backward_uses(std::vector<int>& indices) const {
+    if (policy_ == Recompute::full) list_forward_uses(indices);
     indices.push_back(mlp_.any_matrix());
     indices.push_back(attention_.any_matrix());
 }

@@ -28,38 +28,36 @@ public:
         Tensor middle;  // [local tokens, C]
     };
 
-    // layer: its number in the whole model.
-    Block(const ModelContext& context, ParameterStore& store, int layer, const Tensor& rope,
-          const HeadExchange& exchange);
+    // layer: its number in the whole model. policy: what its backward computes again.
+    Block(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+          int layer, Recompute policy);
 
     // working_set: may be empty where nothing is computed again.
-    Activations take_activations(Arena& arena, Recompute policy,
-                                 const WorkingSet& working_set) const;
+    Activations take_activations(Arena& arena, const WorkingSet& working_set) const;
     WorkingSet take_working_set(Arena& arena) const;
-    // As that of AttentionBranch.
-    void take_kv_cache(Arena& arena, Activations& activations) const {
-        attention_.take_kv_cache(arena, activations.attention);
-    }
-    Gradients take_gradients(Arena& arena, Recompute policy) const;
+    // As that of AttentionBranch; nothing where the activations are this block's own.
+    void take_kv_cache(Arena& arena, Activations& activations) const;
+    // is_split: for a weight half that runs apart from the input half.
+    Gradients take_gradients(Arena& arena, bool is_split) const;
 
     // As those of Branch.
-    NormedTokens normed_tokens(const Activations& saved, const BranchScratch& scratch) const;
+    NormedTokens normed_tokens(const Activations& saved) const;
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
-                 const Activations& saved, const BranchScratch& scratch, NormedTokens* next) const;
-    // As those of Branch. policy: what `saved` was taken for; the rest is computed again first.
+                 const Activations& saved, NormedTokens* next) const;
+    // As those of Branch. What the policy has not kept is computed again first.
     TokenGather begin_backward(const BackwardPass& pass, const Gradients& gradients) const;
     TokenGather backward(const BackwardPass& pass, const Tensor& x, const Activations& saved,
-                         const Gradients& gradients, TokenGather& doutput, Recompute policy) const;
+                         const Gradients& gradients, TokenGather& doutput) const;
     void finish_backward(const Gradients& gradients, TokenGather& normed) const;
-    void backward_weight(const Activations& saved, const BranchScratch& scratch,
-                         const Gradients& gradients) const;
+    void backward_weight(const Activations& saved, const Gradients& gradients) const;
     void collect_parameters(std::vector<int>& indices) const;
     // Parameters of which forward and backward make a ParameterUse, in that order.
     void list_forward_uses(std::vector<int>& indices) const;
-    void list_backward_uses(Recompute policy, std::vector<int>& indices) const;
+    void list_backward_uses(std::vector<int>& indices) const;
 
 private:
     const ModelContext& context_;
+    const Recompute policy_;
     AttentionBranch attention_;
     MlpBranch mlp_;
 };

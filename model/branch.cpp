@@ -1,6 +1,5 @@
 #include "model/branch.h"
 
-#include <algorithm>
 #include <cmath>
 
 namespace trireme {
@@ -17,19 +16,10 @@ Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& m
     return dropout;
 }
 
-BranchScratch BranchScratch::take(const ModelContext& context, Arena& arena) {
-    const int64_t widest =
-        std::max(context.local_ffn(), int64_t{context.local_heads()} * context.model.head_dim);
-    const Shape residual{context.tokens(), context.model.hidden};
-    BranchScratch scratch;
-    scratch.partial = arena.take(context.compute, residual);
-    if (context.is_sharded_by_token()) scratch.gathered = arena.take(context.compute, residual);
-    scratch.inner = arena.take(context.compute, {context.tokens(), widest});
-    return scratch;
-}
-
-Branch::Branch(const ModelContext& context, ParameterStore& store, const Layout& layout)
+Branch::Branch(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+               const Layout& layout)
     : context_(context),
+      buffers_(buffers),
       inner_width_(layout.inner_features / context.tensor_size()),
       statistics_(layout.statistics),
       keeps_column_(layout.keeps_column),
@@ -68,11 +58,11 @@ BranchActivations Branch::take_working_set(Arena& arena) const {
     return saved;
 }
 
-BranchGradients Branch::take_gradients(Arena& arena, Recompute policy) const {
+BranchGradients Branch::take_gradients(Arena& arena, bool with_inputs) const {
     BranchGradients gradients;
     gradients.output = arena.take(context_.compute, {context_.tokens(), context_.model.hidden});
     gradients.column = arena.take(context_.compute, {context_.tokens(), column_width_});
-    if (policy == Recompute::none) return gradients;
+    if (!with_inputs) return gradients;
     gradients.normed =
         arena.take(context_.compute, {context_.local_tokens(), context_.model.hidden});
     gradients.inner = arena.take(context_.compute, {context_.tokens(), inner_width_});
@@ -105,11 +95,10 @@ BranchActivations Branch::part_of(const BranchActivations& saved, int piece) con
     return part;
 }
 
-NormedTokens Branch::normed_tokens(const BranchActivations& saved,
-                                   const BranchScratch& scratch) const {
-    return {context_,         norm_,
-            saved.normed,     saved.norm,
-            scratch.gathered, NormedTokens::Gather::at_once,
+NormedTokens Branch::normed_tokens(const BranchActivations& saved) const {
+    return {context_,          norm_,
+            saved.normed,      saved.norm,
+            buffers_.gathered, NormedTokens::Gather::at_once,
             "branch input"};
 }
 
@@ -130,13 +119,12 @@ void Branch::inner_forward(const MicroBatchContext& micro_batch, NormedTokens& n
 }
 
 void Branch::forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
-                     const BranchActivations& saved, const BranchScratch& scratch,
-                     const Tensor& out, NormedTokens* next) const {
+                     const BranchActivations& saved, const Tensor& out, NormedTokens* next) const {
     const ParameterUse use(store_, any_matrix());
-    TokenReduction sum(context_, scratch.partial, "branch output");
+    TokenReduction sum(context_, buffers_.partial, "branch output");
     inner_forward(micro_batch, normed, saved, [&](int piece) {
         row_.forward(piece_of(context_, saved.inner, piece),
-                     piece_of(context_, scratch.partial, piece));
+                     piece_of(context_, buffers_.partial, piece));
         sum.start(piece);
     });
     for (int piece = 0; piece < context_.pieces; ++piece) {
@@ -198,15 +186,15 @@ TokenGather Branch::backward(const BackwardPass& pass, const Tensor& x,
                              const BranchActivations& saved, const BranchGradients& gradients,
                              TokenGather& doutput, bool is_gathered) const {
     const ParameterUse use(store_, any_matrix());
-    TokenGather normed(context_, gathered_place(context_, saved.normed, pass.scratch.gathered),
+    TokenGather normed(context_, gathered_place(context_, saved.normed, buffers_.gathered),
                        "branch input, again");
     if (pass.with_weights && !is_gathered) normed.start_all(saved.normed);
-    TokenReduction sum(context_, pass.scratch.partial, "branch input gradient");
+    TokenReduction sum(context_, buffers_.partial, "branch input gradient");
     const Tensor dinner =
-        pass.scratch.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
+        buffers_.inner.flat_range(0, saved.inner.elements()).reshaped(saved.inner.shape);
     const auto column_backward = [&](int piece) {
         column_.backward_input(piece_of(context_, gradients.column, piece),
-                               piece_of(context_, pass.scratch.partial, piece));
+                               piece_of(context_, buffers_.partial, piece));
         sum.start(piece);
     };
     for (int piece = 0; piece < context_.pieces; ++piece) {
@@ -240,10 +228,10 @@ void Branch::finish_backward(const BranchGradients& gradients, TokenGather& norm
     store_.close_gradients(any_matrix());
 }
 
-void Branch::backward_weight(const BranchActivations& saved, const BranchScratch& scratch,
+void Branch::backward_weight(const BranchActivations& saved,
                              const BranchGradients& gradients) const {
     const Tensor local = gradients.normed ? gradients.normed : saved.normed;
-    TokenGather normed(context_, gathered_place(context_, local, scratch.gathered),
+    TokenGather normed(context_, gathered_place(context_, local, buffers_.gathered),
                        "branch input, again");
     normed.start_all(local);
     store_.open_gradients(any_matrix());

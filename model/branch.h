@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "model/chunk_buffers.h"
 #include "model/linear.h"
 #include "model/norm.h"
 #include "model/normed_tokens.h"
@@ -14,15 +15,6 @@ namespace trireme {
 // The residual dropout at a place of the model, for this rank's tokens of a piece.
 Dropout residual_dropout(const ModelContext& context, const MicroBatchContext& micro_batch,
                          PhiloxKey key, int piece);
-
-// Buffers that live for one call; a chunk has one set for all its layers.
-struct BranchScratch {
-    Tensor partial;   // [tokens, C] sums over the tensor ranks in the making
-    Tensor gathered;  // [tokens, C] input of a column-parallel layer; absent where a rank holds it
-    Tensor inner;     // [tokens, widest row-parallel input] its gradient
-
-    static BranchScratch take(const ModelContext& context, Arena& arena);
-};
 
 // What the weight half needs after the input half has run. One set a chunk serves while both halves
 // run together; a schedule that splits them needs one for each slot and layer.
@@ -53,7 +45,6 @@ struct BranchActivations {
 // it.
 struct BackwardPass {
     const MicroBatchContext& micro_batch;
-    const BranchScratch& scratch;
     // [local tokens, C] the gradient of the residual stream: of a branch's out before
     // Branch::backward, of its x after it.
     Tensor dresidual;
@@ -76,35 +67,33 @@ public:
     BranchActivations take_activations(Arena& arena, Recompute policy,
                                        const BranchActivations& working_set) const;
     BranchActivations take_working_set(Arena& arena) const;
-    // policy: not none when the weight half runs apart from a backward that computes again.
-    BranchGradients take_gradients(Arena& arena, Recompute policy) const;
+    // with_inputs: for a weight half that runs apart from a backward that computes again.
+    BranchGradients take_gradients(Arena& arena, bool with_inputs) const;
 
     // The branch's first step, for whoever makes x to make as well. `saved` as in forward.
-    NormedTokens normed_tokens(const BranchActivations& saved, const BranchScratch& scratch) const;
+    NormedTokens normed_tokens(const BranchActivations& saved) const;
     // x has been made into `normed`, of normed_tokens. next: of what follows on out in this chunk,
     // to be made from out; null where nothing does.
     void forward(const MicroBatchContext& micro_batch, const Tensor& x, NormedTokens& normed,
-                 const BranchActivations& saved, const BranchScratch& scratch, const Tensor& out,
-                 NormedTokens* next) const;
+                 const BranchActivations& saved, const Tensor& out, NormedTokens* next) const;
     // Computes again what the policy of this name has not kept, so that backward finds it. Gives
     // the same bits.
     void recompute_selective(const MicroBatchContext& micro_batch, const Tensor& x,
                              const BranchActivations& saved) const;
-    // From `normed`. The gathered input is in scratch.gathered afterwards.
+    // From `normed`. The gathered input is in the chunk's buffer afterwards.
     void recompute_full(const MicroBatchContext& micro_batch, NormedTokens& normed,
                         const BranchActivations& saved) const;
     // Backward, in three calls, so that the next branch's can begin before the last of this one's
     // compute, which hides its exchange. Nobody else touches pass.dresidual until backward has
     // returned. Fills `gradients`.
     TokenGather begin_backward(const BackwardPass& pass, const BranchGradients& gradients) const;
-    // doutput: of begin_backward. is_gathered: the input is in the scratch's `gathered`. Returns
-    // the input on its way there, for finish_backward, which is needed with_weights alone.
+    // doutput: of begin_backward. is_gathered: the input is in the chunk's buffer. Returns the
+    // input on its way there, for finish_backward, which is needed with_weights alone.
     TokenGather backward(const BackwardPass& pass, const Tensor& x, const BranchActivations& saved,
                          const BranchGradients& gradients, TokenGather& doutput,
                          bool is_gathered) const;
     void finish_backward(const BranchGradients& gradients, TokenGather& normed) const;
-    void backward_weight(const BranchActivations& saved, const BranchScratch& scratch,
-                         const BranchGradients& gradients) const;
+    void backward_weight(const BranchActivations& saved, const BranchGradients& gradients) const;
     virtual void collect_parameters(std::vector<int>& indices) const;
     // One of the matrices, which with their biases are used together (see ParameterUse): once in
     // forward and backward, and in recompute where that is full.
@@ -123,7 +112,8 @@ protected:
         Shape kept_column = {};     // where it is kept in another shape than it is made in
         Shape heads = {};           // of that activation; none when empty
     };
-    Branch(const ModelContext& context, ParameterStore& store, const Layout& layout);
+    Branch(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+           const Layout& layout);
 
     // What lies between the linear layers, for a part of the tokens: a piece where that is enough
     // for it, otherwise all of them at once. `part` holds the part's rows, of all of them `saved`
@@ -159,6 +149,7 @@ protected:
     const RowParallelLinear& row() const { return row_; }
 
     const ModelContext& context_;
+    const ChunkBuffers& buffers_;
 
 private:
     MicroBatchContext part_of(const MicroBatchContext& micro_batch, int piece) const;

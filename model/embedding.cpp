@@ -22,8 +22,12 @@ ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& 
     return spec;
 }
 
-Embedding::Embedding(const ModelContext& context, ParameterStore& store, bool tied_apart)
-    : context_(context), store_(store), key_(make_key(context.seed, "dropout/embedding")) {
+Embedding::Embedding(const ModelContext& context, ParameterStore& store,
+                     const ChunkBuffers& buffers, bool tied_apart)
+    : context_(context),
+      store_(store),
+      buffers_(buffers),
+      key_(make_key(context.seed, "dropout/embedding")) {
     ParameterSpec token = vocabulary_matrix(context, kTokenEmbeddingName);
     token.own_bucket = tied_apart;
     token_ = store.declare(token);
@@ -43,11 +47,11 @@ Tensor Embedding::documents_of(const MicroBatchContext& micro_batch, int piece) 
 }
 
 void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
-                        const BranchScratch& scratch, const Tensor& out) const {
+                        const Tensor& out) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     // In place on one rank.
-    const Tensor& whole = context_.tensor_size() > 1 ? scratch.partial : out;
+    const Tensor& whole = context_.tensor_size() > 1 ? buffers_.partial : out;
     TokenReduction sum(context_, whole, "embedding");
     {
         const ParameterUse use(store_, token_);
@@ -75,10 +79,10 @@ void Embedding::forward(const MicroBatchContext& micro_batch, const Tensor& ids,
 }
 
 void Embedding::backward(const MicroBatchContext& micro_batch, const Tensor& ids,
-                         const BranchScratch& scratch, const Tensor& doutput) const {
+                         const Tensor& doutput) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
-    TokenGather gather(context_, gathered_place(context_, doutput, scratch.partial),
+    TokenGather gather(context_, gathered_place(context_, doutput, buffers_.partial),
                        "embedding gradient");
     store_.open_gradients(token_);
     if (position_ >= 0) store_.open_gradients(position_);

@@ -21,14 +21,14 @@ ParameterSpec vocabulary_matrix(const ModelContext& context, const std::string& 
 class Embedding {
 public:
     // tied_apart: the head shares the token embedding, from another chunk.
-    Embedding(const ModelContext& context, ParameterStore& store, bool tied_apart);
+    Embedding(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+              bool tied_apart);
 
     // ids: [tokens] i32 on every tensor rank. out: [local tokens, C].
-    void forward(const MicroBatchContext& micro_batch, const Tensor& ids,
-                 const BranchScratch& scratch, const Tensor& out) const;
+    void forward(const MicroBatchContext& micro_batch, const Tensor& ids, const Tensor& out) const;
     // doutput: [local tokens, C], overwritten.
     void backward(const MicroBatchContext& micro_batch, const Tensor& ids,
-                  const BranchScratch& scratch, const Tensor& doutput) const;
+                  const Tensor& doutput) const;
     int token_parameter() const { return token_; }
     // Of forward; backward needs no values.
     void list_uses(std::vector<int>& indices) const { collect_parameters(indices); }
@@ -41,6 +41,7 @@ private:
 
     const ModelContext& context_;
     ParameterStore& store_;
+    const ChunkBuffers& buffers_;
     PhiloxKey key_;
     int token_;
     int position_ = -1;

@@ -28,9 +28,11 @@ int declare_weight(const ModelContext& context, ParameterStore& store) {
 
 }  // namespace
 
-LossHead::LossHead(const ModelContext& context, ParameterStore& store, int tied)
+LossHead::LossHead(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+                   int tied)
     : context_(context),
       store_(store),
+      buffers_(buffers),
       norm_(context, store, "final_norm"),
       owns_weight_(tied < 0),
       weight_(tied >= 0 ? tied : declare_weight(context, store)) {}
@@ -51,35 +53,30 @@ LossHead::Activations LossHead::take_activations(Arena& arena) const {
             arena.take(context_.compute, shape)};
 }
 
-LossHead::Scratch LossHead::take_scratch(Arena& arena) const {
+void LossHead::take_scratch(Arena& arena) {
     const int64_t chunk = chunk_tokens();
-    Scratch scratch;
-    scratch.logits = arena.take(DType::f32, {chunk, context_.local_vocab()});
-    scratch.dlogits = context_.compute == DType::f32
-                          ? scratch.logits
-                          : arena.take(context_.compute, {chunk, context_.local_vocab()});
-    scratch.row_max = arena.take(DType::f32, {chunk});
-    scratch.sums = arena.take(DType::f32, {2, chunk});
-    scratch.losses = arena.take(DType::f32, {context_.tokens()});
-    return scratch;
+    scratch_.logits = arena.take(DType::f32, {chunk, context_.local_vocab()});
+    scratch_.dlogits = context_.compute == DType::f32
+                           ? scratch_.logits
+                           : arena.take(context_.compute, {chunk, context_.local_vocab()});
+    scratch_.row_max = arena.take(DType::f32, {chunk});
+    scratch_.sums = arena.take(DType::f32, {2, chunk});
+    scratch_.losses = arena.take(DType::f32, {context_.tokens()});
 }
 
-NormedTokens LossHead::normed_tokens(const Activations& saved,
-                                     const BranchScratch& gathered) const {
+NormedTokens LossHead::normed_tokens(const Activations& saved) const {
     return {context_,          norm_,
             saved.normed,      saved.norm,
-            gathered.gathered, NormedTokens::Gather::on_start,
+            buffers_.gathered, NormedTokens::Gather::on_start,
             "head input"};
 }
 
-void LossHead::forward(const MicroBatchContext& micro_batch, NormedTokens& normed,
-                       const Tensor& labels, float loss_scale, const Activations& saved,
-                       const BranchScratch& gathered, const Scratch& scratch,
-                       const Tensor& loss_total, const LogitSink& take_logits) const {
+void LossHead::forward(const MicroBatchContext& micro_batch, NormedTokens& normed, const Loss& loss,
+                       const Activations& saved) const {
     Ops& ops = context_.ops();
     Stream& stream = context_.stream();
     Communicator& tensor = context_.mesh.tensor();
-    const Tensor& partial = gathered_place(context_, saved.gradient, gathered.partial);
+    const Tensor& partial = gathered_place(context_, saved.gradient, buffers_.partial);
     TokenReduction gradient(context_, partial, "head input gradient");
     const auto gather = [&](int piece) {
         if (piece < context_.pieces) normed.start(piece);
@@ -95,14 +92,14 @@ void LossHead::forward(const MicroBatchContext& micro_batch, NormedTokens& norme
     for (int64_t begin = 0; begin < context_.tokens();) {
         const int piece = static_cast<int>(begin / piece_tokens);
         const int64_t left_of_piece = (piece + 1) * piece_tokens - begin;
-        const int64_t count = std::min(scratch.logits.rows(), left_of_piece);
+        const int64_t count = std::min(scratch_.logits.rows(), left_of_piece);
         const Tensor hidden = normed.wait(piece).row_range(piece_tokens - left_of_piece, count);
-        const Tensor chunk_labels = labels.flat_range(begin, count);
-        const Tensor logits = scratch.logits.row_range(0, count);
-        const Tensor row_max = scratch.row_max.flat_range(0, count);
-        const Tensor sums = scratch.sums.flat_range(0, 2 * count).reshaped({2, count});
+        const Tensor chunk_labels = loss.labels.flat_range(begin, count);
+        const Tensor logits = scratch_.logits.row_range(0, count);
+        const Tensor row_max = scratch_.row_max.flat_range(0, count);
+        const Tensor sums = scratch_.sums.flat_range(0, 2 * count).reshaped({2, count});
         ops.linear_forward(stream, hidden, weight, Tensor(), logits);
-        if (take_logits) take_logits(begin, logits);
+        if (loss.take_logits) loss.take_logits(begin, logits);
         ops.cross_entropy_max(stream, logits, valid, row_max);
         stream.wait(tensor.all_reduce(stream, row_max, ReduceOp::max, "softmax maximum"));
         ops.cross_entropy_exp(stream, logits, valid, row_max, chunk_labels, first_row, sums);
@@ -110,9 +107,9 @@ void LossHead::forward(const MicroBatchContext& micro_batch, NormedTokens& norme
         // The next piece does not stand before these small sums in the queue.
         if (count == left_of_piece) gather(piece + 1);
         const Tensor dlogits =
-            micro_batch.training ? scratch.dlogits.row_range(0, count) : Tensor();
-        ops.cross_entropy_finish(stream, logits, valid, chunk_labels, first_row, sums, loss_scale,
-                                 scratch.losses.flat_range(begin, count), dlogits);
+            micro_batch.training ? scratch_.dlogits.row_range(0, count) : Tensor();
+        ops.cross_entropy_finish(stream, logits, valid, chunk_labels, first_row, sums, loss.scale,
+                                 scratch_.losses.flat_range(begin, count), dlogits);
         if (micro_batch.training) {
             ops.linear_backward_input(stream, dlogits, weight, partial.row_range(begin, count));
             if (count == left_of_piece) {
@@ -122,7 +119,8 @@ void LossHead::forward(const MicroBatchContext& micro_batch, NormedTokens& norme
         }
         begin += count;
     }
-    ops.add_sum(stream, scratch.losses, loss_total);
+    ops.add_sum(stream, scratch_.losses, loss.total);
+    if (loss.tokens) ops.copy(stream, scratch_.losses, loss.tokens);
     if (!micro_batch.training) return;
     // The embedding adds its part to a weight that they share.
     if (owns_weight_) store_.close_gradients(weight_);
@@ -135,8 +133,8 @@ void LossHead::backward(const Tensor& x, const Activations& saved, const Tensor&
 }
 
 void LossHead::logits_of_token(const Tensor& x, int64_t token, const Activations& saved,
-                               const BranchScratch& gathered, const Tensor& logits) const {
-    NormedTokens normed = normed_tokens(saved, gathered);
+                               const Tensor& logits) const {
+    NormedTokens normed = normed_tokens(saved);
     for (int piece = 0; piece < context_.pieces; ++piece) {
         normed.make(x, piece);
         normed.start(piece);

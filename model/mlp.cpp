@@ -18,8 +18,9 @@ std::vector<ColumnPart> expand_parts(const ModelContext& context, const std::str
 
 }  // namespace
 
-MlpBranch::MlpBranch(const ModelContext& context, ParameterStore& store, const std::string& layer)
-    : Branch(context, store,
+MlpBranch::MlpBranch(const ModelContext& context, ParameterStore& store,
+                     const ChunkBuffers& buffers, const std::string& layer)
+    : Branch(context, store, buffers,
              {.layer = layer,
               .name = "mlp",
               .row_name = "down",

@@ -9,7 +9,8 @@ namespace trireme {
 class MlpBranch final : public Branch {
 public:
     // layer: "layers.0"
-    MlpBranch(const ModelContext& context, ParameterStore& store, const std::string& layer);
+    MlpBranch(const ModelContext& context, ParameterStore& store, const ChunkBuffers& buffers,
+              const std::string& layer);
 
 private:
     // column: [tokens, F] or gate | up [tokens, 2F]; inner: [tokens, F].

@@ -93,9 +93,6 @@ private:
     };
 
     void fill_rope_table();
-    Recompute policy_of(size_t layer) const {
-        return context_.recompute.of_layer(static_cast<int>(layer));
-    }
     const Tensor& layer_input(const Slot& slot, size_t layer, const Tensor& input) const;
     // The gradient of the last layer's output, in the memory that the pass works in.
     Tensor begin_residual_gradient(const Slot& slot, const StageAction& work,
@@ -105,7 +102,7 @@ private:
     const ModelContext& context_;
     ChunkRange range_;
     ParameterStore store_;
-    Tensor rope_;
+    ChunkBuffers buffers_;
     std::optional<Embedding> embedding_;
     std::vector<std::unique_ptr<Block>> blocks_;
     std::optional<LossHead> head_;
@@ -115,11 +112,8 @@ private:
 
     std::optional<Arena> parameter_arena_, gradient_arena_, activation_arena_, scratch_arena_;
     std::vector<Slot> slots_;
-    BranchScratch scratch_;
-    HeadExchange head_exchange_;
     Block::WorkingSet working_set_;  // where layers compute again
     Block::Gradients shared_gradients_;
-    LossHead::Scratch head_scratch_;
     Tensor residual_gradient_;  // [local tokens, C], where no stage before wants it
 };
 

@@ -17,6 +17,7 @@
 #include "app/commands.h"
 #include "app/config_problems.h"
 #include "core/error.h"
+#include "data/token_source.h"
 
 namespace trireme {
 
@@ -75,9 +76,11 @@ std::string seed_problem(const std::string& text) {
 }
 
 void add_format(CLI::App* app, std::string& format) {
+    std::vector<std::string> names;
+    for (const DataFormat value : kDataFormats) names.emplace_back(name_of(value));
     app->add_option("--format", format,
                     "Of a dataset: megatron, nanogpt (uint16 tokens, nothing else) or llmc")
-        ->check(CLI::IsMember({"auto", "megatron", "nanogpt", "llmc"}).description(""))
+        ->check(CLI::IsMember(names).description(""))
         ->type_name("FORMAT")
         ->capture_default_str();
 }

@@ -1,12 +1,14 @@
 #include "app/schema_lists.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
 
 #include "app/config_problems.h"
 #include "app/schema_values.h"
+#include "data/token_source.h"
 
 namespace trireme {
 
@@ -72,28 +74,23 @@ std::string read_list(const YamlNode& node, const std::string& example, std::vec
     return "";
 }
 
-// The words stand for the values of an enumeration, in its order.
-template <typename Enum>
-std::string read_enum(const YamlNode& node, const WordList& list, Enum& to) {
+constexpr std::array kLinkAxes = {MeshAxis::tensor, MeshAxis::context, MeshAxis::data,
+                                  MeshAxis::pipeline};
+constexpr std::array kFaultActions = {FaultAction::nan_gradient, FaultAction::flip_bit};
+
+const char* name_of(FaultAction action) {
+    return action == FaultAction::nan_gradient ? "nan-gradient" : "flip-bit";
+}
+
+// One of `values`, by its name_of.
+template <typename Enum, size_t n>
+std::string read_enum(const YamlNode& node, const std::array<Enum, n>& values, Enum& to) {
+    WordList names;
+    for (const Enum value : values) names.words.emplace_back(name_of(value));
     size_t index = 0;
-    std::string problem = read_word(node, list, index);
-    if (problem.empty()) to = static_cast<Enum>(index);
+    std::string problem = read_word(node, names, index);
+    if (problem.empty()) to = values[index];
     return problem;
-}
-
-const WordList& data_format_words() {
-    static const WordList words{.words = {"auto", "megatron", "nanogpt", "llmc"}, .unbuilt = {}};
-    return words;
-}
-
-const WordList& axis_words() {
-    static const WordList words{.words = {"tensor", "context", "data", "pipeline"}, .unbuilt = {}};
-    return words;
-}
-
-const WordList& fault_words() {
-    static const WordList words{.words = {"nan-gradient", "flip-bit"}, .unbuilt = {}};
-    return words;
 }
 
 // A map, or the path alone.
@@ -105,7 +102,7 @@ std::string read_source(const YamlNode& node, const std::vector<DataSourceOption
         return read_number(value, {.least = 0.0, .above_least = true}, to.weight);
     };
     const auto format = [&](const YamlNode& value) {
-        return read_enum(value, data_format_words(), to.format);
+        return read_enum(value, kDataFormats, to.format);
     };
     const auto name = [&](const YamlNode& value) { return read_text(value, to.name); };
     return read_fields(node, kSource,
@@ -143,9 +140,7 @@ std::string read_phase(const YamlNode& node, const std::vector<DataPhaseOptions>
 
 std::string read_link(const YamlNode& node, const std::vector<LinkOptions>& before,
                       LinkOptions& to) {
-    const auto axis = [&](const YamlNode& value) {
-        return read_enum(value, axis_words(), to.axis);
-    };
+    const auto axis = [&](const YamlNode& value) { return read_enum(value, kLinkAxes, to.axis); };
     const auto latency = [&](const YamlNode& value) {
         return read_number(value, {.least = 0.0, .most = 1.0e5}, to.latency_ms);
     };
@@ -176,7 +171,7 @@ std::string read_fault(const YamlNode& node, const std::vector<FaultOptions>& /*
     };
     const auto step = [&](const YamlNode& value) { return read_whole(value, {1}, to.step); };
     const auto action = [&](const YamlNode& value) {
-        return read_enum(value, fault_words(), to.action);
+        return read_enum(value, kFaultActions, to.action);
     };
     const auto tensor = [&](const YamlNode& value) { return read_text(value, to.tensor); };
     return read_fields(node, kFault,
@@ -210,7 +205,7 @@ std::string sources_text(const std::vector<DataSourceOptions>& sources) {
         text += (text.empty() ? "" : ", ") + std::string("{path: ") + yaml_text(source.path) +
                 ", weight: " + number_text(source.weight);
         if (source.format != DataFormat::automatic) {
-            text += ", format: " + data_format_words().words[static_cast<size_t>(source.format)];
+            text += ", format: " + std::string(name_of(source.format));
         }
         if (!source.name.empty()) text += ", name: " + yaml_text(source.name);
         text += "}";
@@ -245,8 +240,7 @@ std::string faults_text(const std::vector<FaultOptions>& faults) {
     std::string text;
     for (const FaultOptions& fault : faults) {
         text += (text.empty() ? "" : ", ") + std::string("{rank: ") + std::to_string(fault.rank) +
-                ", step: " + std::to_string(fault.step) +
-                ", action: " + fault_words().words[static_cast<size_t>(fault.action)] +
+                ", step: " + std::to_string(fault.step) + ", action: " + name_of(fault.action) +
                 ", tensor: " + yaml_text(fault.tensor) + "}";
     }
     return "[" + text + "]";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +11,8 @@
 namespace trireme {
 
 enum class DataFormat { automatic, megatron, nanogpt, llmc };
+inline constexpr std::array kDataFormats = {DataFormat::automatic, DataFormat::megatron,
+                                            DataFormat::nanogpt, DataFormat::llmc};
 
 struct DataSourceOptions {
     std::string path;  // megatron: prefix of PREFIX.bin + PREFIX.idx; others: file or pattern

@@ -20,9 +20,6 @@ bool is_pattern(const std::string& path) {
     return path.find_first_of("*?[") != std::string::npos;
 }
 
-constexpr DataFormat kFormats[] = {DataFormat::automatic, DataFormat::megatron, DataFormat::nanogpt,
-                                   DataFormat::llmc};
-
 }  // namespace
 
 std::string_view name_of(DataFormat format) {
@@ -40,7 +37,7 @@ std::string_view name_of(DataFormat format) {
 }
 
 DataFormat data_format_of(std::string_view name) {
-    for (const DataFormat format : kFormats) {
+    for (const DataFormat format : kDataFormats) {
         if (name == name_of(format)) return format;
     }
     throw Error(ExitCode::config, "data format: found '" + std::string(name) +

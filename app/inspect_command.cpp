@@ -198,6 +198,10 @@ bool ends_with(const std::string& text, const std::string& end) {
     return text.size() > end.size() && text.ends_with(end);
 }
 
+constexpr const char* kInspectable =
+    "a run folder, a step folder, a dataset prefix (PREFIX.bin and PREFIX.idx), token files or a "
+    "safetensors file";
+
 Report inspect(const std::string& path, DataFormat format, bool verify) {
     std::error_code ignored;
     if (format != DataFormat::automatic) {
@@ -215,15 +219,18 @@ Report inspect(const std::string& path, DataFormat format, bool verify) {
             const bool is_indexed = std::filesystem::exists(prefix + ".idx", ignored);
             return inspect_dataset({.path = is_indexed ? prefix : path}, verify);
         }
-        return inspect_safetensors(path, verify);
+        try {
+            return inspect_safetensors(path, verify);
+        } catch (const Error& error) {
+            if (error.code() != ExitCode::bad_data || ends_with(path, ".safetensors")) throw;
+            throw error.retold(path + " is nothing that can be inspected: expected " +
+                               kInspectable + "; as a safetensors file: " + error.what());
+        }
     }
     if (path.find_first_of("*?[") != std::string::npos) {
         return inspect_dataset({.path = path}, verify);
     }
-    throw Error(ExitCode::bad_data, "nothing found at " + path +
-                                        ": expected a run folder, a step folder, a dataset prefix "
-                                        "(PREFIX.bin and PREFIX.idx), token files or a "
-                                        "safetensors file");
+    throw Error(ExitCode::bad_data, "nothing found at " + path + ": expected " + kInspectable);
 }
 
 // Names come from files that nobody vouches for and must not steer the terminal.

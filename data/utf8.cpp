@@ -56,6 +56,10 @@ size_t valid_until(std::string_view text, size_t at) {
 
 }  // namespace
 
+size_t valid_utf8_bytes(std::string_view text) {
+    return valid_until(text, 0);
+}
+
 std::string_view valid_utf8(std::string_view text, std::string& fixed) {
     size_t at = valid_until(text, 0);
     if (at == text.size()) return text;

@@ -7,6 +7,9 @@
 
 namespace trireme {
 
+// How many bytes at the beginning are valid UTF-8: all of them, or those before a broken part.
+size_t valid_utf8_bytes(std::string_view text);
+
 // The text itself when it is valid UTF-8; else a copy in `fixed` in which every broken part became
 // U+FFFD. A broken part is the longest beginning of a character that is not continued as it must
 // be, or one byte that begins none: the practice of the Unicode Standard, and what Python's

@@ -381,6 +381,10 @@ TEST_CASE("a checkpoint that is damaged or of another model is refused", "[app][
              65,
              {"none"}},
             {"inspect of nothing", {"inspect", "none"}, 65, {"none"}},
+            {"inspect of a configuration",
+             {"inspect", "tiny.yaml"},
+             65,
+             {"tiny.yaml is nothing that can be inspected", "a run folder"}},
         },
         at);
     CHECK(trireme_in(at, {"eval", "--checkpoint", "out", "--data", "data/good"}).code == 0);

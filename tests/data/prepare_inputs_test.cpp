@@ -34,7 +34,7 @@ TEST_CASE("bad lines are skipped, told and counted when asked for", "[data][prep
     CHECK_THAT(told[0], Contains("a.jsonl:2: key 'text' holds a JSON number"));
     CHECK_THAT(told[1], Contains("a.jsonl:3: longer than 64 MiB"));
     CHECK_THAT(told[2], Contains("a.jsonl:4: not valid JSON"));
-    CHECK_THAT(told[3], Contains("a.jsonl:6: not valid JSON"));
+    CHECK_THAT(told[3], Contains("a.jsonl:6: not UTF-8"));
     options.on_bad_line = BadLine::fail;
     CHECK_THAT(error_of([&] { prepare(options); }).what(), Contains("a.jsonl:2: "));
 }

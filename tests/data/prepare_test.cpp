@@ -209,7 +209,8 @@ TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
     const auto bad = GENERATE(values<Case>({
         {"{\"text\": \"cut off", "not valid JSON"},
         {"{\"text\": \"a\"} {\"text\": \"b\"}", "not valid JSON"},
-        {"{\"text\": \"\xff\"}", "not valid JSON"},
+        {"{\"text\": \"ab\xff\"}", "not UTF-8 at byte 13 of the line"},
+        {"{\"text\": x, \"\xff\": 1}", "not valid JSON"},
         {std::string("{\"text\": \"a\"}") + '\0' + " lost", "byte 14 of the line, a zero byte"},
         {"[\"text\"]", "found a JSON array"},
         {"{\"body\": \"a\", \"id\": 3}", "no key 'text'; keys found: body, id"},

@@ -4,14 +4,18 @@
 #include <cstdio>
 #include <map>
 #include <set>
+#include <span>
 #include <tuple>
 #include <utility>
 
 #include "core/format_number.h"
+#include "parallel/wait_graph.h"
 
 namespace trireme {
 
 namespace {
+
+constexpr size_t kMostTold = 8;  // culprits in a message; the details are of all ranks
 
 std::string seconds_text(double seconds) {
     return format_number("%.1f s", seconds);
@@ -34,86 +38,6 @@ std::string wait_text(const RankReport& rank, const ReportedWait& wait) {
     return text + " of " + group_text(wait.group);
 }
 
-struct Edge {
-    int to;
-    const ReportedWait* wait;
-};
-
-class WaitsFor {
-public:
-    explicit WaitsFor(const std::vector<RankReport>& ranks) : ranks_(ranks) {
-        for (size_t r = 0; r < ranks.size(); ++r) edges_.push_back(edges_of(static_cast<int>(r)));
-    }
-
-    const std::vector<Edge>& edges(int rank) const { return edges_[static_cast<size_t>(rank)]; }
-
-    // Ranks that all others this one waits for, directly or not, wait for in the end.
-    std::set<int> roots(int from) const {
-        const std::set<int> reached = reachable(from);
-        std::set<int> roots;
-        for (const int rank : reached) {
-            if (edges(rank).empty()) roots.insert(rank);
-        }
-        if (!roots.empty()) return roots;
-        // A circle: those that come back to themselves.
-        for (const int rank : reached) {
-            for (const Edge& edge : edges(rank)) {
-                if (reachable(edge.to).count(rank) != 0) roots.insert(rank);
-            }
-        }
-        return roots;
-    }
-
-private:
-    std::set<int> reachable(int from) const {
-        std::set<int> reached;
-        std::vector<int> next{from};
-        while (!next.empty()) {
-            const int rank = next.back();
-            next.pop_back();
-            if (!reached.insert(rank).second) continue;
-            for (const Edge& edge : edges(rank)) next.push_back(edge.to);
-        }
-        return reached;
-    }
-
-    std::vector<Edge> edges_of(int rank) const {
-        const RankReport& report = ranks_[static_cast<size_t>(rank)];
-        std::vector<Edge> edges;
-        if (!report.answers) return edges;
-        const bool main_waits = std::any_of(report.waits.begin(), report.waits.end(),
-                                            [](const ReportedWait& wait) { return wait.is_main; });
-        for (const ReportedWait& wait : report.waits) {
-            if (wait.is_main == main_waits) add_edges(report, wait, edges);
-        }
-        return edges;
-    }
-
-    void add_edges(const RankReport& report, const ReportedWait& wait,
-                   std::vector<Edge>& edges) const {
-        const ReportedGroup* group = report.group(wait.group);
-        if (!group) return;
-        const ReportedOperation* operation = report.operation(wait.group, wait.queue, wait.ticket);
-        for (const int member : group->ranks) {
-            if (member == report.rank || member < 0 || member >= static_cast<int>(ranks_.size())) {
-                continue;
-            }
-            if (wait.queue != Queue::collective) {
-                if (!operation || operation->peer == member) edges.push_back({member, &wait});
-                continue;
-            }
-            const RankReport& other = ranks_[static_cast<size_t>(member)];
-            const ReportedGroup* theirs = other.group(wait.group);
-            if (!other.answers || !theirs || theirs->issued < wait.ticket) {
-                edges.push_back({member, &wait});
-            }
-        }
-    }
-
-    const std::vector<RankReport>& ranks_;
-    std::vector<std::vector<Edge>> edges_;
-};
-
 std::string culprit_text(const RankReport& rank, bool waits) {
     if (!rank.answers) {
         return rank.who() + " does not answer: nothing was heard of it for " +
@@ -125,14 +49,37 @@ std::string culprit_text(const RankReport& rank, bool waits) {
            " since " + seconds_text(rank.quiet_seconds);
 }
 
+// Who waits for a rank.
+struct Waiters {
+    int count = 0;
+    int first = -1;                      // the lowest rank
+    const ReportedWait* wait = nullptr;  // its
+};
+
+std::vector<Waiters> waiters_of_ranks(const WaitGraph& graph, size_t n_ranks) {
+    std::vector<Waiters> waiters(n_ranks);
+    std::vector<int> last(n_ranks, -1);  // a rank may wait for another in several ways
+    for (int rank = 0; rank < static_cast<int>(n_ranks); ++rank) {
+        for (const WaitGraph::Edge& edge : graph.edges(rank)) {
+            const auto to = static_cast<size_t>(edge.to);
+            if (std::exchange(last[to], rank) == rank) continue;
+            if (waiters[to].count++ == 0) {
+                waiters[to].first = rank;
+                waiters[to].wait = edge.wait;
+            }
+        }
+    }
+    return waiters;
+}
+
 }  // namespace
 
 std::optional<HangVerdict> find_hang(const std::vector<RankReport>& reports) {
-    const WaitsFor graph(reports);
+    const WaitGraph graph(reports);
     std::set<int> culprits;
     for (const RankReport& report : reports) {
         if (report.quiet_seconds <= report.limit_seconds) continue;
-        const std::set<int> roots = graph.roots(report.rank);
+        const std::set<int>& roots = graph.roots(report.rank);
         const bool stand = std::all_of(roots.begin(), roots.end(), [&](int rank) {
             const RankReport& root = reports[static_cast<size_t>(rank)];
             return root.quiet_seconds > root.limit_seconds;
@@ -143,32 +90,32 @@ std::optional<HangVerdict> find_hang(const std::vector<RankReport>& reports) {
 
     HangVerdict verdict;
     verdict.culprits.assign(culprits.begin(), culprits.end());
-    for (const int culprit : verdict.culprits) {
+    const std::vector<Waiters> waiters = waiters_of_ranks(graph, reports.size());
+    const size_t n_told = std::min(verdict.culprits.size(), kMostTold);
+    for (const int culprit : std::span(verdict.culprits).first(n_told)) {
         const RankReport& report = reports[static_cast<size_t>(culprit)];
         const bool waits = !graph.edges(culprit).empty();
         verdict.text += (verdict.text.empty() ? "" : "; ") + culprit_text(report, waits);
-        int waiting = 0;
-        std::string first;
-        for (const RankReport& other : reports) {
-            for (const Edge& edge : graph.edges(other.rank)) {
-                if (edge.to != culprit) continue;
-                if (++waiting == 1) {
-                    first = "rank " + std::to_string(other.rank) + " waits for it in " +
-                            wait_text(other, *edge.wait);
-                }
-                break;
-            }
+        const Waiters& others = waiters[static_cast<size_t>(culprit)];
+        if (others.count > 0) {
+            verdict.text += "; rank " + std::to_string(others.first) + " waits for it in " +
+                            wait_text(reports[static_cast<size_t>(others.first)], *others.wait);
         }
-        if (waiting > 0) verdict.text += "; " + first;
-        if (waiting > 1) verdict.text += ", and " + std::to_string(waiting - 1) + " more wait";
+        if (others.count > 1) {
+            verdict.text += ", and " + std::to_string(others.count - 1) + " more wait";
+        }
         if (waits) {
-            const Edge& edge = graph.edges(culprit).front();
+            const WaitGraph::Edge& edge = graph.edges(culprit).front();
             verdict.text += "; it waits for rank " + std::to_string(edge.to) + " in " +
                             wait_text(report, *edge.wait);
         } else if (report.answers && !report.waits.empty()) {
             verdict.text += "; it waits for " + wait_text(report, report.waits.front()) +
                             ", at which all members have arrived";
         }
+    }
+    if (n_told < verdict.culprits.size()) {
+        verdict.text +=
+            "; and " + std::to_string(verdict.culprits.size() - n_told) + " more ranks like these";
     }
     return verdict;
 }

@@ -119,6 +119,55 @@ TEST_CASE("collectives that differ are found under the lowest number, both sides
                    Contains("rank 2 on node1 (pid 1002) issued all_reduce sum of 6 F32 'a'"));
 }
 
+TEST_CASE("a circle of many ranks is found in a walk over their waits", "[parallel]") {
+    constexpr int kRanks = 1500;  // two halves, each in a collective that the other is not in
+    std::vector<int> members(kRanks);
+    for (int rank = 0; rank < kRanks; ++rank) members[static_cast<size_t>(rank)] = rank;
+    std::vector<RankReport> ranks;
+    for (int rank = 0; rank < kRanks; ++rank) {
+        const bool is_first = rank < kRanks / 2;
+        RankReport report = rank_at(rank, 12, 0);
+        report.groups = {{"data/0", members, is_first ? 7u : 6u, 6},
+                         {"tensor/0", members, is_first ? 6u : 7u, 6}};
+        report.waits.push_back({is_first ? "data/0" : "tensor/0", Queue::collective, 7, true});
+        ranks.push_back(std::move(report));
+    }
+    const auto verdict = find_hang(ranks);
+    REQUIRE(verdict);
+    CHECK(verdict->culprits == members);
+    CHECK_THAT(verdict->text, Contains("rank 750 waits for it in") &&
+                                  Contains("and 749 more wait") &&
+                                  Contains("and 1492 more ranks like these"));
+}
+
+TEST_CASE("a rank behind a circle is not named with it, one behind two circles names both",
+          "[parallel]") {
+    std::vector<RankReport> ranks;
+    for (int rank = 0; rank < 6; ++rank) {
+        ranks.push_back(rank_at(rank, 12, 6));
+        ranks.back().groups[0].ranks = {0, 1, 2, 3, 4, 5};
+    }
+    // 0 waits for 1 and 3; 1 and 2 for each other, 3 and 4 for each other; 5 for 0.
+    receive_from(ranks[0], 1, 3);
+    receive_from(ranks[0], 3, 4);
+    receive_from(ranks[1], 2, 3);
+    receive_from(ranks[2], 1, 3);
+    receive_from(ranks[3], 4, 3);
+    receive_from(ranks[4], 3, 3);
+    receive_from(ranks[5], 0, 3);
+    for (RankReport& report : ranks) report.quiet_seconds = 1;
+    ranks[5].quiet_seconds = 12;
+    CHECK_FALSE(find_hang(ranks));  // those of the circles are within their limits
+    for (RankReport& report : ranks) report.quiet_seconds = 12;
+    const auto verdict = find_hang(ranks);
+    REQUIRE(verdict);
+    CHECK(verdict->culprits == std::vector<int>{1, 2, 3, 4});
+    // A rank that waits for nobody is the reason, whoever else goes in circles.
+    receive_from(ranks[4], 5, 9);
+    ranks[5].waits.clear();
+    CHECK(find_hang(ranks)->culprits == std::vector<int>{1, 2, 5});
+}
+
 TEST_CASE("a report survives the way through text", "[parallel]") {
     RankReport report = rank_at(2, 1.25, 7);
     report.phase = Phase::save;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <limits>
 
 #include "app/build_info.h"
 #include "app/schema_values.h"
@@ -251,6 +252,10 @@ public:
               "found " + text_of(c.batch.global) + ", expected a multiple of batch.micro " +
                   text_of(c.batch.micro) + " * mesh.data " + text_of(c.mesh.data) + " = " +
                   text_of(unit) + near(c.batch.global, unit));
+        const int64_t most = std::numeric_limits<int>::max() / std::max(c.micro_batches(), 1);
+        check({"evaluation.batches", "batch.micro"}, c.evaluation.batches <= most,
+              "found " + text_of(c.evaluation.batches) + ", expected at most " + text_of(most) +
+                  ", since each has " + text_of(c.micro_batches()) + " micro-batches");
     }
 
     // What a schedule needs of stages, chunks and micro-batches, and whether a user's program runs.

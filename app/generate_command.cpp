@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <span>
 
 #include "app/checkpoint_config.h"
 #include "app/commands.h"
@@ -56,6 +57,9 @@ void generate(World& world, const GenerateArguments& arguments) {
     if (prints) output.print(arguments.prompt);
     const SamplingOptions sampling{
         .temperature = arguments.temperature, .top_k = arguments.top_k, .seed = arguments.seed};
+    // A model may have more ids than the tokenizer has tokens, for which there is no text.
+    const auto n_ids =
+        static_cast<size_t>(std::min<int64_t>(config.model.vocab_size, tokenizer->vocab_size()));
     std::vector<int32_t> input(static_cast<size_t>(window));
     int64_t known = 0;  // tokens of the window whose keys and values the engine has
     for (int64_t i = 0; i < arguments.tokens; ++i) {
@@ -67,7 +71,8 @@ void generate(World& world, const GenerateArguments& arguments) {
             setup.engine().next_token_logits(input, visible - 1, known);
         // In a full window the next token moves all others to another position.
         known = visible < window ? visible : 0;
-        const int32_t token = sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
+        const int32_t token = sample_token(std::span(logits).first(n_ids), sampling,
+                                           static_cast<int64_t>(tokens.size()));
         if (token == tokenizer->end_of_text()) break;
         tokens.push_back(token);
         if (prints) output.print(tokenizer->decode({&tokens.back(), 1}));

@@ -3,8 +3,10 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "app/readable.h"
 #include "core/error.h"
@@ -22,14 +24,21 @@ int64_t step_of(const nlohmann::json& record) {
     return step != record.end() && step->is_number_integer() ? step->get<int64_t>() : -1;
 }
 
-// Lines of an existing file whose step is at most `last_step`.
+// Lines of an existing file whose step is at most `last_step`. What cannot be read must not be
+// replaced by what could.
 std::string records_until(const std::string& path, int64_t last_step) {
+    std::error_code ignored;
     std::ifstream in(path);
+    if (!in.is_open() && std::filesystem::exists(path, ignored)) {
+        throw Error(ExitCode::output_busy, path + ": cannot be read: " + std::strerror(errno) +
+                                               "; choose another run.output");
+    }
     std::string kept;
     for (std::string line; std::getline(in, line);) {
         const int64_t step = step_of(nlohmann::json::parse(line, nullptr, false));
         if (step >= 0 && step <= last_step) kept += line + "\n";
     }
+    if (in.bad()) throw Error(ExitCode::io, path + ": reading failed: " + std::strerror(errno));
     return kept;
 }
 

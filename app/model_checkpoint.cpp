@@ -13,11 +13,13 @@ namespace {
 constexpr const char* kParameterPrefix = "parameter/";
 
 void check_same_model(const ModelContext& context, const CheckpointReader& reader) {
-    int64_t elements = 0;
+    uint64_t elements = 0;  // a manifest may claim anything
     for (const auto& [name, tensor] : reader.manifest().tensors) {
-        if (name.starts_with(kParameterPrefix)) elements += tensor.global[0] * tensor.global[1];
+        if (name.starts_with(kParameterPrefix))
+            elements +=
+                static_cast<uint64_t>(tensor.global[0]) * static_cast<uint64_t>(tensor.global[1]);
     }
-    const int64_t expected = count_parameters(context.model).total;
+    const auto expected = static_cast<uint64_t>(count_parameters(context.model).total);
     if (elements == expected) return;
     throw CheckpointMismatch(reader.folder() + ": checkpoint of another model: it holds " +
                              std::to_string(elements) + " parameters, the configured model has " +

@@ -64,8 +64,11 @@ std::string read_descriptor(int descriptor) {
     return text;
 }
 
+// False with errno set.
 bool write_whole(int descriptor, const std::string& text) {
-    return pwrite(descriptor, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+    const ssize_t written = pwrite(descriptor, text.data(), text.size(), 0);
+    if (written >= 0 && written < static_cast<ssize_t>(text.size())) errno = ENOSPC;
+    return written == static_cast<ssize_t>(text.size());
 }
 
 Error failure(const std::string& path, const char* what) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "core/error.h"
@@ -13,6 +14,12 @@ namespace trireme {
 int32_t sample_token(std::span<const float> logits, const SamplingOptions& options,
                      int64_t position) {
     TRIREME_CHECK(!logits.empty(), "logits to draw from");
+    if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); })) {
+        throw Error(ExitCode::numerics,
+                    "the model's output at token " + std::to_string(position) +
+                        " is not a number: the checkpoint's parameters are, or have grown too "
+                        "large; take an earlier checkpoint");
+    }
     std::vector<int32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     // Ties go to the lower id, so that the order is the same everywhere.

@@ -12,7 +12,8 @@ struct SamplingOptions {
 };
 
 // Draws a token from softmax(logits / temperature), among the top_k most likely. The same seed and
-// position give the same draw on every rank and mesh.
+// position give the same draw on every rank and mesh. Error(numerics) where a logit is not a
+// number.
 int32_t sample_token(std::span<const float> logits, const SamplingOptions& options,
                      int64_t position);
 

@@ -66,7 +66,11 @@ void LockedFile::sync() {
 void LockedFile::rename_to(const std::string& path) {
     sync();
     if (::rename(path_.c_str(), path.c_str()) != 0) {
-        fail(ExitCode::output_busy, "cannot rename " + path_ + " to " + path, errno);
+        const int error = errno;
+        // A network file system may answer with an error although the rename happened.
+        if (!is_at(path, descriptor())) {
+            fail(ExitCode::output_busy, "cannot rename " + path_ + " to " + path, error);
+        }
     }
     path_ = path;
     sync_folder(folder_of(path));

@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <system_error>
 
 #include "core/error.h"
+#include "core/file_io.h"
 
 namespace trireme {
 namespace {
@@ -49,15 +48,7 @@ void remove_former(const std::string& path) {
 
 OutputFile::OutputFile(const std::string& path, int64_t resume_at)
     : path_(path), partial_path_(path + ".partial"), keeps_(resume_at > 0) {
-    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-    if (!folder.empty()) {
-        std::error_code error;
-        std::filesystem::create_directories(folder, error);
-        if (error) {
-            throw Error(output_error_code(error.value()),
-                        "cannot create folder " + folder.string() + ": " + error.message());
-        }
-    }
+    create_folders(folder_of(path));
     buffer_.reserve(kBufferBytes);
     file_.emplace(open_at(partial_path_, resume_at));
 }

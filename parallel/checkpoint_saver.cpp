@@ -135,11 +135,8 @@ SaveReport CheckpointSaver::write(const Job& job) {
             write_hint(options_.folder, job.state.step);
             prune_checkpoints(options_.folder, options_.keep, options_.keep_every, report.step);
         }
-    } catch (const Error& error) {
-        report.error = error;
-    } catch (const std::exception& error) {
-        report.error =
-            InternalError(std::string("internal error while saving a checkpoint: ") + error.what());
+    } catch (...) {
+        report.error = as_error(std::current_exception(), "while saving a checkpoint");
     }
     return report;
 }

@@ -8,6 +8,7 @@
 #include "data/dataset_manifest.h"
 #include "tests/app/metrics_records.h"
 #include "tests/app/process_support.h"
+#include "tests/app/tiny_run.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/core/whole_file.h"
 #include "tests/data/tokenizer_test_support.h"
@@ -114,6 +115,17 @@ TEST_CASE("a text becomes a model that is resumed, evaluated, inspected and writ
     const std::string dataset = succeed(at, {"inspect", "data/text-valid"}).out;
     CHECK(dataset.find("uint16") != std::string::npos);
     CHECK(dataset.find("257 ids, the largest that occurs is 256") != std::string::npos);
+}
+
+TEST_CASE("a model with more ids than its tokenizer has tokens writes tokens alone",
+          "[app][process]") {
+    const TemporaryFolder folder;
+    const std::string at = folder.path();
+    make_data(at, "text", 20);
+    write_text(at + "/run.yaml", tiny_run(1));
+    succeed(at, {"train", "run.yaml", "--set", "model.vocab_size=900"});
+    succeed(at, {"generate", "--checkpoint", "out", "--prompt", "line ", "--tokens", "40",
+                 "--temperature", "1000"});
 }
 
 TEST_CASE("a run leaves the file that it was started from as it is", "[app][process]") {

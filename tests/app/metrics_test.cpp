@@ -2,15 +2,19 @@
 
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "app/metrics.h"
 #include "app/sampling.h"
+#include "tests/core/error_of.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/core/whole_file.h"
 
 namespace trireme::test {
+
+using Catch::Contains;
 
 namespace {
 
@@ -153,6 +157,15 @@ TEST_CASE("sampling follows the distribution, temperature and top-k", "[app][sam
     }
     const double expected = 4000.0 / (1.0 + 2.0 * std::exp(2.0) + std::exp(1.0));
     CHECK(std::abs(first - expected) < 5.0 * std::sqrt(expected));
+}
+
+TEST_CASE("nothing is drawn from outputs that are not numbers", "[app][sampling]") {
+    std::vector<float> logits(300, 0.5f);
+    CHECK(sample_token(logits, {.temperature = 0.0}, 3) == 0);
+    logits[299] = std::numeric_limits<float>::quiet_NaN();
+    const Error error = error_of([&] { sample_token(logits, {}, 3); });
+    CHECK(error.code() == ExitCode::numerics);
+    CHECK_THAT(error.what(), Contains("at token 3 is not a number"));
 }
 
 }  // namespace trireme::test

@@ -64,7 +64,7 @@ Rows run_rows() {
             "run.hang_limit", "auto",
             "How long a rank may make no progress before the run ends with code 86. auto: ten "
             "times the longest step, evaluation or save so far, at least a minute; ten minutes "
-            "for what was not seen yet. See docs/faults.md.",
+            "for saves and what was not seen yet. See docs/faults.md.",
             [](auto& c) -> auto& { return c.run.hang_limit_seconds; }),
         number(
             "run.start_limit", {.least = 0.0, .most = 1e9, .above_least = true},

@@ -21,8 +21,8 @@ enum class ExitCode : int {
     no_progress = 93,
 };
 
-// A failure that a user or the environment caused. The message says what was found, what was
-// expected, where, and what to do. Caught once, in main, which ends every rank with `code`.
+// A failure that a user or the environment caused. The message says what was found and expected,
+// where, and what to do. Caught in main or app/rank_errors, which end every rank with `code`.
 class Error : public std::runtime_error {
 public:
     Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

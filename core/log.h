@@ -8,7 +8,7 @@ namespace trireme {
 
 // What a run tells the person at the console: one line a call, written at once and whole, so that
 // the lines of several ranks never mix. Messages are taken literally; nothing in them is a format.
-// Thread-safe. Libraries do not use it: they throw; the application layer reports.
+// Thread-safe. Libraries throw instead; one that must end its rank and cannot says why here.
 class Log {
 public:
     // Writes to `out` (not owned, must outlive the log).

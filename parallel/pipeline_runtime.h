@@ -11,7 +11,7 @@
 
 namespace trireme {
 
-// Walks one rank's program. Each receive is posted one action of its kind ahead, sends never block
+// Walks one rank's program. Receives are posted as far ahead as the plan says, sends never block
 // compute (a result buffer is used again two sends later), activations and gradients travel on
 // their own queues. Buffers are taken once; nothing is allocated after construction.
 //

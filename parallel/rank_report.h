@@ -64,7 +64,7 @@ struct RankReport {
                                        uint64_t ticket) const;
     // "rank 3 on node7 (pid 4711)"
     std::string who() const;
-    // "step 17, forward 2"
+    // "step 17, 'forward of micro-batch 2'"
     std::string where() const;
 };
 

@@ -16,15 +16,15 @@ namespace trireme {
 
 struct WatchdogOptions {
     // How long a rank may make no progress. 0: ten times the longest step, evaluation or save that
-    // this rank has seen, at least a minute, and ten minutes for what it has not seen yet.
+    // this rank has seen, at least a minute; ten minutes for saves, the end and the not yet seen.
     double limit_seconds = 0;
     double start_limit_seconds = 1800;  // the same before the first step
     std::chrono::milliseconds beat{500};
     // How long after a rank's connection has broken the others are ended, if nobody else does.
     std::chrono::milliseconds gone_grace{3000};
 
-    // All are called from the watchdog's thread. On the one rank that has found out; `details` is
-    // everything that the ranks said, empty when they were not asked.
+    // Called from the watchdog's thread, report from its maker's as well. On the one rank that has
+    // found out; `details` is everything that the ranks said, empty when they were not asked.
     std::function<void(const std::string& message, const std::string& details)> report;
     // On every rank: ends it with this code. In a process it does not return.
     std::function<void(ExitCode code)> end;

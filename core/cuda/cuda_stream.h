@@ -59,7 +59,7 @@ private:
     void poll(const std::function<cudaError_t()>& query, const char* what);
 
     cudaStream_t stream_ = nullptr;
-    std::vector<cudaEvent_t> events_;  // of ticket t: t % kEvents
+    std::vector<cudaEvent_t> events_;  // of ticket t: (t - 1) % kEvents
     uint64_t recorded_ = 0;            // the newest ticket; 0: none
     std::vector<cudaEvent_t> spare_timing_events_;
     std::deque<TimedWait> timed_waits_;

@@ -30,9 +30,9 @@ public:
         return std::make_unique<QueuedCommunicator>(*channel);
     }
 
-    // Ends the ranks, not the process they share.
     ActivityBoard& activity() override { return run_.activity(rank_); }
 
+    // Ends the ranks, not the process they share.
     [[noreturn]] void abort(int exit_code) override {
         const Error error(static_cast<ExitCode>(exit_code), "rank " + std::to_string(rank_) +
                                                                 " ended the run with code " +

@@ -130,7 +130,7 @@ private:
             entries.push_back({tensor->name, theirs_.dtype, tensor->shape, 0, 0});
         }
         const std::string header = make_safetensors_header(entries, {{"format", "pt"}});
-        File file = File::create(folder + "/" + shard.name, true);
+        File file = File::create_new(folder + "/" + shard.name);
         file.write_all(header.data(), header.size());
         for (const HfTensor* tensor : shard.tensors) {
             if (tensor->is_transposed) {

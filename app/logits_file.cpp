@@ -79,7 +79,7 @@ void LogitsFile::make(const std::string& header, const std::vector<SafetensorsEn
                       const SampleSource& data) {
     check_output_free(path_, kOption);
     create_folders(folder_of(path_));
-    File file = File::create(temporary_, true);
+    File file = File::create_new(temporary_);
     // Before anybody writes: ranks on other machines write far behind each other, and where a
     // network file system's client thinks that the file ends, it fills its page up with zeros.
     file.reserve(entries.back().end);

@@ -40,11 +40,18 @@ std::string reason_of(int error) {
     throw Error(ExitCode::io, message);
 }
 
+int open_for_writing(const std::string& path, int how) {
+    // As the umask says, but never writable for everybody.
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | how, 0664);
+    if (descriptor < 0) fail_io("create", path, errno);
+    return descriptor;
+}
+
 }  // namespace
 
-File File::open(const std::string& path, bool follow_link) {
+File File::open(const std::string& path, Links links) {
     // Without O_NONBLOCK a named pipe would block here before it can be refused.
-    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (follow_link ? 0 : O_NOFOLLOW);
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::follow ? 0 : O_NOFOLLOW);
     const int descriptor = ::open(path.c_str(), flags);
     if (descriptor < 0) {
         const int error = errno;
@@ -65,12 +72,12 @@ File File::open(const std::string& path, bool follow_link) {
     return file;
 }
 
-File File::create(const std::string& path, bool only_new) {
-    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (only_new ? O_EXCL : O_TRUNC);
-    // As the umask says, but never writable for everybody.
-    const int descriptor = ::open(path.c_str(), flags, 0664);
-    if (descriptor < 0) fail_io("create", path, errno);
-    return File(path, descriptor);
+File File::create(const std::string& path) {
+    return File(path, open_for_writing(path, O_CREAT | O_TRUNC));
+}
+
+File File::create_new(const std::string& path) {
+    return File(path, open_for_writing(path, O_CREAT | O_EXCL));
 }
 
 File File::change(const std::string& path) {
@@ -164,8 +171,8 @@ void File::close() {
     if (descriptor >= 0 && ::close(descriptor) != 0) fail_io("close", path_, errno);
 }
 
-std::string read_file(const std::string& path, uint64_t limit, bool follow_link) {
-    const File file = File::open(path, follow_link);
+std::string read_file(const std::string& path, uint64_t limit, Links links) {
+    const File file = File::open(path, links);
     const uint64_t bytes = file.size();
     if (bytes > limit) {
         throw Error(ExitCode::bad_data, path + " has " + std::to_string(bytes) +

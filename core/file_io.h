@@ -10,15 +10,18 @@ namespace trireme {
 // tells its writer.
 inline constexpr const char* kTemporaryMark = ".tmp-";
 
+enum class Links { follow, refuse };
+
 // An open file that closes itself. Every call checks the system's answer and throws Error (io)
 // naming the path and the reason; a full disk also says how much was needed and how much is free.
 class File {
 public:
     // A regular file for reading. Throws Error (bad_data) when it is missing or not a regular file.
-    // `follow_link`: whether the last part of the path may be a symbolic link.
-    static File open(const std::string& path, bool follow_link = true);
-    // A file for writing: emptied when it exists, or (only_new) refused.
-    static File create(const std::string& path, bool only_new = false);
+    // `links`: what is done where the last part of the path is a symbolic link.
+    static File open(const std::string& path, Links links = Links::follow);
+    // A file for writing, emptied when it exists; create_new refuses one that does.
+    static File create(const std::string& path);
+    static File create_new(const std::string& path);
     // An existing file, to be changed in place.
     static File change(const std::string& path);
 
@@ -52,7 +55,7 @@ private:
 };
 
 // Whole content of a small file. Throws Error (bad_data) when it is larger than `limit` bytes.
-std::string read_file(const std::string& path, uint64_t limit, bool follow_link = true);
+std::string read_file(const std::string& path, uint64_t limit, Links links = Links::follow);
 
 // Where the path's last name lies; "." when it is all of the path.
 std::string folder_of(const std::string& path);

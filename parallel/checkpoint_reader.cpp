@@ -74,7 +74,7 @@ bool is_damage(const Error& error) {
 
 CheckpointReader::CheckpointReader(const std::string& step_folder) : folder_(step_folder) {
     const std::string path = folder_ + "/" + kManifestName;
-    manifest_ = parse_manifest(read_file(path, kMaxManifestBytes, false), path);
+    manifest_ = parse_manifest(read_file(path, kMaxManifestBytes, Links::refuse), path);
     for (const ManifestFile& file : manifest_.files) check_size(folder_, file);
     shards_.resize(manifest_.files.size());
 }
@@ -116,7 +116,7 @@ File& CheckpointReader::open_file(Shard& shard) {
             }
             open_files_ = 0;
         }
-        shard.file = File::open(shard.path, false);
+        shard.file = File::open(shard.path, Links::refuse);
         ++open_files_;
     }
     return *shard.file;

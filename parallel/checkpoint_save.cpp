@@ -114,7 +114,7 @@ Manifest write_shard(const std::string& folder, const std::string& id, const Che
     wait_for_folder(folder);
     const uint64_t free_before = free_bytes(folder);
     try {
-        File file = File::create(folder + "/" + name, true);
+        File file = File::create_new(folder + "/" + name);
         file.write_all(header.data(), header.size());
         for (size_t i = 0; i < pieces.size(); ++i) {
             const uint32_t crc = write_piece(file, pieces[i], entries[i].bytes());
@@ -221,7 +221,7 @@ uint64_t save_checkpoint(ControlGroup& group, const std::string& folder,
         [&] {
             if (!first) return;
             const std::string text = manifest_text(merge(parts, id, state));
-            File file = File::create(temporary + "/" + kManifestName, true);
+            File file = File::create_new(temporary + "/" + kManifestName);
             file.write_all(text.data(), text.size());
             file.sync();
             file.close();

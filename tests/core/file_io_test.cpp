@@ -103,9 +103,9 @@ TEST_CASE("missing files, folders, pipes and unwanted links are refused", "[core
     replace_file(path, "x");
     std::filesystem::create_symlink("a", folder.path() + "/link");
     CHECK(read_file(folder.path() + "/link", 1) == "x");
-    CHECK_THAT(error_of([&] { File::open(folder.path() + "/link", false); }).what(),
+    CHECK_THAT(error_of([&] { File::open(folder.path() + "/link", Links::refuse); }).what(),
                Contains("symbolic link"));
-    CHECK_THAT(error_of([&] { File::create(path, true); }).what(), Contains("exists"));
+    CHECK_THAT(error_of([&] { File::create_new(path); }).what(), Contains("exists"));
 }
 
 TEST_CASE("a full disk is reported with what is needed and what is free", "[core][file]") {

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "parallel/group_members.h"
+#include "parallel/rank_report.h"
+
 namespace trireme {
 
 Channel::Channel(std::string name, std::vector<int> ranks, int rank,
@@ -23,18 +26,18 @@ Channel::Channel(std::string name, std::vector<int> ranks, int rank,
       }) {
     for (const OperationKind kind :
          {OperationKind::barrier, OperationKind::send, OperationKind::recv}) {
-        queue_of(kind).show_waits_on(&board_, activity_, kind);
+        events_of(kind).show_waits_on(&board_, activity_, kind);
     }
 }
 
-EventQueue& Channel::queue_of(OperationKind kind) {
+EventQueue& Channel::events_of(OperationKind kind) {
     if (kind == OperationKind::send) return sends_;
     if (kind == OperationKind::recv) return receives_;
     return collectives_;
 }
 
 Event Channel::issue(Operation operation) {
-    EventQueue& queue = queue_of(operation.kind);
+    EventQueue& queue = events_of(operation.kind);
     operation.ticket = queue.issue(operation.label);
     operation.record = board_.issue(*activity_, operation);
     submit(operation);
@@ -43,7 +46,7 @@ Event Channel::issue(Operation operation) {
 
 void Channel::finish(const Operation& operation) {
     board_.done(*activity_, operation);
-    queue_of(operation.kind).finish(operation.ticket);
+    events_of(operation.kind).finish(operation.ticket);
 }
 
 void Channel::fail(const Error& error) {
@@ -59,23 +62,16 @@ void Channel::put_waits_down_to(WaitAccount& account) {
 }
 
 std::string Channel::describe_group() const {
-    std::string text = "group '" + name_ + "' (ranks ";
-    for (size_t i = 0; i < ranks_.size(); ++i) {
-        text += (i == 0 ? "" : ", ") + std::to_string(ranks_[i]);
-    }
-    return text + ")";
+    return group_text(name_, ranks_);
 }
 
 void Channel::time_out(OperationKind queue, uint64_t ticket, const char* label) {
-    const char* what = queue == OperationKind::send   ? "send"
-                       : queue == OperationKind::recv ? "receive"
-                                                      : "collective";
     give_up(Error(ExitCode::hang,
                   "communication hangs: rank " + std::to_string(world_rank(rank_)) +
                       " waited more than " +
                       std::to_string(static_cast<double>(timeout_.count()) / 1000.0) + " s for " +
-                      what + " " + std::to_string(ticket) + " '" + label + "' of " +
-                      describe_group() + "; " + who_is_missing(queue, ticket) +
+                      name_of(queue_of(queue)) + " " + std::to_string(ticket) + " '" + label +
+                      "' of " + describe_group() + "; " + who_is_missing(queue, ticket) +
                       ". Look in those ranks' logs for what they do instead"));
 }
 

@@ -30,7 +30,7 @@ public:
     Event issue(Operation operation);
     // The carrier: the operation is complete.
     void finish(const Operation& operation);
-    EventQueue& queue_of(OperationKind kind);
+    EventQueue& events_of(OperationKind kind);
     void fail(const Error& error);
     void put_waits_down_to(WaitAccount& account);
 

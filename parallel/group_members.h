@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
+#include <string>
 #include <vector>
 
 namespace trireme {
@@ -22,6 +24,15 @@ inline std::vector<int> group_members(const std::vector<ColorAndKey>& of_rank, i
         return of_rank[static_cast<size_t>(a)].key < of_rank[static_cast<size_t>(b)].key;
     });
     return members;
+}
+
+// "group 'data' (ranks 0, 2)", of world ranks.
+inline std::string group_text(const std::string& name, std::span<const int> ranks) {
+    std::string text = "group '" + name + "' (ranks ";
+    for (size_t i = 0; i < ranks.size(); ++i) {
+        text += (i == 0 ? "" : ", ") + std::to_string(ranks[i]);
+    }
+    return text + ")";
 }
 
 }  // namespace trireme

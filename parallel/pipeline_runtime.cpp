@@ -10,6 +10,10 @@ namespace trireme {
 
 namespace {
 
+const char* label_of(MessageKind kind) {
+    return kind == MessageKind::activation ? "activation" : "output gradient";
+}
+
 // Memory for what crosses a stage boundary, and the transfer it was last used for.
 struct Buffer {
     Tensor tensor;
@@ -66,17 +70,16 @@ struct PipelineRuntime::State {
     }
 
     void wait(int number) { device.compute().wait(buffer(number).transfer); }
-    void receive(bool is_gradient, int number, int peer) {
-        Buffer& to = buffer(number);
-        to.transfer = is_gradient
-                          ? gradients.recv(device.compute(), to.tensor, peer, "output gradient")
-                          : activations.recv(device.compute(), to.tensor, peer, "activation");
+    Communicator& carrier_of(MessageKind kind) {
+        return kind == MessageKind::gradient ? gradients : activations;
     }
-    void send(bool is_gradient, int number, int peer) {
+    void receive(MessageKind kind, int number, int peer) {
+        Buffer& to = buffer(number);
+        to.transfer = carrier_of(kind).recv(device.compute(), to.tensor, peer, label_of(kind));
+    }
+    void send(MessageKind kind, int number, int peer) {
         Buffer& from = buffer(number);
-        from.transfer = is_gradient
-                            ? gradients.send(device.compute(), from.tensor, peer, "output gradient")
-                            : activations.send(device.compute(), from.tensor, peer, "activation");
+        from.transfer = carrier_of(kind).send(device.compute(), from.tensor, peer, label_of(kind));
     }
 
     void perform(const RankPlan::Step& step, StageExecutor& executor);
@@ -157,14 +160,16 @@ void PipelineRuntime::run(StageExecutor& executor) {
 void PipelineRuntime::State::perform(const RankPlan::Step& step, StageExecutor& executor) {
     for (int i = step.first_receive; i < step.first_receive + step.n_receives; ++i) {
         const RankPlan::Receive& next = plan.receives[static_cast<size_t>(i)];
-        receive(next.is_gradient, next.buffer, next.peer);
+        receive(next.kind, next.buffer, next.peer);
     }
     const bool is_forward = step.action.kind == ActionKind::forward;
     if (step.receives_from != RankPlan::kNone) wait(is_forward ? step.input : step.output_gradient);
     if (step.sends_to != RankPlan::kNone) wait(step.result);
 
     execute(step, executor);
-    if (step.sends_to != RankPlan::kNone) send(!is_forward, step.result, step.sends_to);
+    if (step.sends_to != RankPlan::kNone) {
+        send(message_of(step.action.kind), step.result, step.sends_to);
+    }
 }
 
 void PipelineRuntime::State::execute(const RankPlan::Step& step, StageExecutor& executor) {
@@ -179,7 +184,7 @@ void PipelineRuntime::State::execute(const RankPlan::Step& step, StageExecutor& 
 void PipelineRuntime::State::post_forward_receives(int64_t up_to) {
     const int64_t n_senders = static_cast<int64_t>(senders.size());
     for (; forward_posted < up_to; ++forward_posted) {
-        receive(false, plan.forward_in[static_cast<size_t>(forward_posted % 2)],
+        receive(MessageKind::activation, plan.forward_in[static_cast<size_t>(forward_posted % 2)],
                 senders[static_cast<size_t>(forward_posted % n_senders)]);
     }
 }
@@ -212,7 +217,7 @@ void PipelineRuntime::run_forward(StageExecutor& executor, int micro_batches) {
                               .input = state.tensor(in),
                               .result = state.tensor(out)});
             if (link.target != RankPlan::kNone && link.target != state.rank) {
-                state.send(false, out, link.target);
+                state.send(MessageKind::activation, out, link.target);
             }
         }
     }

@@ -64,6 +64,10 @@ const char* name_of(ActionKind kind) {
     return "?";
 }
 
+const char* name_of(MessageKind kind) {
+    return kind == MessageKind::activation ? "activation" : "gradient";
+}
+
 int ScheduleProgram::source_of(int rank, const Action& action) const {
     const int stage = virtual_stage(rank, action.chunk);
     if (action.kind == ActionKind::forward) return stage - 1;
@@ -76,8 +80,9 @@ int ScheduleProgram::target_of(int rank, const Action& action) const {
     return passes_gradient(action.kind) ? stage - 1 : -1;
 }
 
-int ScheduleProgram::receives_ahead(int to, bool is_gradient) const {
-    const bool from_round = placement == Placement::loop && to == (is_gradient ? stages - 1 : 0);
+int ScheduleProgram::receives_ahead(int to, MessageKind kind) const {
+    const int behind_round = kind == MessageKind::gradient ? stages - 1 : 0;
+    const bool from_round = placement == Placement::loop && to == behind_round;
     return from_round ? wrap_receives_ahead : 1;
 }
 

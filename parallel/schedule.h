@@ -21,6 +21,15 @@ constexpr bool passes_gradient(ActionKind kind) {
     return kind == ActionKind::backward || kind == ActionKind::backward_input;
 }
 
+// What stages send each other: results of forward actions, or the gradients of these.
+enum class MessageKind { activation, gradient };
+
+const char* name_of(MessageKind kind);
+// Of what an action of this kind needs from another stage, and of what it makes.
+constexpr MessageKind message_of(ActionKind kind) {
+    return kind == ActionKind::forward ? MessageKind::activation : MessageKind::gradient;
+}
+
 // One unit of work of one rank. `backward` is backward_input and backward_weight in one.
 struct Action {
     ActionKind kind = ActionKind::forward;
@@ -66,7 +75,7 @@ struct ScheduleProgram {
 
     // For a result that `to` gets from another rank: how many receives of its kind are posted ahead
     // of the one that is needed next. One hides a transfer behind an action.
-    int receives_ahead(int to, bool is_gradient) const;
+    int receives_ahead(int to, MessageKind kind) const;
 };
 
 // The names that make_schedule knows, without files.

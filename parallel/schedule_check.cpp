@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 #include <tuple>
 
@@ -88,12 +89,17 @@ std::string find_rank_error(const ScheduleProgram& program, int rank, const Plac
     return {};
 }
 
-enum Kind { kActivation = 0, kGradient = 1 };
-constexpr const char* kKindNames[] = {"activation", "gradient"};
+constexpr MessageKind kMessageKinds[] = {MessageKind::activation, MessageKind::gradient};
 
-Kind kind_of(const Action& action) {
-    return action.kind == ActionKind::forward ? kActivation : kGradient;
-}
+template <typename T>
+class ByMessageKind {
+public:
+    T& operator[](MessageKind kind) { return values_[static_cast<size_t>(kind)]; }
+    const T& operator[](MessageKind kind) const { return values_[static_cast<size_t>(kind)]; }
+
+private:
+    std::array<T, std::size(kMessageKinds)> values_{};
+};
 
 // What travels: the result of `stage` for a micro-batch.
 struct Message {
@@ -108,7 +114,7 @@ struct Transfers {
 };
 
 std::string find_transfer_error(const ScheduleProgram& program) {
-    std::map<std::tuple<int, int, Kind>, Transfers> all;  // by sender, receiver and kind
+    std::map<std::tuple<int, int, MessageKind>, Transfers> all;  // by sender, receiver and kind
     for (int rank = 0; rank < program.stages; ++rank) {
         for (const Action& action : program.ranks[static_cast<size_t>(rank)]) {
             const int own_stage = program.virtual_stage(rank, action.chunk);
@@ -116,7 +122,7 @@ std::string find_transfer_error(const ScheduleProgram& program) {
             const int target = program.target_of(rank, action);
             const int from = source >= 0 ? program.rank_of(source) : rank;
             const int to = target >= 0 ? program.rank_of(target) : rank;
-            const Kind kind = kind_of(action);
+            const MessageKind kind = message_of(action.kind);
             if (from != rank) {
                 all[{from, rank, kind}].received.push_back({source, action.micro_batch});
             }
@@ -131,7 +137,7 @@ std::string find_transfer_error(const ScheduleProgram& program) {
             sent.begin());
         if (i == sent.size()) continue;
         return "ranks " + std::to_string(from) + " and " + std::to_string(to) +
-               " order their transfers differently: " + kKindNames[kind] + " number " +
+               " order their transfers differently: " + name_of(kind) + " number " +
                std::to_string(i) + " leaves as micro-batch " + std::to_string(sent[i].micro_batch) +
                " of virtual stage " + std::to_string(sent[i].stage) +
                " and is expected as micro-batch " + std::to_string(received[i].micro_batch) +
@@ -146,14 +152,14 @@ class Rehearsal {
 public:
     Rehearsal(const ScheduleProgram& program, const PlaceName& place_name)
         : program_(program), place_name_(place_name), ranks_(program.ranks.size()) {
-        for (Kind kind : {kActivation, kGradient}) {
+        for (const MessageKind kind : kMessageKinds) {
             computed_[kind].resize(places());
             asked_[kind].resize(places());
         }
         for (int rank = 0; rank < program.stages; ++rank) {
             for (const Action& action : program.ranks[static_cast<size_t>(rank)]) {
                 if (!receives(rank, action)) continue;
-                at(rank).links[kind_of(action)].needs.push_back(
+                at(rank).links[message_of(action.kind)].needs.push_back(
                     place(program.source_of(rank, action), action.micro_batch));
             }
             ask(rank);
@@ -183,7 +189,7 @@ private:
     };
     struct Rank {
         size_t next = 0;
-        std::array<Link, 2> links;
+        ByMessageKind<Link> links;
     };
 
     size_t places() const {
@@ -214,10 +220,10 @@ private:
     // On reaching its next action.
     void ask(int rank) {
         if (finished(rank)) return;
-        for (Kind kind : {kActivation, kGradient}) {
+        for (const MessageKind kind : kMessageKinds) {
             Link& link = at(rank).links[kind];
-            const bool now = receives(rank, next(rank)) && kind_of(next(rank)) == kind;
-            const int ahead = program_.receives_ahead(rank, kind == kGradient);
+            const bool now = receives(rank, next(rank)) && message_of(next(rank).kind) == kind;
+            const int ahead = program_.receives_ahead(rank, kind);
             const size_t wanted = link.used + (now ? 1 : 0) + static_cast<size_t>(ahead);
             while (link.asked < std::min(wanted, link.needs.size())) {
                 asked_[kind][link.needs[link.asked++]] = 1;
@@ -228,10 +234,10 @@ private:
     // Why the rank's next action cannot be performed yet; empty when it can.
     std::string obstacle(int rank) {
         const Action& action = next(rank);
-        const Kind kind = kind_of(action);
+        const MessageKind kind = message_of(action.kind);
         const int source = program_.source_of(rank, action);
         if (source >= 0 && !computed_[kind][place(source, action.micro_batch)]) {
-            return std::string("for the ") + kKindNames[kind] + " of virtual stage " +
+            return std::string("for the ") + name_of(kind) + " of virtual stage " +
                    std::to_string(source) + " (rank " + std::to_string(program_.rank_of(source)) +
                    ")";
         }
@@ -240,14 +246,14 @@ private:
         const std::map<int, size_t>& sent = at(rank).links[kind].sent;
         const auto last = sent.find(to);
         if (last == sent.end() || asked_[kind][last->second]) return {};
-        return std::string("until its last ") + kKindNames[kind] + " to rank " +
-               std::to_string(to) + " is received";
+        return std::string("until its last ") + name_of(kind) + " to rank " + std::to_string(to) +
+               " is received";
     }
 
     bool step(int rank) {
         if (finished(rank) || !obstacle(rank).empty()) return false;
         const Action& action = next(rank);
-        const Kind kind = kind_of(action);
+        const MessageKind kind = message_of(action.kind);
         Link& link = at(rank).links[kind];
         if (action.kind != ActionKind::backward_weight) {
             const size_t made =
@@ -278,7 +284,7 @@ private:
     const PlaceName& place_name_;
     std::vector<Rank> ranks_;
     // Of each virtual stage and micro-batch.
-    std::array<std::vector<char>, 2> computed_, asked_;
+    ByMessageKind<std::vector<char>> computed_, asked_;
 };
 
 }  // namespace

@@ -58,8 +58,8 @@ private:
 // Activations or gradients: what arrives, what leaves, what stays on the rank.
 class Flow {
 public:
-    Flow(bool is_gradient, int receives_ahead, RankPlan& plan)
-        : is_gradient_(is_gradient),
+    Flow(MessageKind kind, int receives_ahead, RankPlan& plan)
+        : kind_(kind),
           receives_ahead_(static_cast<size_t>(receives_ahead)),
           plan_(plan),
           in_(plan.buffers),
@@ -76,7 +76,7 @@ public:
             const Expected& next = expected_[posted_];
             const int buffer = in_.take();
             inputs_[next.key] = buffer;
-            plan_.receives.push_back({is_gradient_, buffer, next.peer});
+            plan_.receives.push_back({kind_, buffer, next.peer});
         }
         if (step_receives) ++consumed_;
     }
@@ -114,7 +114,7 @@ private:
         int peer = RankPlan::kNone;
     };
 
-    bool is_gradient_;
+    MessageKind kind_;
     size_t receives_ahead_;
     RankPlan& plan_;
     BufferPool in_, local_;
@@ -148,14 +148,17 @@ void plan_forward_buffers(const ScheduleProgram& program, int rank, Flow& activa
 
 RankPlan plan_rank(const ScheduleProgram& program, int rank) {
     RankPlan plan;
-    Flow activations(false, program.receives_ahead(rank, false), plan);
-    Flow gradients(true, program.receives_ahead(rank, true), plan);
+    const auto flow = [&](MessageKind kind) {
+        return Flow(kind, program.receives_ahead(rank, kind), plan);
+    };
+    Flow activations = flow(MessageKind::activation);
+    Flow gradients = flow(MessageKind::gradient);
     std::vector<NumberPool> slots(static_cast<size_t>(program.chunks));
     std::map<std::pair<int, int>, int> slot_of;
     std::vector<size_t> last_step(static_cast<size_t>(program.chunks));
 
     const auto flow_of = [&](const Action& action) -> Flow& {
-        return action.kind == ActionKind::forward ? activations : gradients;
+        return message_of(action.kind) == MessageKind::activation ? activations : gradients;
     };
     for (const Action& action : program.ranks[static_cast<size_t>(rank)]) {
         RankPlan::Step& step = plan.steps.emplace_back();

@@ -14,7 +14,7 @@ struct RankPlan {
     static constexpr int kNone = -1;  // no buffer, no rank
 
     struct Receive {
-        bool is_gradient = false;
+        MessageKind kind = MessageKind::activation;
         int buffer = kNone;
         int peer = kNone;
     };

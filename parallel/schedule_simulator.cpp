@@ -43,8 +43,8 @@ private:
         return static_cast<size_t>(program_.virtual_stages()) *
                static_cast<size_t>(program_.micro_batches);
     }
-    double& made(bool is_gradient, int stage, int micro_batch) {
-        std::vector<double>& times = is_gradient ? gradients_ : activations_;
+    double& made(MessageKind kind, int stage, int micro_batch) {
+        std::vector<double>& times = kind == MessageKind::gradient ? gradients_ : activations_;
         return times[static_cast<size_t>(stage) * static_cast<size_t>(program_.micro_batches) +
                      static_cast<size_t>(micro_batch)];
     }
@@ -53,11 +53,11 @@ private:
         const size_t r = static_cast<size_t>(rank);
         if (next_[r] == program_.ranks[r].size()) return false;
         const Action& action = program_.ranks[r][next_[r]];
-        const bool is_gradient = action.kind != ActionKind::forward;
+        const MessageKind kind = message_of(action.kind);
         Simulation::RankTimes& times = result_.ranks[r];
         double begin = times.last_end;
         if (const int source = program_.source_of(rank, action); source >= 0) {
-            double there = made(is_gradient, source, action.micro_batch);
+            double there = made(kind, source, action.micro_batch);
             if (there == kUnknown) return false;
             if (program_.rank_of(source) != rank) there += transfer_;
             begin = std::max(begin, there);
@@ -65,7 +65,7 @@ private:
         const double takes = duration_(rank, action);
         const double end = begin + takes;
         if (action.kind != ActionKind::backward_weight) {
-            made(is_gradient, program_.virtual_stage(rank, action.chunk), action.micro_batch) = end;
+            made(kind, program_.virtual_stage(rank, action.chunk), action.micro_batch) = end;
         }
         if (next_[r] == 0) times.first_begin = begin;
         times.last_end = end;

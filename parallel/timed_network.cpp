@@ -22,7 +22,6 @@ public:
         if (number == operations_.size()) operations_.emplace_back();
         Operation& operation = operations_[number];
         operation.begin = std::max(operation.begin, at);
-        operation.seconds = seconds;
         if (++operation.parties == static_cast<int>(arrived_.size())) {
             // Parties come in order, so the one before is complete.
             const double before = number == 0 ? 0.0 : operations_[number - 1].end;
@@ -49,7 +48,7 @@ public:
 private:
     struct Operation {
         int parties = 0;
-        double begin = 0.0, seconds = 0.0, end = 0.0;
+        double begin = 0.0, end = 0.0;
     };
 
     std::mutex mutex_;

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "core/cuda/cuda_error.h"
+#include "parallel/group_members.h"
+#include "parallel/rank_report.h"
 
 namespace trireme {
 
@@ -29,20 +31,10 @@ ncclDataType_t nccl_type(DType type) {
     }
 }
 
-const char* name_of_queue(OperationKind kind) {
-    if (kind == OperationKind::send) return "send ";
-    if (kind == OperationKind::recv) return "receive ";
-    return "collective ";
-}
-
 }  // namespace
 
 std::string NcclGroup::describe() const {
-    std::string text = "group '" + name + "' (ranks ";
-    for (size_t i = 0; i < world_ranks.size(); ++i) {
-        text += (i == 0 ? "" : ", ") + std::to_string(world_ranks[i]);
-    }
-    return text + ")";
+    return group_text(name, world_ranks);
 }
 
 NcclQueue::NcclQueue(NcclRun& run, const NcclGroup& group, CudaStream::Priority priority)
@@ -317,7 +309,7 @@ std::optional<Error> NcclQueue::find_trouble(Clock::time_point now) {
 
 std::string NcclQueue::describe(const Pending& pending, uint64_t ticket) const {
     const Operation& operation = pending.operation;
-    std::string text = name_of_queue(operation.kind) +
+    std::string text = name_of(queue_of(operation.kind)) + std::string(" ") +
                        std::to_string(ticket - connecting_operations_) + " (" +
                        trireme::describe(operation);
     if (operation.kind == OperationKind::send || operation.kind == OperationKind::recv) {

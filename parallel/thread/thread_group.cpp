@@ -47,7 +47,7 @@ protected:
         if (queue == OperationKind::recv) return "the sending rank has not arrived";
         std::string text = "not arrived:";
         for (const auto& member : group_.members_) {
-            if (member->queue_of(queue).issued() < ticket) {
+            if (member->events_of(queue).issued() < ticket) {
                 text += " rank ";
                 text += std::to_string(world_rank(member->rank()));
             }

@@ -47,12 +47,12 @@ void check_plan(const ScheduleProgram& program, int rank) {
     for (int n : plan.slots) slots.emplace_back(n, -1);
     std::vector<int> buffers(static_cast<size_t>(plan.buffers), -1);
     std::vector<bool> had_last(static_cast<size_t>(program.chunks), false);
-    std::map<bool, Arrivals> arrivals;                      // by is_gradient
+    std::map<MessageKind, Arrivals> arrivals;
     std::map<std::pair<bool, int>, Departures> departures;  // and receiving rank
     std::map<int, std::pair<bool, int>> sends_of;           // by buffer
     for (const RankPlan::Step& step : plan.steps) {
         if (step.receives_from != RankPlan::kNone) {
-            ++arrivals[step.action.kind != ActionKind::forward].expected;
+            ++arrivals[message_of(step.action.kind)].expected;
         }
     }
     size_t next_receive = 0;
@@ -65,20 +65,20 @@ void check_plan(const ScheduleProgram& program, int rank) {
             int& holds = buffers.at(static_cast<size_t>(receive.buffer));
             expect(holds == -1, "a free buffer to receive into");
             holds = 1;
-            ++arrivals[receive.is_gradient].posted;
-            arrivals[receive.is_gradient].waiting.push_back(receive.buffer);
+            ++arrivals[receive.kind].posted;
+            arrivals[receive.kind].waiting.push_back(receive.buffer);
         }
         if (step.receives_from != RankPlan::kNone) {
-            Arrivals& own = arrivals[!forward];
+            Arrivals& own = arrivals[message_of(action.kind)];
             expect(!own.waiting.empty() &&
                        own.waiting.front() == (forward ? step.input : step.output_gradient),
                    "what was posted first to be needed first");
             own.waiting.erase(own.waiting.begin());
             ++own.used;
         }
-        for (const bool is_gradient : {false, true}) {
-            const Arrivals& own = arrivals[is_gradient];
-            const size_t ahead = static_cast<size_t>(program.receives_ahead(rank, is_gradient));
+        for (const MessageKind kind : {MessageKind::activation, MessageKind::gradient}) {
+            const Arrivals& own = arrivals[kind];
+            const size_t ahead = static_cast<size_t>(program.receives_ahead(rank, kind));
             expect(own.posted == std::min(own.expected, own.used + ahead),
                    "as many receives posted ahead as the program says");
         }

@@ -56,7 +56,7 @@ Row backend(std::string key, Backend& to) {
     return {
         .key = std::move(key), .read = [&to](const YamlNode& node) {
             size_t index = 0;
-            std::string problem = read_word(node, {.words = {"cpu", "cuda"}, .unbuilt = {}}, index);
+            std::string problem = read_word(node, {.words = {"cpu", "cuda"}}, index);
             if (problem.empty()) to = index == 0 ? Backend::cpu : Backend::cuda;
             return problem;
         }};

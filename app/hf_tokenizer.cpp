@@ -99,9 +99,9 @@ HfTokenIds parse_generation_config(const std::string& text, const std::string& p
     return {ids("bos_token_id"), ids("eos_token_id"), ids("pad_token_id")};
 }
 
-bool carry_tokenizer(const std::string& from, const std::string& to, int64_t vocab_size,
+void carry_tokenizer(const std::string& from, const std::string& to, int64_t vocab_size,
                      const HfTokenIds& ids, std::string& warning) {
-    if (!is_file(from + "/" + kTokenizerName)) return false;
+    if (!is_file(from + "/" + kTokenizerName)) return;
     create_folders(to);
     copy(from, to, kTokenizerName);
     for (const char* name : kCompanions) copy(from, to, name);
@@ -116,7 +116,7 @@ bool carry_tokenizer(const std::string& from, const std::string& to, int64_t voc
         if (error.code() != ExitCode::config) throw;
         warning = "the tokenizer is carried along, but generate cannot use it: " +
                   std::string(error.what());
-        return true;
+        return;
     }
     if (tokenizer->vocab_size() > vocab_size) {
         throw Error(ExitCode::bad_data, path + ": found " +
@@ -125,7 +125,6 @@ bool carry_tokenizer(const std::string& from, const std::string& to, int64_t voc
                                             std::to_string(vocab_size) +
                                             " of config.json: the tokenizer of another model");
     }
-    return true;
 }
 
 HfTokenIds token_ids_of(const std::string& tokenizer, std::string& warning) {

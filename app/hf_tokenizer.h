@@ -16,10 +16,10 @@ struct HfTokenIds {
 HfTokenIds parse_generation_config(const std::string& text, const std::string& path);
 
 // Copies the files of the tokenizer, and generation_config.json or what `ids` make of it, from a
-// Hugging Face folder to another. Returns whether there is a tokenizer.json. Throws Error
+// Hugging Face folder to another. Nothing where there is no tokenizer.json. Throws Error
 // (bad_data) when that is damaged or has ids that a model of `vocab_size` tokens does not know; one
 // with features that our tokenizer lacks is copied all the same, and `warning` says which.
-bool carry_tokenizer(const std::string& from, const std::string& to, int64_t vocab_size,
+void carry_tokenizer(const std::string& from, const std::string& to, int64_t vocab_size,
                      const HfTokenIds& ids, std::string& warning);
 
 // The ids of text produced with the tokenizer that a run names (data.tokenizer), for config.json.

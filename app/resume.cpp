@@ -1,6 +1,7 @@
 #include "app/resume.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "app/checkpoint_keys.h"
 #include "app/model_checkpoint.h"
@@ -80,6 +81,76 @@ std::vector<std::string> folders_to_try(const Config& config) {
     return checkpoints_at(config.checkpoint.resume);
 }
 
+// Takes up the checkpoints that it is shown, one after the other until one is sound on all ranks.
+class Resumption {
+public:
+    // data: the fingerprints of this run's datasets.
+    Resumption(RankSetup& setup, const Config& config, std::string data)
+        : setup_(setup), config_(config), data_(std::move(data)) {}
+
+    // Into the engine. Forgets what another one, which was not sound, has left.
+    void read(CheckpointReader& reader) {
+        point_ = {};
+        warnings_.clear();
+        const ConfigChanges changes = compare(reader);
+        check_structure(reader, config_, changes);
+        check_data(reader, config_, data_);
+        read_model(setup_.engine(), reader);
+        take_state(reader, changes);
+    }
+
+    // Where training goes on: at the beginning where no checkpoint has been read.
+    ResumePoint point() const {
+        ResumePoint point = point_;
+        point.extra[checkpoint_keys::kTrainData] = data_;
+        return point;
+    }
+    const std::vector<std::string>& warnings() const { return warnings_; }
+    const std::string& message() const { return message_; }
+
+private:
+    ConfigChanges compare(const CheckpointReader& reader) {
+        try {
+            return changes_since(reader.state().config, config_);
+        } catch (const Error& error) {
+            warnings_.push_back("the configuration in " + reader.folder() +
+                                " cannot be compared with this run's: " + error.what());
+            return {};
+        }
+    }
+
+    void take_state(const CheckpointReader& reader, const ConfigChanges& changes) {
+        const CheckpointState& state = reader.state();
+        point_.step = state.step;
+        point_.samples = state.samples;
+        point_.tokens = state.tokens;
+        point_.former_extra = state.extra;
+        const auto former_data = state.extra.find(checkpoint_keys::kTrainData);
+        const bool data_changed = former_data != state.extra.end() && former_data->second != data_;
+        std::vector<ConfigChange> changed = changes.trajectory;
+        changed.insert(changed.end(), changes.structural.begin(), changes.structural.end());
+        const Json record = record_of(reader, config_, changed, data_changed);
+        Json records = former_records(reader);
+        records.push_back(record);
+        point_.record = record.dump();
+        point_.extra[checkpoint_keys::kResumes] = records.dump();
+        if (!changed.empty()) {
+            warnings_.push_back("this run differs from the one that wrote the checkpoint" +
+                                list_of(changed));
+        }
+        if (data_changed) warnings_.push_back("goes on with other training data than before");
+        message_ = "resumed from " + reader.folder() + " (step " + std::to_string(state.step) +
+                   ", written on " + state.mesh.to_string() + ")";
+    }
+
+    RankSetup& setup_;
+    const Config& config_;
+    const std::string data_;
+    ResumePoint point_;
+    std::vector<std::string> warnings_;
+    std::string message_;
+};
+
 }  // namespace
 
 ConfigChanges changes_since(const std::string& former_config, const Config& config) {
@@ -106,48 +177,9 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
         data = Json(dataset_fingerprints(config.data.train)).dump();
         folders = folders_to_try(config);
     });
-    data = control.broadcast(data);
-
-    ResumePoint point;
-    std::vector<std::string> warnings;
-    std::string resumed;
-    const auto load = [&](CheckpointReader& reader) {
-        point = {};
-        warnings.clear();
-        ConfigChanges changes;
-        try {
-            changes = changes_since(reader.state().config, config);
-        } catch (const Error& error) {
-            warnings.push_back("the configuration in " + reader.folder() +
-                               " cannot be compared with this run's: " + error.what());
-        }
-        check_structure(reader, config, changes);
-        check_data(reader, config, data);
-        read_model(setup.engine(), reader);
-        const CheckpointState& state = reader.state();
-        point.step = state.step;
-        point.samples = state.samples;
-        point.tokens = state.tokens;
-        point.former_extra = state.extra;
-        const auto former_data = state.extra.find(checkpoint_keys::kTrainData);
-        const bool data_changed = former_data != state.extra.end() && former_data->second != data;
-        std::vector<ConfigChange> changed = changes.trajectory;
-        changed.insert(changed.end(), changes.structural.begin(), changes.structural.end());
-        const Json record = record_of(reader, config, changed, data_changed);
-        Json records = former_records(reader);
-        records.push_back(record);
-        point.record = record.dump();
-        point.extra[checkpoint_keys::kResumes] = records.dump();
-        if (!changed.empty()) {
-            warnings.push_back("this run differs from the one that wrote the checkpoint" +
-                               list_of(changed));
-        }
-        if (data_changed) warnings.push_back("goes on with other training data than before");
-        resumed = "resumed from " + reader.folder() + " (step " + std::to_string(state.step) +
-                  ", written on " + state.mesh.to_string() + ")";
-    };
-    const LoadChoice choice = load_first_sound(control, folders, load);
-    point.extra[checkpoint_keys::kTrainData] = data;
+    Resumption resumption(setup, config, control.broadcast(data));
+    const LoadChoice choice = load_first_sound(
+        control, folders, [&](CheckpointReader& reader) { resumption.read(reader); });
     if (choice.folder.empty()) {
         setup.engine().draw_initial_values();
         log.info("begins with initial values drawn from run.seed " +
@@ -155,14 +187,17 @@ ResumePoint resume_training(RankSetup& setup, const Config& config, Log& log) {
                  (config.checkpoint.resume == "never"
                       ? "checkpoint.resume is never"
                       : "no checkpoint in " + checkpoints_folder_of(config.run.output)));
-        return point;
+        return resumption.point();
     }
     publish_model(setup.engine());
-    if (control.rank() != 0) return point;
-    for (const std::string& reason : choice.skipped) log.warn("skipped a checkpoint: " + reason);
-    for (const std::string& text : warnings) log.warn(text);
-    log.info(resumed);
-    return point;
+    if (control.rank() == 0) {
+        for (const std::string& reason : choice.skipped) {
+            log.warn("skipped a checkpoint: " + reason);
+        }
+        for (const std::string& text : resumption.warnings()) log.warn(text);
+        log.info(resumption.message());
+    }
+    return resumption.point();
 }
 
 }  // namespace trireme

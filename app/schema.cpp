@@ -82,7 +82,7 @@ Rows run_rows() {
 Rows device_rows() {
     return {
         word(
-            "device.backend", {.words = {"auto", "cpu", "cuda"}, .unbuilt = {}},
+            "device.backend", {.words = {"auto", "cpu", "cuda"}},
             std::vector{Backend::automatic, Backend::cpu, Backend::cuda},
             "Which processor computes; auto takes the GPU where there is one, else the CPU.",
             [](auto& c) -> auto& { return c.device.backend; }),
@@ -107,7 +107,7 @@ Rows device_rows() {
             "the fastest; two runs may then differ in the last bits.",
             [](auto& c) -> auto& { return c.device.tune; }),
         word(
-            "device.graphs", {.words = {"never", "auto", "always"}, .unbuilt = {}},
+            "device.graphs", {.words = {"never", "auto", "always"}},
             std::vector{GraphUse::never, GraphUse::where_faster, GraphUse::always},
             "GPU: launches forward and backward passes as CUDA graphs; auto: where steps are "
             "measured to be shorter then. See docs/gpu.md.",
@@ -119,12 +119,11 @@ Rows model_rows() {
     std::vector<std::string> names = preset_names();
     return {
         word(
-            "model.preset", {.words = std::move(names), .unbuilt = {}},
+            "model.preset", {.words = std::move(names)},
             "A known shape that stands for the keys below; keys given beside it override it.",
             [](auto& c) -> auto& { return c.preset; }),
         word(
-            "model.family", {.words = {"gpt2", "llama"}, .unbuilt = {}},
-            std::vector{Family::gpt2, Family::llama},
+            "model.family", {.words = {"gpt2", "llama"}}, std::vector{Family::gpt2, Family::llama},
             "gpt2: LayerNorm, learned positions, GELU, biases; llama: RMSNorm, RoPE, SwiGLU.",
             [](auto& c) -> auto& { return c.model.family; }),
         required(whole(
@@ -176,7 +175,7 @@ Rows model_rows() {
             "Base of the rotary position frequencies; llama only.",
             [](auto& c) -> auto& { return c.model.rope_theta; }),
         word(
-            "model.rope_scaling", {.words = {"none", "linear", "llama3"}, .unbuilt = {}},
+            "model.rope_scaling", {.words = {"none", "linear", "llama3"}},
             std::vector{RopeScalingKind::none, RopeScalingKind::linear, RopeScalingKind::llama3},
             "How rotary frequencies are stretched for longer sequences. linear: all of them by the "
             "factor; llama3: slow ones by the factor, fast ones not, as Llama 3.1 does.",

@@ -13,7 +13,7 @@ namespace {
 
 // A name, or a program of the user's.
 SchemaRow schedule() {
-    WordList list{.words = schedule_names(), .unbuilt = {}};
+    WordList list{.words = schedule_names()};
     list.words.push_back("file:PATH");
     SchemaRow row{.key = "pipeline.schedule",
                   .type = "one word",
@@ -135,7 +135,7 @@ Rows parallel_rows() {
             "part.",
             [](auto& c) -> auto& { return c.data_parallel.bucket_mib; }),
         word(
-            "data_parallel.gradient_wire", {.words = {"fp32", "bf16"}, .unbuilt = {}},
+            "data_parallel.gradient_wire", {.words = {"fp32", "bf16"}},
             std::vector{DType::f32, DType::bf16},
             "Number format in which gradients travel between data-parallel processes; they are "
             "accumulated and kept in fp32.",

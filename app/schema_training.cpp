@@ -39,7 +39,7 @@ SchemaRow betas() {
 
 // Only one optimizer exists, so nothing remembers the choice.
 SchemaRow optimizer_name() {
-    const WordList list{.words = {"adamw"}, .unbuilt = {}};
+    const WordList list{.words = {"adamw"}};
     SchemaRow row{.key = "optimizer.name",
                   .type = "one word",
                   .allowed = list.to_string(),
@@ -62,7 +62,7 @@ Rows training_rows() {
             "Number format of matrix products and activations; master weights stay fp32.",
             [](auto& c) -> auto& { return c.precision.compute; }),
         word(
-            "recompute", {.words = {"none", "selective", "full"}, .unbuilt = {}},
+            "recompute", {.words = {"none", "selective", "full"}},
             std::vector{Recompute::none, Recompute::selective, Recompute::full},
             "Which activations are computed again in the backward pass instead of kept: none; "
             "selective: norms, attention's interior, the activation function; full: all of a layer "
@@ -89,7 +89,7 @@ Rows training_rows() {
             "optimizer.clip_norm", {}, "Largest global gradient norm; 0 does not clip.",
             [](auto& c) -> auto& { return c.optimizer.clip_norm; }),
         word(
-            "schedule.name", {.words = {"constant", "linear", "cosine", "wsd"}, .unbuilt = {}},
+            "schedule.name", {.words = {"constant", "linear", "cosine", "wsd"}},
             std::vector{LrShape::constant, LrShape::linear, LrShape::cosine, LrShape::wsd},
             "Course of the learning rate after the warm-up.",
             [](auto& c) -> auto& { return c.schedule.shape; }),
@@ -128,7 +128,7 @@ Rows record_rows() {
             "process's part.",
             [](auto& c) -> auto& { return c.checkpoint.async; }),
         word(
-            "checkpoint.on_error", {.words = {"stop", "warn"}, .unbuilt = {}},
+            "checkpoint.on_error", {.words = {"stop", "warn"}},
             std::vector{OnSaveError::stop, OnSaveError::warn},
             "When a checkpoint cannot be saved: stop ends the run with code 74, warn goes on and "
             "tries again at the next interval. The last one of a run must succeed.",
@@ -161,13 +161,13 @@ Rows record_rows() {
 Rows numerics_rows() {
     return {
         word(
-            "numerics.on_nonfinite", {.words = {"stop", "skip"}, .unbuilt = {}},
+            "numerics.on_nonfinite", {.words = {"stop", "skip"}},
             std::vector{NonfinitePolicy::stop, NonfinitePolicy::skip},
             "When the loss or a gradient is NaN or infinite: end the run with code 76, or go on "
             "without this step's update. The rank and the tensor are named either way.",
             [](auto& c) -> auto& { return c.numerics.on_nonfinite; }),
         word(
-            "numerics.on_spike", {.words = {"ignore", "log", "skip"}, .unbuilt = {}},
+            "numerics.on_spike", {.words = {"ignore", "log", "skip"}},
             std::vector{SpikePolicy::ignore, SpikePolicy::log, SpikePolicy::skip},
             "When the loss or the gradient norm jumps: say so, or go on without this step's update "
             "as well.",

@@ -31,7 +31,7 @@ struct NumberRange {
 // The words a value may be. Those in `unbuilt` are understood, but refused for now.
 struct WordList {
     std::vector<std::string> words;
-    std::vector<std::string> unbuilt;
+    std::vector<std::string> unbuilt = {};
     std::string to_string() const;  // "gpt2 or llama"
 };
 

@@ -1,15 +1,29 @@
 #include "app/checkpoint_config.h"
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 
 #include "app/schema.h"
 #include "core/error.h"
 
 namespace trireme {
 
+namespace {
+
+constexpr std::string_view kMicroBatchKey = "batch.micro=";
+
+}  // namespace
+
 Config config_of_checkpoint(const CheckpointState& state, const std::string& folder,
-                            const std::vector<std::string>& sets, int world) {
+                            const std::vector<std::string>& sets, int world, int micro_batch) {
     std::vector<std::string> all = sets;
+    for (const std::string& set : sets) {
+        if (!set.starts_with(kMicroBatchKey)) continue;
+        // What is no number is told of when the configuration is read.
+        const char* const begin = set.data() + kMicroBatchKey.size();
+        std::from_chars(begin, set.data() + set.size(), micro_batch);
+    }
     const auto is_set = [&](const std::string& begin) {
         return std::any_of(sets.begin(), sets.end(),
                            [&](const std::string& set) { return set.starts_with(begin); });
@@ -27,8 +41,8 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
     all.push_back("tensor_parallel.sequence_parallel=false");
     all.push_back("tensor_parallel.pieces=auto");
     all.push_back("data_parallel.shards=0");
-    all.push_back("batch.micro=1");
-    all.push_back("batch.global=" + std::to_string(world));
+    all.insert(all.begin(), std::string(kMicroBatchKey) + std::to_string(micro_batch));
+    all.push_back("batch.global=" + std::to_string(int64_t{micro_batch} * world));
     return parse_config(state.config, folder + "/manifest.json", all, world);
 }
 

@@ -128,13 +128,16 @@ void add_plan(CLI::App& app, PlanArguments& arguments, Command& chosen) {
                 "--cluster", arguments.cluster,
                 "File that describes the machines (YAML): also estimate the time of a step")
             ->type_name("FILE");
+    CLI::Option* layouts =
+        command
+            ->add_flag("--layouts", arguments.layouts,
+                       "Also look for the mesh, micro-batch, ZeRO stage and recomputation that are "
+                       "estimated to be fastest there")
+            ->needs(cluster);
     command
-        ->add_flag("--layouts", arguments.layouts,
-                   "Also look for the mesh, micro-batch, ZeRO stage and recomputation that are "
-                   "estimated to be fastest there")
-        ->needs(cluster);
-    command->add_flag("--schedule-only", arguments.schedule_only,
-                      "Only the schedule, and draw its timeline");
+        ->add_flag("--schedule-only", arguments.schedule_only,
+                   "Only the schedule, and draw its timeline")
+        ->excludes(layouts);
     command->add_flag("--json", arguments.json, "Print the result as JSON");
     command->add_option("--svg", arguments.svg, "Draw the timeline into this SVG file")
         ->type_name("FILE");

@@ -17,6 +17,12 @@ struct Assignment {
     ConfigPlace place;
 };
 
+// Whether a plain value of a command line goes on in what YAML takes for a comment.
+bool is_cut_by_comment(const std::string& text, const YamlNode& value) {
+    if (value.kind != YamlNode::Kind::scalar || value.quoted) return false;
+    return text.find(" #") != std::string::npos && value.text.find(" #") == std::string::npos;
+}
+
 // Turns a file and `--set` texts into a configuration, collecting all problems.
 class ConfigParser {
 public:
@@ -148,6 +154,12 @@ private:
         YamlNode value = parse_yaml(set.substr(equals + 1), found_problems);
         for (const YamlProblem& problem : found_problems) {
             problems_.add(place, key, problem.text);
+        }
+        if (is_cut_by_comment(set.substr(equals + 1), value)) {
+            problems_.add(place, key,
+                          "found " + shown(value.text) +
+                              " and a comment: YAML reads nothing behind ' #'; expected the value "
+                              "in quotes");
         }
         value.line = 0;
         std::erase_if(assignments_, [&](const Assignment& other) { return other.row == row; });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/progress_log.h"
 #include "core/error.h"
 #include "data/sample_source.h"
 #include "data/utf8.h"
@@ -94,11 +95,9 @@ std::vector<double> score_rows(Engine& engine, const ChoiceRows& rows, int data_
     std::vector<int32_t> tokens(static_cast<size_t>(batch) * length), labels(tokens.size());
     std::vector<double> scores(static_cast<size_t>(rows.size()), 0.0);
     const int64_t at_once = int64_t{batch} * data_ranks;
+    ProgressLog progress(log, "scored", "choices");
     for (int64_t first = 0; first < rows.size(); first += at_once) {
-        if (first > 0 && first / at_once % 100 == 0) {
-            log.info("scored " + std::to_string(first) + " of " + std::to_string(rows.size()) +
-                     " choices");
-        }
+        progress(first, rows.size());
         for (int row = 0; row < batch; ++row) {
             const size_t at = static_cast<size_t>(row) * length;
             rows.fill(first + int64_t{data_rank} * batch + row,

@@ -10,6 +10,7 @@
 #include "app/eval_choices.h"
 #include "app/logits_file.h"
 #include "app/micro_batch_feed.h"
+#include "app/progress_log.h"
 #include "app/rank_agreement.h"
 #include "app/rank_errors.h"
 #include "app/rank_setup.h"
@@ -26,7 +27,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kBatch = 8;  // sequences in a micro-batch
+constexpr int kMicroBatch = 8;  // sequences, unless batch.micro is set
 
 // What was found, for people and for programs.
 struct Report {
@@ -45,20 +46,18 @@ EvaluationResult evaluate_set(RankSetup& setup, const SampleSource& data, Logits
                               Log& log) {
     const MeshShape& mesh = setup.config().mesh;
     LoaderOptions options;
-    options.micro_batch = kBatch;
+    options.micro_batch = setup.config().batch.micro;
     options.shard = setup.mesh().at().data;
     options.n_shards = mesh.data;
     options.sequence_length = static_cast<int>(data.sequence_length());
     options.wrap = false;
     options.keep_documents_apart = setup.config().data.keep_documents_apart;
     MicroBatchFeed feed(setup.needs_data() ? &data : nullptr, options, 0);
-    const int64_t at_once = int64_t{kBatch} * mesh.data;
+    const int64_t at_once = int64_t{options.micro_batch} * mesh.data;
     const int micro_batches = static_cast<int>((data.size() + at_once - 1) / at_once);
+    ProgressLog progress(log, "evaluated", "batches");
     const auto next = [&](int i) {
-        if (i > 0 && i % 100 == 0) {
-            log.info("evaluated " + std::to_string(i) + " of " + std::to_string(micro_batches) +
-                     " batches");
-        }
+        progress(i, micro_batches);
         return feed.next();
     };
     if (logits == nullptr) return setup.engine().evaluate(micro_batches, next);
@@ -94,7 +93,7 @@ public:
           log_(world.rank(), world.size()),
           model_(world, arguments.checkpoint, log_),
           config_(config_of_checkpoint(model_.state(), model_.folder(), arguments.sets,
-                                       world.size())) {}
+                                       world.size(), kMicroBatch)) {}
 
     Report run() {
         // What is wrong with the inputs is said before the model is made.
@@ -159,7 +158,8 @@ private:
             logits.emplace(*control, arguments_.logits, *sets[0], logits_,
                            config_.data.keep_documents_apart);
         }
-        RankSetup setup(world_, config_, EngineUse::evaluate, kBatch, config_.data.sequence_length);
+        RankSetup setup(world_, config_, EngineUse::evaluate, config_.batch.micro,
+                        config_.data.sequence_length);
         model_.load(setup);
         double loss_sum = 0;
         int64_t tokens = 0;
@@ -204,11 +204,11 @@ private:
     }
 
     void run_questions(const ChoiceRows& rows, const std::string& path, Report& report) {
-        RankSetup setup(world_, config_, EngineUse::evaluate, kBatch, rows.longest());
+        RankSetup setup(world_, config_, EngineUse::evaluate, config_.batch.micro, rows.longest());
         model_.load(setup);
         const std::vector<double> scores =
-            score_rows(setup.engine(), rows, setup.mesh().at().data, config_.mesh.data, kBatch,
-                       rows.longest(), log_);
+            score_rows(setup.engine(), rows, setup.mesh().at().data, config_.mesh.data,
+                       config_.batch.micro, rows.longest(), log_);
         const ChoiceAccuracy result = rows.accuracy(scores);
         const double accuracy = result.accuracy(), by_byte = result.accuracy_by_byte();
         const double by_character = result.accuracy_by_character();

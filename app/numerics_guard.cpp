@@ -135,13 +135,14 @@ void NumericsGuard::after_step(int64_t step, const StepResult& result, Engine& e
                 "schedule.warmup_steps, check the data, or set numerics.on_nonfinite: skip");
     }
     const double score = std::max(losses_.score(result.loss), norms_.score(result.grad_norm));
+    const size_t steps = losses_.count();
     // A skipped value joins the window too: a level that stays is the new normal.
     losses_.add(result.loss);
     norms_.add(result.grad_norm);
     if (score > options_.spike_sigma && options_.on_spike != SpikePolicy::ignore) {
         const std::string why = "spike: " + describe(result) + ", " + short_text(score) +
-                                " standard deviations above the last " +
-                                std::to_string(options_.spike_window) + " steps";
+                                " standard deviations above the last " + std::to_string(steps) +
+                                " steps";
         if (!result.updated) return skip(step, why);
         log_.info("step " + std::to_string(step) + ": " + why);
     }

@@ -15,6 +15,7 @@ public:
     // (value - mean) / standard deviation over the window; 0 until it is half full, when the value
     // is not finite, or when all in it are alike.
     double score(double value) const;
+    size_t count() const { return values_.size(); }
     // Drops the oldest when full. Values that are not finite do not count.
     void add(double value);
 

@@ -1,6 +1,7 @@
 // The trainer's validations, and those that a stopped run owes.
 
 #include "app/checkpoint_keys.h"
+#include "app/progress_log.h"
 #include "app/trainer.h"
 #include "core/trace.h"
 
@@ -26,12 +27,17 @@ bool Trainer::validate(int64_t step) {
 std::optional<std::vector<EvaluationResult>> Trainer::evaluate() {
     const int micro_batches = config_.evaluation.batches * config_.micro_batches();
     std::vector<EvaluationResult> results;
+    const std::vector<std::string> names = names_of(config_.data.validation_sets());
     for (const auto& set : valid_data_) {
+        ProgressLog progress(log_, "validated", "micro-batches of " + names[results.size()]);
         // The same samples each time.
         MicroBatchFeed feed(setup_->needs_data() ? set.get() : nullptr, loader_options(), 0);
         const EvaluationResult result = setup_->engine().evaluate(
             micro_batches, [&](int) { return feed.next(); },
-            [&](int) { return guard_.is_stop_agreed_now_and_then(setup_->control()); });
+            [&](int i) {
+                progress(i, micro_batches);
+                return guard_.is_stop_agreed_now_and_then(setup_->control());
+            });
         if (!result.is_complete) return std::nullopt;
         results.push_back(result);
     }

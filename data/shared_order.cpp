@@ -163,7 +163,11 @@ SampleOrder shared_sample_order(const std::string& folder, const std::string& ke
                                 const std::function<SampleOrder()>& make, int64_t least_bytes) {
     if (folder.empty() || bytes < least_bytes) return make();
     TRIREME_CHECK(key.size() < kKeyBytes, "a key that the file has room for");
-    create_folders(folder);
+    try {
+        create_folders(folder);
+    } catch (const Error& error) {
+        throw error.retold("data.index_cache: " + std::string(error.what()));
+    }
     const std::string path = folder + "/order-" + crc_text(crc32c(key.data(), key.size()));
     if (auto order = map_order(path, key)) return *std::move(order);
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,20 @@ std::vector<double> parse_weights(std::string_view text) {
     return weights;
 }
 
+// Without what does not change the parts: "90, 5, 0" is "90,5".
+std::string text_of(std::span<const double> weights) {
+    while (weights.back() == 0) weights = weights.first(weights.size() - 1);
+    std::string text;
+    for (const double weight : weights) {
+        char number[512];
+        const auto [end, error] =
+            std::to_chars(number, number + sizeof number, weight, std::chars_format::fixed);
+        TRIREME_CHECK(error == std::errc(), "room for a number");
+        text += (text.empty() ? "" : ",") + std::string(number, end);
+    }
+    return text;
+}
+
 }  // namespace
 
 SequenceRange sequences_of(const DatasetShare& share, int64_t n_sequences,
@@ -60,13 +75,11 @@ SequenceRange sequences_of(const DatasetShare& share, int64_t n_sequences,
 }
 
 DatasetSplit parse_split(const std::string& text) {
-    std::vector<double> weights = parse_weights(text);
+    const std::vector<double> given = parse_weights(text);
+    std::vector<double> weights;
     try {
-        weights = normalize_weights(weights);
+        weights = normalize_weights(given);
     } catch (const Error&) {
-        weights.clear();
-    }
-    if (weights.empty()) {
         throw Error(ExitCode::config,
                     "expected one to three weights of zero or more, not all zero, as in 969,30,1");
     }
@@ -77,7 +90,7 @@ DatasetSplit parse_split(const std::string& text) {
         if (end > begin) shares[i] = DatasetShare{begin, end};
         begin = end;
     }
-    return {.text = text, .train = shares[0], .valid = shares[1], .test = shares[2]};
+    return {.text = text_of(given), .train = shares[0], .valid = shares[1], .test = shares[2]};
 }
 
 }  // namespace trireme

@@ -26,7 +26,7 @@ SequenceRange sequences_of(const DatasetShare& share, int64_t n_sequences, const
 
 // Megatron's split of each dataset into train, valid and test; one of weight zero is not there.
 struct DatasetSplit {
-    std::string text;  // as written
+    std::string text;  // the weights with commas between, without zeros behind the last
     std::optional<DatasetShare> train;
     std::optional<DatasetShare> valid;
     std::optional<DatasetShare> test;

@@ -55,6 +55,11 @@ void TokenShards::add(const std::string& path) {
     const int64_t item = size_of(type);
     const int64_t bytes = file.size() - shard.header_bytes;
     if (format_ == DataFormat::nanogpt) {
+        // Read as two tokens its mark is no text of GPT-2's: both are above its vocabulary.
+        if (has_llmc_mark(path)) {
+            fail(path, "llm.c's mark at byte 0",
+                 "uint16 tokens and nothing else; format: llmc reads files with a header");
+        }
         if (bytes % item != 0) {
             fail(path, std::to_string(bytes) + " bytes",
                  "an even number, because nanoGPT's tokens are uint16; the file is cut off or has "

@@ -58,6 +58,27 @@ TEST_CASE("a checkpoint is evaluated on the mesh that is asked for, with data ra
     CHECK(mesh_of(tensor, {}, 3) == "tensor 1 x data 3 x pipeline 1");
 }
 
+TEST_CASE("a checkpoint is evaluated in micro-batches of the size that is asked for",
+          "[app][config]") {
+    const Config config = parse_config(tiny_run(2), "run.yaml", {}, 1);
+    CheckpointState state;
+    state.config = dump_config(config);
+    state.mesh = config.mesh;
+    const auto micro_of = [&](const std::vector<std::string>& sets) {
+        return config_of_checkpoint(state, "step-00000002", sets, 2, 8).batch.micro;
+    };
+    CHECK(micro_of({}) == 8);
+    CHECK(micro_of({"batch.micro=3"}) == 3);
+    CHECK(micro_of({"batch.micro=3", "batch.micro=2"}) == 2);
+    CHECK_THROWS_AS(micro_of({"batch.micro=few"}), Error);
+    // A context axis must divide what is evaluated at once, not what was trained on.
+    CHECK(config_of_checkpoint(state, "s", {"mesh.context=2", "data.sequence_length=15"}, 2, 8)
+              .mesh.context == 2);
+    CHECK_THROWS_AS(
+        config_of_checkpoint(state, "s", {"mesh.context=2", "data.sequence_length=15"}, 2, 1),
+        Error);
+}
+
 TEST_CASE("eval takes several datasets behind one --data and behind one each", "[app][process]") {
     const TemporaryFolder folder;
     for (const Arguments& data : {Arguments{"--data", "a", "b"}, {"--data", "a", "--data", "b"}}) {

@@ -199,6 +199,11 @@ TEST_CASE("a split string gives Megatron's sequence ranges", "[data][split]") {
             REQUIRE(json{range.begin, range.end} == expected);
         }
     }
+    // The same parts in other words have the same text.
+    for (const char* same : {"90,5,0", " 90 , 5", "90/5", "90.0,5.00"}) {
+        CHECK(parse_split(same).text == "90,5");
+    }
+    CHECK(parse_split("0.9,.05,1").text == "0.9,0.05,1");
     const std::string huge = "1" + std::string(308, '0');
     for (const std::string& bad :
          {std::string(), std::string("none"), std::string("0,0"), std::string("1..5"),

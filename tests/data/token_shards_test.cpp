@@ -232,6 +232,7 @@ TEST_CASE("bad token files are refused with file and reason", "[data][shards]") 
         {llmc_file(20240520, 1, 0, ""), "holds no token"},
         {"abc", "found 3 bytes, expected an even number", DataFormat::nanogpt},
         {"", "holds no token", DataFormat::nanogpt},
+        {good, "found llm.c's mark at byte 0, expected uint16 tokens", DataFormat::nanogpt},
         {"abcd", "the format cannot be told", DataFormat::automatic},
     };
     for (const Case& c : cases) {

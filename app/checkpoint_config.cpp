@@ -20,9 +20,12 @@ Config config_of_checkpoint(const CheckpointState& state, const std::string& fol
     std::vector<std::string> all = sets;
     for (const std::string& set : sets) {
         if (!set.starts_with(kMicroBatchKey)) continue;
-        // What is no number is told of when the configuration is read.
-        const char* const begin = set.data() + kMicroBatchKey.size();
-        std::from_chars(begin, set.data() + set.size(), micro_batch);
+        // What is no size is told of when the configuration is read.
+        const size_t digits =
+            std::min(set.find_first_not_of(' ', kMicroBatchKey.size()), set.size());
+        int value = 0;
+        std::from_chars(set.data() + digits, set.data() + set.size(), value);
+        micro_batch = std::max(value, 1);
     }
     const auto is_set = [&](const std::string& begin) {
         return std::any_of(sets.begin(), sets.end(),

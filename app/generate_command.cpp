@@ -1,5 +1,6 @@
 #include <algorithm>
-#include <span>
+#include <limits>
+#include <vector>
 
 #include "app/checkpoint_config.h"
 #include "app/commands.h"
@@ -16,6 +17,15 @@
 namespace trireme {
 
 namespace {
+
+// Of a model that has more ids than the tokenizer has tokens: they are never drawn.
+std::vector<int32_t> ids_without_text(const Tokenizer& tokenizer, int64_t vocab_size) {
+    std::vector<int32_t> ids;
+    for (int32_t id = 0; id < vocab_size; ++id) {
+        if (!tokenizer.has_token(id)) ids.push_back(id);
+    }
+    return ids;
+}
 
 void generate(World& world, const GenerateArguments& arguments) {
     Log log(world.rank(), world.size());
@@ -57,9 +67,7 @@ void generate(World& world, const GenerateArguments& arguments) {
     if (prints) output.print(arguments.prompt);
     const SamplingOptions sampling{
         .temperature = arguments.temperature, .top_k = arguments.top_k, .seed = arguments.seed};
-    // A model may have more ids than the tokenizer has tokens, for which there is no text.
-    const auto n_ids =
-        static_cast<size_t>(std::min<int64_t>(config.model.vocab_size, tokenizer->vocab_size()));
+    const std::vector<int32_t> textless = ids_without_text(*tokenizer, config.model.vocab_size);
     std::vector<int32_t> input(static_cast<size_t>(window));
     int64_t known = 0;  // tokens of the window whose keys and values the engine has
     for (int64_t i = 0; i < arguments.tokens; ++i) {
@@ -67,12 +75,13 @@ void generate(World& world, const GenerateArguments& arguments) {
         const int64_t visible = std::min(window, static_cast<int64_t>(tokens.size()));
         std::fill(input.begin(), input.end(), 0);
         std::copy(tokens.end() - visible, tokens.end(), input.begin());
-        const std::vector<float> logits =
-            setup.engine().next_token_logits(input, visible - 1, known);
+        std::vector<float> logits = setup.engine().next_token_logits(input, visible - 1, known);
         // In a full window the next token moves all others to another position.
         known = visible < window ? visible : 0;
-        const int32_t token = sample_token(std::span(logits).first(n_ids), sampling,
-                                           static_cast<int64_t>(tokens.size()));
+        for (const int32_t id : textless) {
+            logits[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
+        }
+        const int32_t token = sample_token(logits, sampling, static_cast<int64_t>(tokens.size()));
         if (token == tokenizer->end_of_text()) break;
         tokens.push_back(token);
         if (prints) output.print(tokenizer->decode({&tokens.back(), 1}));

@@ -134,8 +134,9 @@ void NumericsGuard::after_step(int64_t step, const StepResult& result, Engine& e
                 ". Nothing was updated. Lower optimizer.lr, lengthen "
                 "schedule.warmup_steps, check the data, or set numerics.on_nonfinite: skip");
     }
-    const double score = std::max(losses_.score(result.loss), norms_.score(result.grad_norm));
-    const size_t steps = losses_.count();
+    const double by_loss = losses_.score(result.loss), by_norm = norms_.score(result.grad_norm);
+    const double score = std::max(by_loss, by_norm);
+    const size_t steps = (by_loss < by_norm ? norms_ : losses_).count();
     // A skipped value joins the window too: a level that stays is the new normal.
     losses_.add(result.loss);
     norms_.add(result.grad_norm);

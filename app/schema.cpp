@@ -240,7 +240,9 @@ SchemaRow split_row() {
         config.data.split.reset();
         if (text == "none") return problem;
         try {
-            config.data.split = parse_split(text);
+            DatasetSplit split = parse_split(text);
+            // All for training is no split.
+            if (split.train != DatasetShare{}) config.data.split = std::move(split);
         } catch (const Error& error) {
             problem = found(node) + ", " + error.what() + ", or none";
         }

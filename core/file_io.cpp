@@ -171,6 +171,12 @@ void File::close() {
     if (descriptor >= 0 && ::close(descriptor) != 0) fail_io("close", path_, errno);
 }
 
+ExitCode output_error_code(int error) {
+    const bool is_io =
+        error == ENOSPC || error == EDQUOT || error == EIO || error == EMFILE || error == ENFILE;
+    return is_io ? ExitCode::io : ExitCode::output_busy;
+}
+
 std::string read_file(const std::string& path, uint64_t limit, Links links) {
     const File file = File::open(path, links);
     const uint64_t bytes = file.size();
@@ -211,8 +217,9 @@ void create_folders(const std::string& path) {
         if (at == "." || folder_of(at) == at) break;
     }
     const auto fail = [&](const std::string& at, int code) {
-        throw Error(ExitCode::output_busy, "cannot create folder " + path + ": " + at + ": " +
-                                               reason_of(code) + "; choose another output folder");
+        throw Error(output_error_code(code), "cannot create folder " + path + ": " + at + ": " +
+                                                 reason_of(code) +
+                                                 "; choose another output folder");
     };
     for (; !missing.empty(); missing.pop_back()) {
         const std::string& folder = missing.back();

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/error.h"
+
 namespace trireme {
 
 // Stands in the name of a file or folder that is not whole yet, between its final name and what
@@ -54,6 +56,10 @@ private:
     int descriptor_ = -1;
 };
 
+// Why an output could not be opened or made: output_busy, but io for a full or failing disk and too
+// many open files, which say nothing against the path itself.
+ExitCode output_error_code(int error);
+
 // Whole content of a small file. Throws Error (bad_data) when it is larger than `limit` bytes.
 std::string read_file(const std::string& path, uint64_t limit, Links links = Links::follow);
 
@@ -63,7 +69,7 @@ std::string folder_of(const std::string& path);
 // Writes a file so that a crash leaves either the former content or the new one.
 void replace_file(const std::string& path, const std::string& content);
 
-// Makes a folder and those above it, durably. Throws Error (output_busy) when it cannot be made.
+// Makes a folder and those above it, durably. Throws Error as output_error_code() says.
 void create_folders(const std::string& path);
 
 // Makes names created, renamed or removed in the folder durable, if its file system can sync one.

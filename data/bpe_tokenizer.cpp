@@ -205,8 +205,8 @@ void BpeTokenizer::encode_pending(Scratch& scratch, std::vector<int32_t>& ids) c
 std::string BpeTokenizer::decode(std::span<const int32_t> ids) const {
     std::string text;
     for (const int32_t id : ids) {
-        const bool in_range = id >= 0 && id < vocab_size();
-        if (!in_range || parts_.decoded[static_cast<size_t>(id)].empty()) {
+        if (!has_token(id)) {
+            const bool in_range = Tokenizer::has_token(id);
             throw Error(ExitCode::bad_data,
                         "cannot decode token id " + std::to_string(id) + ": " + parts_.source +
                             (in_range ? " has no token of this id"

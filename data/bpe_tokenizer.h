@@ -45,6 +45,9 @@ public:
     void encode(std::string_view text, std::vector<int32_t>& ids) const override;
     std::string decode(std::span<const int32_t> ids) const override;
     int64_t vocab_size() const override { return static_cast<int64_t>(parts_.decoded.size()); }
+    bool has_token(int32_t id) const override {
+        return Tokenizer::has_token(id) && !parts_.decoded[static_cast<size_t>(id)].empty();
+    }
     int32_t end_of_text() const override { return parts_.end_of_text; }
     std::string fingerprint() const override { return parts_.fingerprint; }
 

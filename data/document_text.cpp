@@ -95,7 +95,8 @@ std::string text_of_json_line(const RawDocument& line, const std::string& key) {
     TextHandler handler(key);
     if (!nlohmann::json::sax_parse(line.bytes, &handler)) {
         if (handler.too_deep()) fail(line, "nested deeper than 512 levels");
-        if (const size_t valid = valid_utf8_bytes(line.bytes); valid < handler.error_at()) {
+        const size_t valid = valid_utf8_bytes(line.bytes);
+        if (valid < line.bytes.size() && valid < handler.error_at()) {
             fail(line, "not UTF-8 at byte " + std::to_string(valid + 1) +
                            " of the line; expected one JSON object a line, in UTF-8");
         }

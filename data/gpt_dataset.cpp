@@ -29,7 +29,8 @@ SampleOrder order_of(const TokenSource& source, const DataSourceOptions& files,
                                 ", length " + std::to_string(options.sequence_length) +
                                 ", samples " + std::to_string(options.n_samples) + ", seed " +
                                 std::to_string(static_cast<uint32_t>(options.seed));
-        const int64_t bytes = sample_order_bytes(range.end - range.begin, source.n_tokens(),
+        const int64_t n_tokens = source.border(range.end) - source.border(range.begin);
+        const int64_t bytes = sample_order_bytes(range.end - range.begin, n_tokens,
                                                  options.sequence_length, options.n_samples);
         return shared_sample_order(options.index_cache, key, bytes, make);
     } catch (const Error& error) {

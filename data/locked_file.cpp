@@ -43,12 +43,6 @@ Descriptor open_locked(const std::string& path, bool creates) {
 
 }  // namespace
 
-ExitCode output_error_code(int error) {
-    const bool is_io =
-        error == ENOSPC || error == EDQUOT || error == EIO || error == EMFILE || error == ENFILE;
-    return is_io ? ExitCode::io : ExitCode::output_busy;
-}
-
 LockedFile LockedFile::create(const std::string& path) {
     return {path, open_locked(path, true)};
 }

@@ -9,10 +9,6 @@
 
 namespace trireme {
 
-// Why an output could not be opened: output_busy, but io for a full or failing disk and too many
-// open files, which say nothing against the path itself.
-ExitCode output_error_code(int error);
-
 // A file held for writing: by this lock writers of the same path keep each other out, until it is
 // destroyed or the process ends.
 class LockedFile {

@@ -18,12 +18,14 @@ public:
           vocab_size_(vocab_size) {
         TRIREME_CHECK(sequence_length > 0 && vocab_size > 0, "a positive sequence length");
         const SequenceRange range = sequences_of(share, corpus_->n_sequences(), corpus_->name());
-        first_token_ = start_of(range.begin);
-        end_token_ = start_of(range.end);
+        first_token_ = corpus_->border(range.begin);
+        end_token_ = corpus_->border(range.end);
         if (end_token_ - first_token_ < 2) {
-            throw Error(
-                ExitCode::bad_data,
-                "dataset " + source.path + " holds one token, expected at least two to predict");
+            throw Error(ExitCode::bad_data,
+                        "dataset " + corpus_->name() + " holds " +
+                            std::to_string(end_token_ - first_token_) +
+                            " tokens in the part that is evaluated, expected at least two to "
+                            "predict one");
         }
     }
 
@@ -74,11 +76,6 @@ public:
     }
 
 private:
-    // The dataset's end for the sequence behind the last.
-    int64_t start_of(int64_t sequence) const {
-        return sequence < corpus_->n_sequences() ? corpus_->start(sequence) : corpus_->n_tokens();
-    }
-
     // n_sequences where there is none.
     int64_t first_sequence_after(int64_t token) const {
         int64_t low = 0, high = corpus_->n_sequences();

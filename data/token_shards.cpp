@@ -22,15 +22,18 @@ constexpr size_t kMostOpen = 256;                      // systems allow a proces
     throw Error(ExitCode::bad_data, path + ": found " + found + ", expected " + expected);
 }
 
+bool begins_with_mark(const InputFile& file) {
+    int32_t mark = 0;
+    if (file.size() < static_cast<int64_t>(sizeof mark)) return false;
+    file.read(0, &mark, sizeof mark);
+    return mark == kGpt2Mark || mark == kLlama3Mark || mark == kChoicesMark;
+}
+
 }  // namespace
 
 bool has_llmc_mark(const std::string& path) {
     try {
-        const InputFile file(path);
-        int32_t mark = 0;
-        if (file.size() < static_cast<int64_t>(sizeof mark)) return false;
-        file.read(0, &mark, sizeof mark);
-        return mark == kGpt2Mark || mark == kLlama3Mark || mark == kChoicesMark;
+        return begins_with_mark(InputFile(path));
     } catch (const Error&) {
         return false;
     }
@@ -55,8 +58,8 @@ void TokenShards::add(const std::string& path) {
     const int64_t item = size_of(type);
     const int64_t bytes = file.size() - shard.header_bytes;
     if (format_ == DataFormat::nanogpt) {
-        // Read as two tokens its mark is no text of GPT-2's: both are above its vocabulary.
-        if (has_llmc_mark(path)) {
+        // No text of GPT-2's begins like that: as a token the mark's first half is above its ids.
+        if (begins_with_mark(file)) {
             fail(path, "llm.c's mark at byte 0",
                  "uint16 tokens and nothing else; format: llmc reads files with a header");
         }

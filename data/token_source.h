@@ -25,6 +25,10 @@ public:
     virtual int64_t n_sequences() const = 0;
     virtual int64_t start(int64_t sequence) const = 0;   // its first token
     virtual int64_t length(int64_t sequence) const = 0;  // tokens
+    // The same; n_tokens() for the sequence behind the last.
+    int64_t border(int64_t sequence) const {
+        return sequence < n_sequences() ? start(sequence) : n_tokens();
+    }
     // All lengths, read for the caller: 4 bytes a sequence. Throws Error as read does.
     virtual std::vector<int32_t> read_lengths() const = 0;
 

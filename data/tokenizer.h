@@ -25,6 +25,8 @@ public:
     virtual std::string decode(std::span<const int32_t> ids) const = 0;
 
     virtual int64_t vocab_size() const = 0;
+    // Whether decode() takes the id: a vocabulary may have holes.
+    virtual bool has_token(int32_t id) const { return id >= 0 && id < vocab_size(); }
     virtual int32_t end_of_text() const = 0;
 
     // Tokenizers with the same one give the same ids.

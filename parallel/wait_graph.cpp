@@ -1,6 +1,7 @@
 #include "parallel/wait_graph.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace trireme {
 
@@ -84,7 +85,7 @@ void WaitGraph::find_components() {
                 continue;
             }
             if (lowest[rank] == number[rank]) {
-                const auto first = std::find(open.begin(), open.end(), visit.rank);
+                const auto first = std::find(open.rbegin(), open.rend(), visit.rank).base() - 1;
                 add_component({first, open.end()});
                 open.erase(first, open.end());
             }

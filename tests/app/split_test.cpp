@@ -124,9 +124,9 @@ TEST_CASE("a part that is not there is refused", "[app][process]") {
     const Outcome empty = runs.train("out", {"data.split=99,1"});
     CHECK(empty.code == 65);
     CHECK_THAT(empty.error, Contains("none of its 40 sequences"));
-    REQUIRE(runs.train("out", {"data.split=98", "data.valid=[{path: data/other}]"}).code == 0);
+    REQUIRE(runs.train("out", {"data.split=98,0,2", "data.valid=[{path: data/other}]"}).code == 0);
     const Outcome missing =
-        runs.evaluate({"--checkpoint", "out", "--data", "data/text", "--part", "test"});
+        runs.evaluate({"--checkpoint", "out", "--data", "data/text", "--part", "valid"});
     CHECK(missing.code == 78);
     CHECK_THAT(missing.error, Contains("expected all or a part that the checkpoint's data.split"));
     CHECK(runs.evaluate({"--checkpoint", "out", "--data", "data/text", "--part", "best"}).code ==

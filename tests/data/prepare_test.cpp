@@ -208,6 +208,7 @@ TEST_CASE("a bad JSON line is named and leaves nothing", "[data][prepare]") {
     };
     const auto bad = GENERATE(values<Case>({
         {"{\"text\": \"cut off", "not valid JSON"},
+        {"{\"text\": \"a\"", "not valid JSON"},
         {"{\"text\": \"a\"} {\"text\": \"b\"}", "not valid JSON"},
         {"{\"text\": \"ab\xff\"}", "not UTF-8 at byte 13 of the line"},
         {"{\"text\": x, \"\xff\": 1}", "not valid JSON"},

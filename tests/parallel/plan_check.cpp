@@ -48,8 +48,8 @@ void check_plan(const ScheduleProgram& program, int rank) {
     std::vector<int> buffers(static_cast<size_t>(plan.buffers), -1);
     std::vector<bool> had_last(static_cast<size_t>(program.chunks), false);
     std::map<MessageKind, Arrivals> arrivals;
-    std::map<std::pair<bool, int>, Departures> departures;  // and receiving rank
-    std::map<int, std::pair<bool, int>> sends_of;           // by buffer
+    std::map<std::pair<MessageKind, int>, Departures> departures;  // and by receiving rank
+    std::map<int, std::pair<MessageKind, int>> sends_of;           // by buffer
     for (const RankPlan::Step& step : plan.steps) {
         if (step.receives_from != RankPlan::kNone) {
             ++arrivals[message_of(step.action.kind)].expected;
@@ -98,7 +98,7 @@ void check_plan(const ScheduleProgram& program, int rank) {
             if (step.sends_to == RankPlan::kNone) {
                 holds = 1;
             } else {
-                const std::pair<bool, int> link{!forward, step.sends_to};
+                const std::pair<MessageKind, int> link{message_of(action.kind), step.sends_to};
                 expect(sends_of.try_emplace(step.result, link).first->second == link,
                        "a buffer to send from for one kind and neighbour only");
                 Departures& own = departures[link];

@@ -95,7 +95,6 @@ template <typename T>
 class ByMessageKind {
 public:
     T& operator[](MessageKind kind) { return values_[static_cast<size_t>(kind)]; }
-    const T& operator[](MessageKind kind) const { return values_[static_cast<size_t>(kind)]; }
 
 private:
     std::array<T, std::size(kMessageKinds)> values_{};

@@ -148,11 +148,11 @@ void plan_forward_buffers(const ScheduleProgram& program, int rank, Flow& activa
 
 RankPlan plan_rank(const ScheduleProgram& program, int rank) {
     RankPlan plan;
-    const auto flow = [&](MessageKind kind) {
+    const auto make_flow = [&](MessageKind kind) {
         return Flow(kind, program.receives_ahead(rank, kind), plan);
     };
-    Flow activations = flow(MessageKind::activation);
-    Flow gradients = flow(MessageKind::gradient);
+    Flow activations = make_flow(MessageKind::activation);
+    Flow gradients = make_flow(MessageKind::gradient);
     std::vector<NumberPool> slots(static_cast<size_t>(program.chunks));
     std::map<std::pair<int, int>, int> slot_of;
     std::vector<size_t> last_step(static_cast<size_t>(program.chunks));
